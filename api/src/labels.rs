@@ -1,0 +1,57 @@
+//! Labels and annotations of our objects.
+
+use std::collections::BTreeMap;
+
+/// `app.kubernetes.io/name`; its value is [`APP_NAME`] on every object.
+pub const NAME: &str = "app.kubernetes.io/name";
+/// The value of [`NAME`].
+pub const APP_NAME: &str = "mailcluster";
+/// The MailCluster's name.
+pub const INSTANCE: &str = "app.kubernetes.io/instance";
+/// The role of a pod: see [`crate::roles::Role`].
+pub const COMPONENT: &str = "app.kubernetes.io/component";
+/// `mailcluster-operator` on everything it applies.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// The MailCluster's name; on everything, volumes included.
+pub const CLUSTER: &str = "mailcluster.io/cluster";
+/// The namespace of the MailCluster; on PersistentVolumes, which have none.
+pub const CLUSTER_NAMESPACE: &str = "mailcluster.io/cluster-namespace";
+/// The cluster id, 32 hexadecimal digits; on volumes and claims.
+pub const CLUSTER_ID: &str = "mailcluster.io/cluster-id";
+/// The store's name.
+pub const STORE: &str = "mailcluster.io/store";
+/// The replica's id, 32 hexadecimal digits.
+pub const REPLICA: &str = "mailcluster.io/replica";
+/// Annotation: a hash of what the operator applied last, so that nothing is written twice.
+pub const SPEC_HASH: &str = "mailcluster.io/spec-hash";
+/// Annotation of frontend pods: a hash of their configuration, so that a change rolls them.
+pub const CONFIG_HASH: &str = "mailcluster.io/config-hash";
+
+/// The labels of every object of a cluster.
+#[must_use]
+pub fn common(cluster: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (NAME.into(), APP_NAME.into()),
+        (INSTANCE.into(), cluster.into()),
+        (MANAGED_BY.into(), crate::OPERATOR_FIELD_MANAGER.into()),
+        (CLUSTER.into(), cluster.into()),
+    ])
+}
+
+/// The labels that select the pods of one role of a cluster.
+#[must_use]
+pub fn selector(cluster: &str, role: crate::roles::Role) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (NAME.into(), APP_NAME.into()),
+        (INSTANCE.into(), cluster.into()),
+        (COMPONENT.into(), role.as_str().into()),
+    ])
+}
+
+/// The labels that select the pods of one store.
+#[must_use]
+pub fn store_selector(cluster: &str, role: crate::roles::Role, store: &str) -> BTreeMap<String, String> {
+    let mut labels = selector(cluster, role);
+    labels.insert(STORE.into(), store.into());
+    labels
+}

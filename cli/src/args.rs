@@ -1,0 +1,315 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{output::Format, units};
+
+/// Administers a mail cluster, or a standalone node.
+///
+/// In Kubernetes it reaches the cluster's directory through the API server, with a token of the ServiceAccount
+/// <cluster>-admin that lives ten minutes: who may create such tokens may administer the cluster. Every change is
+/// written to the directory's audit log.
+///
+/// Passwords are never taken from the command line, only from files or standard input.
+///
+/// Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 cannot be reached now.
+#[derive(Parser)]
+#[command(name = "kubectl-mailcluster", bin_name = "kubectl mailcluster", version)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Args)]
+pub struct Global {
+    /// Administer the standalone node with this data directory, not a cluster.
+    #[arg(long, global = true, value_name = "DIR", conflicts_with_all = ["namespace", "context", "kubeconfig", "cluster"])]
+    pub standalone: Option<PathBuf>,
+    /// Namespace of the MailCluster; default: the context's.
+    #[arg(short, long, global = true)]
+    pub namespace: Option<String>,
+    /// Context of the kubeconfig.
+    #[arg(long, global = true)]
+    pub context: Option<String>,
+    /// Kubeconfig file; default: $KUBECONFIG, else ~/.kube/config.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Name of the MailCluster; may be left out when the namespace has one.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// How to print.
+    #[arg(short, long, global = true, value_enum, default_value = "text")]
+    pub output: Format,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Domains that are local here.
+    #[command(subcommand)]
+    Domain(Domain),
+    /// Accounts.
+    #[command(subcommand)]
+    Account(Account),
+    /// Addresses that stand for accounts.
+    #[command(subcommand)]
+    Alias(Alias),
+    /// The cluster at a glance: stores, hosts, epochs, the last failover, queues.
+    Status,
+    /// What happened to a message: accepted, handed off, delivered, moved, expunged.
+    Trace(Trace),
+    /// Mail that waits in the stores' queues.
+    #[command(subcommand)]
+    Queue(Queue),
+    /// The directory's records as a whole.
+    #[command(subcommand)]
+    Directory(Directory),
+    /// Move a store to a sibling node, in order: its sessions are ended, then the other node serves it.
+    Failover(Failover),
+    /// What a person knows of a node.
+    #[command(subcommand)]
+    Fence(Fence),
+    /// A store's bookkeeping.
+    #[command(subcommand)]
+    Store(Store),
+    /// Who changed what, newest first.
+    Audit {
+        /// Entries at most.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum Domain {
+    /// Make a domain local.
+    Add {
+        /// For example example.org.
+        name: String,
+    },
+    /// All domains.
+    List,
+    /// One domain, with the number of its accounts and aliases.
+    Show {
+        /// The domain.
+        name: String,
+    },
+    /// Delete a domain.
+    Delete {
+        /// The domain.
+        name: String,
+        /// Delete its accounts, their mail and its aliases too.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// Where a password comes from.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub struct Secret {
+    /// Read the password from the first line of FILE; - is standard input.
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// Read a password hash from the first line of FILE; - is standard input.
+    #[arg(long, value_name = "FILE")]
+    pub hash_file: Option<PathBuf>,
+    /// No password: nobody can log in with one.
+    #[arg(long)]
+    pub no_password: bool,
+}
+
+#[derive(Subcommand)]
+pub enum Account {
+    /// Make an account, and wait until its store has it.
+    Add {
+        /// Its address; the domain must be there.
+        address: String,
+        #[command(flatten)]
+        secret: Secret,
+        /// The store to put it on; default: the one with the fewest accounts that has room.
+        #[arg(long)]
+        store: Option<String>,
+        /// Limit of its mail, like 10G; default: none.
+        #[arg(long, value_parser = units::parse_size, default_value = "none")]
+        quota: u64,
+        /// Seconds to wait for its store (at most 60); it becomes usable by itself later.
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(0..=60))]
+        wait: u32,
+    },
+    /// Accounts of a domain, or all.
+    List {
+        /// The domain.
+        #[arg(long)]
+        domain: Option<String>,
+        /// Accounts at most; 0: all.
+        #[arg(long, default_value_t = 0)]
+        limit: u64,
+    },
+    /// One account and its aliases.
+    Show {
+        /// Its address.
+        address: String,
+    },
+    /// Delete an account and its mail.
+    Delete {
+        /// Its address.
+        address: String,
+    },
+    /// Set an account's password.
+    Passwd {
+        /// Its address.
+        address: String,
+        #[command(flatten)]
+        secret: Secret,
+    },
+    /// Stop logins; mail is still taken.
+    Suspend {
+        /// Its address.
+        address: String,
+    },
+    /// Let an account log in again.
+    Resume {
+        /// Its address.
+        address: String,
+    },
+    /// Set the limit of an account's mail.
+    Quota {
+        /// Its address.
+        address: String,
+        /// Like 10G, or none.
+        #[arg(value_parser = units::parse_size)]
+        size: u64,
+    },
+    /// Make many accounts from a CSV file.
+    ///
+    /// Columns: address, password (in clear, or a hash: $argon2id$, {ARGON2ID}, {BLF-CRYPT}, {SHA512-CRYPT},
+    /// {SHA256-CRYPT}, {SSHA} or {PBKDF2}; empty: none), quota_octets, store. A first line that starts with a column's
+    /// name says their order. Addresses that exist are left alone, so a second run goes on where the first one ended.
+    /// Hashes of another make are replaced at the first login.
+    Import {
+        /// The file; - is standard input.
+        file: PathBuf,
+    },
+    /// Write all accounts as CSV, password hashes included, in the columns that import reads.
+    Export,
+}
+
+#[derive(Subcommand)]
+pub enum Alias {
+    /// Make an alias for one or more accounts.
+    Add {
+        /// The alias.
+        address: String,
+        /// Accounts, or aliases: those are resolved now.
+        #[arg(required = true)]
+        targets: Vec<String>,
+        /// Give an alias that exists these accounts.
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Aliases of a domain, or all.
+    List {
+        /// The domain.
+        #[arg(long)]
+        domain: Option<String>,
+    },
+    /// One alias.
+    Show {
+        /// The alias.
+        address: String,
+    },
+    /// Delete an alias.
+    Delete {
+        /// The alias.
+        address: String,
+    },
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub struct TraceKey {
+    /// The delivery id, as it stands in the 250 reply, in Received and in the logs.
+    pub id: Option<String>,
+    /// All mail to this recipient.
+    #[arg(long, value_name = "ADDRESS")]
+    pub rcpt: Option<String>,
+}
+
+#[derive(Args)]
+pub struct Trace {
+    #[command(flatten)]
+    pub key: TraceKey,
+    /// Events of each store at most.
+    #[arg(long, default_value_t = 100)]
+    pub limit: u32,
+}
+
+#[derive(Subcommand)]
+pub enum Queue {
+    /// Messages that wait, with their recipients.
+    List {
+        /// Only this store's queue.
+        #[arg(long)]
+        store: Option<String>,
+        /// Messages of each store at most.
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum Directory {
+    /// Take every store's records and keep the newest of each: for an empty or older directory.
+    Rebuild {
+        /// Go on when a store cannot be asked; its accounts are then missing.
+        #[arg(long)]
+        partial: bool,
+    },
+    /// Write every record as a line of JSON, password hashes included.
+    Export,
+    /// Read what export wrote; each record that is newer than what is here is taken.
+    Import {
+        /// The file; - is standard input.
+        file: PathBuf,
+    },
+}
+
+#[derive(Args)]
+pub struct Failover {
+    /// The store, like demo-0 or demo-directory.
+    pub store: String,
+    /// The node to move it to; default: the one that suits best.
+    #[arg(long, value_name = "NODE")]
+    pub to: Option<String>,
+    /// Seconds to wait until it is served again; 0: don't.
+    #[arg(long, default_value_t = 120)]
+    pub wait: u32,
+}
+
+#[derive(Subcommand)]
+pub enum Fence {
+    /// State that a node is off: the stores it served may then be moved.
+    ///
+    /// Only for a node that you have seen without power, or whose disk is no longer attached to it. The statement holds
+    /// for the node's present boot alone: when it comes back, it is void.
+    Confirm {
+        /// The node.
+        node: String,
+        /// Don't ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum Store {
+    /// Make a store's Lease anew from what its volume says, after the Lease was lost or restored from a backup.
+    RestoreLease {
+        /// The store.
+        store: String,
+    },
+}

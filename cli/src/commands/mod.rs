@@ -1,0 +1,52 @@
+//! One file for each group of commands.
+
+mod account;
+mod alias;
+mod directory;
+mod domain;
+mod failover;
+mod input;
+mod mail;
+mod status;
+mod transfer;
+
+use crate::{
+    args::{Cli, Command, Global},
+    connect,
+    failure::Failure,
+};
+
+/// Does what the command line says.
+///
+/// # Errors
+/// As [`Failure`] says.
+pub async fn run(cli: Cli) -> Result<(), Failure> {
+    let Cli { global, command } = cli;
+    let out = global.output;
+    match command {
+        Command::Domain(command) => domain::run(command, &mut admin(&global).await?, out).await,
+        Command::Account(command) => account::run(command, &global).await,
+        Command::Alias(command) => alias::run(command, &mut admin(&global).await?, out).await,
+        Command::Status => status::run(&global).await,
+        Command::Trace(trace) => mail::trace(trace, &mut admin(&global).await?, out).await,
+        Command::Queue(command) => mail::queue(command, &mut admin(&global).await?, out).await,
+        Command::Directory(command) => directory::run(command, &global).await,
+        Command::Failover(asked) => failover::failover(asked, &global).await,
+        Command::Fence(command) => failover::fence(command, &global).await,
+        Command::Store(command) => failover::restore(command, &global).await,
+        Command::Audit { limit } => directory::audit(limit, &mut admin(&global).await?, out).await,
+    }
+}
+
+async fn admin(global: &Global) -> Result<connect::Admin, Failure> {
+    connect::admin(global).await
+}
+
+/// Every item of an answer that streams.
+async fn collect<T>(mut stream: tonic::Streaming<T>) -> Result<Vec<T>, Failure> {
+    let mut items = Vec::new();
+    while let Some(item) = stream.message().await? {
+        items.push(item);
+    }
+    Ok(items)
+}

@@ -1,0 +1,242 @@
+//! The picture for people.
+
+use jiff::Timestamp;
+use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::Condition};
+use kube::ResourceExt;
+use mailcluster_api::{MailCluster, MailStore, mailstore::LastFailover};
+use mailcluster_rpc::{admin::v1 as pb, store::v1::GetUsageResponse};
+
+use crate::{failure::Failure, output, units};
+
+/// All that is known.
+pub struct Picture<'a> {
+    pub cluster: &'a MailCluster,
+    pub stores: &'a [MailStore],
+    pub leases: &'a [Lease],
+    pub directory: &'a Result<pb::Status, Failure>,
+}
+
+impl Picture<'_> {
+    /// Prints it.
+    pub fn print(&self) {
+        self.head();
+        let rows: Vec<_> = self.stores.iter().map(|s| self.row(s)).collect();
+        output::line("");
+        output::table(
+            &["STORE", "PHASE", "HOST", "EPOCH", "LEASE", "FAILOVER", "ACCOUNTS", "MAIL", "FREE", "QUEUE"],
+            &rows,
+        );
+        self.failovers();
+        self.conditions();
+        if let Err(error) = self.directory {
+            output::line(&format!(
+                "\nthe directory could not be asked, so sizes and queues are missing: {error}"
+            ));
+        }
+    }
+
+    fn head(&self) {
+        let status = self.cluster.status.clone().unwrap_or_default();
+        let ready = status.conditions.iter().find(|c| c.type_ == "Ready");
+        let state = match ready {
+            Some(c) if c.status == "True" => "ready".to_owned(),
+            Some(c) => format!("not ready: {}", c.message),
+            None => "the operator has not looked at it yet".to_owned(),
+        };
+        let name = self.cluster.name_any();
+        output::line(&format!("mail cluster {name} ({}): {state}", self.cluster.spec.hostname));
+        if self.cluster.spec.paused {
+            output::line("paused: the operator changes nothing and moves no store");
+        }
+        let frontends = status.frontends.unwrap_or_default();
+        let addresses =
+            if status.addresses.is_empty() { "none yet".into() } else { status.addresses.join(", ") };
+        output::line(&format!("frontends: {} ready; addresses: {addresses}", frontends.ready));
+        if let Ok(directory) = self.directory {
+            output::line(&format!("{} domains, {} accounts", directory.domains, directory.accounts));
+        }
+    }
+
+    fn usage(&self, store: &str) -> Option<&GetUsageResponse> {
+        let directory = self.directory.as_ref().ok()?;
+        directory.stores.iter().find(|s| s.store == store)?.usage.as_ref()
+    }
+
+    fn row(&self, store: &MailStore) -> Vec<String> {
+        let name = store.name_any();
+        let status = store.status.clone().unwrap_or_default();
+        let usage = self.usage(&name);
+        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        let epoch = status.serving.as_ref().map(|s| s.epoch).or(status.epoch);
+        let accounts = self.directory.as_ref().ok().and_then(|d| d.stores.iter().find(|s| s.store == name));
+        let accounts = accounts.map(|s| s.accounts.to_string()).or(status.accounts.map(|n| n.to_string()));
+        vec![
+            name.clone(),
+            status.phase.map_or("-", |p| p.as_str()).to_owned(),
+            or_dash(status.host),
+            or_dash(epoch.map(|e| e.to_string())),
+            self.lease(&name),
+            or_dash(status.failover.map(|f| format!("{f:?}").to_lowercase())),
+            or_dash(accounts),
+            or_dash(usage.map(|u| units::size(u.octets))),
+            or_dash(usage.map(|u| units::size(u.free_octets))),
+            or_dash(usage.map(queue)),
+        ]
+    }
+
+    fn lease(&self, store: &str) -> String {
+        let lease = self.leases.iter().find(|l| l.name_any() == store);
+        let spec = lease.and_then(|l| l.spec.as_ref());
+        let holder = spec.and_then(|s| s.holder_identity.as_deref()).unwrap_or_default();
+        match spec.and_then(|s| s.renew_time.as_ref()) {
+            Some(renewed) if !holder.is_empty() => {
+                let age = Timestamp::now().as_second() - renewed.0.as_second();
+                format!("{} s ago", age.max(0))
+            }
+            _ => "none".to_owned(),
+        }
+    }
+
+    fn failovers(&self) {
+        let lines: Vec<_> = self
+            .stores
+            .iter()
+            .filter_map(|s| Some((s.name_any(), s.status.as_ref()?.last_failover.clone()?)))
+            .map(|(name, last)| format!("  {name}: {}", told(&last)))
+            .collect();
+        if !lines.is_empty() {
+            output::line("\nlast failovers");
+            lines.iter().for_each(|l| output::line(l));
+        }
+    }
+
+    fn conditions(&self) {
+        let of_cluster = self.cluster.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+        let of_stores = self.stores.iter().flat_map(|s| {
+            let conditions = s.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+            conditions.iter().map(move |c| (s.name_any(), c))
+        });
+        let all = of_cluster.iter().map(|c| (self.cluster.name_any(), c)).chain(of_stores);
+        let lines: Vec<_> = all
+            .filter(|(_, c)| is_trouble(c))
+            .map(|(name, c)| format!("  {name}: {} ({}): {}", c.type_, c.reason, c.message))
+            .collect();
+        if !lines.is_empty() {
+            output::line("\nneeds a look");
+            lines.iter().for_each(|l| output::line(l));
+        }
+    }
+}
+
+/// Ready is trouble when it is not so; the others when they are.
+fn is_trouble(condition: &Condition) -> bool {
+    match condition.type_.as_str() {
+        "Ready" => condition.status != "True",
+        "Progressing" => false,
+        _ => condition.status == "True",
+    }
+}
+
+fn queue(usage: &GetUsageResponse) -> String {
+    match (usage.queued_messages, usage.held_recipients) {
+        (0, _) => "empty".to_owned(),
+        (n, 0) => format!("{n} since {}", units::time(usage.oldest_queued)),
+        (n, held) => format!("{n} since {} ({held} recipients held)", units::time(usage.oldest_queued)),
+    }
+}
+
+fn told(last: &LastFailover) -> String {
+    let unknown = || "?".to_owned();
+    let from = last.from.clone().unwrap_or_else(unknown);
+    let to = last.to.clone().unwrap_or_else(unknown);
+    let mut text = format!("{from} -> {to}, {}", last.reason);
+    if !last.evidence.is_empty() {
+        let evidence: Vec<_> = last.evidence.iter().map(|e| format!("{e:?}")).collect();
+        text.push_str(&format!("; evidence {}", evidence.join(", ")));
+    }
+    if let Some(detected) = &last.detected_at {
+        text.push_str(&format!("; noticed {}", detected.0));
+        let after = |at: &Timestamp| at.as_second() - detected.0.as_second();
+        if let Some(fenced) = &last.fenced_at {
+            text.push_str(&format!(", evidence after {} s", after(&fenced.0)));
+        }
+        if let Some(serving) = &last.serving_at {
+            text.push_str(&format!(", served again after {} s", after(&serving.0)));
+        }
+    }
+    text
+}
+
+/// A standalone node's.
+pub fn directory(status: &pb::Status) {
+    output::line(&format!("{} domains, {} accounts", status.domains, status.accounts));
+    let rows: Vec<_> = status
+        .stores
+        .iter()
+        .map(|s| {
+            let usage = s.usage.as_ref();
+            let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+            vec![
+                s.store.clone(),
+                if s.reachable { "serving" } else { "does not answer" }.to_owned(),
+                or_dash(usage.map(|u| u.epoch.to_string())),
+                s.accounts.to_string(),
+                or_dash(usage.map(|u| units::size(u.octets))),
+                or_dash(usage.map(|u| units::size(u.free_octets))),
+                or_dash(usage.map(queue)),
+            ]
+        })
+        .collect();
+    output::table(&["STORE", "STATE", "EPOCH", "ACCOUNTS", "MAIL", "FREE", "QUEUE"], &rows);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn condition(type_: &str, status: &str) -> Condition {
+        Condition {
+            type_: type_.into(),
+            status: status.into(),
+            last_transition_time: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH),
+            message: String::new(),
+            observed_generation: None,
+            reason: String::new(),
+        }
+    }
+
+    #[test]
+    fn trouble_is_told_from_good_news() {
+        for (type_, status, expected) in [
+            ("Ready", "True", false),
+            ("Ready", "False", true),
+            ("Ready", "Unknown", true),
+            ("Progressing", "True", false),
+            ("Degraded", "True", true),
+            ("FailoverBlocked", "False", false),
+        ] {
+            assert_eq!(is_trouble(&condition(type_, status)), expected, "{type_}={status}");
+        }
+    }
+
+    #[test]
+    fn a_failover_is_told_in_one_line() {
+        let at = |s| {
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::from_second(s).unwrap()))
+        };
+        let last = LastFailover {
+            reason: "NodeLost".into(),
+            evidence: vec![mailcluster_api::mailstore::EvidenceKind::FenceJob],
+            from: Some("node1".into()),
+            to: Some("node2".into()),
+            detected_at: at(1_000_000_000),
+            fenced_at: at(1_000_000_009),
+            serving_at: at(1_000_000_014),
+        };
+        assert_eq!(
+            told(&last),
+            "node1 -> node2, NodeLost; evidence FenceJob; noticed 2001-09-09T01:46:40Z, evidence after 9 s, served again after 14 s"
+        );
+        assert_eq!(told(&LastFailover::default()), "? -> ?, ");
+    }
+}

@@ -1,0 +1,81 @@
+//! Sizes and times as people read them.
+
+use jiff::Timestamp;
+
+/// `10G`, `500M`, `64k` or plain octets; each letter is a power of 1024 (`Gi` and `GiB` are the same as `G`); `none` is 0.
+///
+/// # Errors
+/// What is expected.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let expected = || format!("{text:?} is not a size: write 10G, 500M, 64k, a number of octets, or none");
+    let lower = text.trim().to_ascii_lowercase();
+    if lower == "none" {
+        return Ok(0);
+    }
+    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let power = match lower[digits.len()..].trim_end_matches('b').trim_end_matches('i') {
+        "" => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        _ => return Err(expected()),
+    };
+    let number: u64 = digits.parse().map_err(|_| expected())?;
+    number.checked_mul(1024_u64.pow(power)).ok_or_else(expected)
+}
+
+/// `1.5 GiB`.
+#[must_use]
+pub fn size(octets: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut tenths, mut unit) = (u128::from(octets) * 10, 0);
+    while tenths >= 10240 && unit + 1 < UNITS.len() {
+        tenths /= 1024;
+        unit += 1;
+    }
+    if unit == 0 { format!("{octets} B") } else { format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit]) }
+}
+
+/// A quota: 0 is none.
+#[must_use]
+pub fn quota(octets: u64) -> String {
+    if octets == 0 { "none".to_owned() } else { size(octets) }
+}
+
+/// Seconds since 1970 in UTC, `2026-11-23T05:00:00Z`; `-` for 0.
+#[must_use]
+pub fn time(seconds: i64) -> String {
+    match Timestamp::from_second(seconds) {
+        Ok(at) if seconds != 0 => at.to_string(),
+        _ => "-".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_and_written() {
+        for (text, octets) in [
+            ("0", 0),
+            ("none", 0),
+            ("512", 512),
+            ("64k", 65_536),
+            ("1KiB", 1024),
+            ("10G", 10 << 30),
+            ("3Ti", 3 << 40),
+            ("5MB", 5 << 20),
+        ] {
+            assert_eq!(parse_size(text), Ok(octets), "{text}");
+        }
+        for bad in ["", "x", "-1", "1.5G", "10X", "99999999999999T", "é"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+        for (octets, text) in [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (10 << 30, "10.0 GiB")] {
+            assert_eq!(size(octets), text);
+        }
+        assert_eq!(size(u64::MAX), "16777215.9 TiB");
+    }
+}

@@ -1,0 +1,304 @@
+//! Settling, serving, renewing, and every way in which that ends.
+
+use std::time::Duration;
+
+use mailcluster_failover::{Demotion, LeaseRecord, Millis, Poisoned, Position, Role, demote};
+use mailcluster_store::{Replica, Store};
+use mailcluster_types::ReplicaId;
+use tokio_util::sync::CancellationToken;
+
+use super::{Life, Lifecycle, stand::Taken};
+use crate::{
+    arbiter::{Current, Route, SwapError},
+    clock::boottime,
+    status::ReplicaState,
+};
+
+/// How holding the store ended.
+pub(super) enum Ended {
+    /// Back to standby, with the replica where it was given back.
+    Standby(Option<Box<Replica>>),
+    /// A sync failed.
+    Poisoned,
+    /// The process ends; the lease is released where that was possible.
+    Shutdown,
+}
+
+/// Why serving ended.
+enum Why {
+    Demoted(Demotion),
+    Drained,
+    Shutdown,
+    Poisoned,
+    /// The store stopped by itself.
+    StoreStopped,
+}
+
+/// The lease as this holder knows it.
+struct Held {
+    current: Current,
+    record: LeaseRecord,
+}
+
+impl Life {
+    /// Settles, serves and renews until that ends.
+    pub(super) async fn hold(&self, taken: Taken, events: &dyn Lifecycle) -> Ended {
+        let Taken { replica, current, record, asked } = taken;
+        self.gate.renewed(record.epoch, asked, self.config.lease_ms(), self.config.rules());
+        self.gate.set_role(Role::Settling);
+        self.status.set(ReplicaState::Settling);
+        let epoch = record.epoch;
+        let mut held = Held { current, record };
+        let store = match self.begin(replica, &held.record).await {
+            Some(store) => store,
+            None if self.gate.role() == Role::Poisoned => return self.poisoned(&mut held).await,
+            None => return Ended::Standby(None),
+        };
+        self.status.update(|status| status.store = Some(store.clone()));
+        let over = CancellationToken::new();
+        let why = match self.publish(&mut held).await {
+            Some(why) => why,
+            None => {
+                self.gate.set_role(Role::Primary);
+                self.status.set(ReplicaState::Primary);
+                tracing::info!(epoch, store = %self.config.identity.store, "serving");
+                events.serving(store.clone(), over.clone()).await;
+                self.renew(&mut held, &store).await
+            }
+        };
+        self.end(why, &mut held, store, &over, events).await
+    }
+
+    /// Appends EpochStart, synced, and starts the committer.
+    async fn begin(&self, replica: Replica, record: &LeaseRecord) -> Option<Store> {
+        let in_sync: Vec<ReplicaId> = record.in_sync.iter().filter_map(|id| id.parse().ok()).collect();
+        let (epoch, gate) = (record.epoch, self.gate.clone());
+        let begun = tokio::task::spawn_blocking(move || replica.serve(epoch, &in_sync, gate)).await;
+        match begun {
+            Ok(Ok(store)) => Some(store),
+            Ok(Err(error)) => {
+                tracing::error!(%error, epoch, "the epoch's first record could not be made durable");
+                self.status.set(ReplicaState::Refused(error.to_string()));
+                self.remember(None);
+                None
+            }
+            Err(error) => {
+                tracing::error!(%error, epoch, "settling ended early");
+                self.remember(None);
+                None
+            }
+        }
+    }
+
+    /// Publishes the route, renewing meanwhile. `None` when it is published.
+    async fn publish(&self, held: &mut Held) -> Option<Why> {
+        let route = Route {
+            epoch: held.record.epoch,
+            replica: self.config.identity.replica.to_string(),
+            pod_uid: self.config.pod_uid.clone(),
+            endpoint: self.config.endpoint,
+        };
+        let mut last = boottime();
+        loop {
+            match self.arbiter.publish(&route).await {
+                Ok(()) => return None,
+                Err(error) => tracing::warn!(%error, "the route cannot be published yet"),
+            }
+            if self.gate.role() == Role::Poisoned {
+                return Some(Why::Poisoned);
+            }
+            if !self.retry_pause().await {
+                return Some(Why::Shutdown);
+            }
+            if boottime() - last >= self.config.lease_ms() / 4 {
+                last = boottime();
+                if let Some(demotion) = self.renew_once(held, None).await {
+                    return Some(Why::Demoted(demotion));
+                }
+            }
+        }
+    }
+
+    /// Renews every D/4 until something ends it.
+    async fn renew(&self, held: &mut Held, store: &Store) -> Why {
+        let lease_ms = self.config.lease_ms();
+        let mut next = boottime() + lease_ms / 4;
+        let mut open_at = boottime();
+        loop {
+            let wait = Duration::from_millis(next.saturating_sub(boottime()));
+            tokio::select! {
+                () = self.shutdown.cancelled() => return Why::Shutdown,
+                () = self.gate.wait_poisoned() => return Why::Poisoned,
+                () = self.status.drain_requested() => return Why::Drained,
+                () = store.stopped() => {
+                    return if self.gate.role() == Role::Poisoned { Why::Poisoned } else { Why::StoreStopped };
+                }
+                () = tokio::time::sleep(wait) => {}
+            }
+            if !self.arbiter.supervised() {
+                next = boottime() + lease_ms;
+                continue;
+            }
+            let asked = boottime();
+            if let Some(why) = self.renew_once(held, Some(store)).await {
+                return Why::Demoted(why);
+            }
+            if self.gate.open() {
+                open_at = boottime();
+            }
+            let me = self.config.me();
+            let silent = boottime().saturating_sub(open_at);
+            if let Some(why) = demote(&me, held.record.epoch, None, 0, silent, lease_ms) {
+                return Why::Demoted(why);
+            }
+            // On time after a success; with a random pause of less than a second after a failure (F2).
+            let renewed = self.gate.lease_until() >= asked + lease_ms * 3 / 4;
+            next = if renewed { asked + lease_ms / 4 } else { boottime() + 200 + asked % 600 };
+        }
+    }
+
+    /// One renewal, without reading first. A conflict is read; another holder or epoch there ends this one.
+    async fn renew_once(&self, held: &mut Held, store: Option<&Store>) -> Option<Demotion> {
+        let asked = boottime();
+        let mut next = held.record.clone();
+        if let Some(store) = store {
+            let (epoch, seq) = store.committed();
+            next.position = next.position.max(Position { epoch, seq });
+        }
+        next.in_force = Some(self.config.rules());
+        match self.arbiter.swap(&held.current, &next).await {
+            Ok(current) => {
+                self.adopt(held, current, next, asked);
+                None
+            }
+            Err(SwapError::Conflict | SwapError::Unknown(_)) => self.reread(held).await,
+            Err(SwapError::Refused(why)) => {
+                tracing::error!(%why, "the lease cannot be renewed");
+                None
+            }
+        }
+    }
+
+    fn adopt(&self, held: &mut Held, current: Current, record: LeaseRecord, asked: Millis) {
+        let rules = record.in_force.unwrap_or_else(|| self.config.rules());
+        self.gate.renewed(record.epoch, asked, self.config.lease_ms(), rules);
+        *held = Held { current, record };
+    }
+
+    /// What is there now? Mine at my epoch: the next renewal goes on from that version (somebody touched a label).
+    async fn reread(&self, held: &mut Held) -> Option<Demotion> {
+        let current = match self.arbiter.current().await {
+            Ok(current) => current,
+            Err(error) => {
+                tracing::warn!(%error, "the lease could be neither renewed nor read");
+                return None;
+            }
+        };
+        let Some(record) = current.record.clone() else {
+            tracing::warn!(
+                "the lease is missing; serving goes on by the rules in force until it is made anew"
+            );
+            return None;
+        };
+        let me = self.config.me();
+        match demote(&me, held.record.epoch, Some(&record), 0, 0, self.config.lease_ms()) {
+            Some(why) => Some(why),
+            None => {
+                *held = Held { current, record };
+                None
+            }
+        }
+    }
+
+    /// Closes the gate first, then sessions, then the log; then says so in the lease.
+    async fn end(
+        &self,
+        why: Why,
+        held: &mut Held,
+        store: Store,
+        over: &CancellationToken,
+        events: &dyn Lifecycle,
+    ) -> Ended {
+        match &why {
+            Why::Demoted(why) => {
+                self.gate.set_role(Role::Standby);
+                tracing::warn!(?why, epoch = held.record.epoch, "stepping down");
+            }
+            Why::Drained | Why::Shutdown => {
+                self.gate.set_role(Role::Draining);
+                self.status.set(ReplicaState::Draining);
+            }
+            Why::Poisoned => {
+                tracing::error!(epoch = held.record.epoch, "a sync failed: this replica is poisoned")
+            }
+            Why::StoreStopped => {
+                self.gate.set_role(Role::Standby);
+                tracing::error!(epoch = held.record.epoch, "the store stopped by itself");
+            }
+        }
+        over.cancel();
+        self.status.update(|status| status.store = None);
+        let (epoch, seq) = store.committed();
+        let committed = Position { epoch, seq };
+        let replica = store.stop().await;
+        drop(store);
+        events.stopped().await;
+        self.remember(replica.as_ref().map(Replica::describe));
+        if matches!(why, Why::Poisoned) || self.gate.role() == Role::Poisoned {
+            return self.poisoned(held).await;
+        }
+        match why {
+            Why::Drained | Why::Shutdown if replica.is_some() => self.release(held, committed).await,
+            _ => {}
+        }
+        match why {
+            Why::Shutdown => Ended::Shutdown,
+            Why::Drained => Ended::Standby(replica.map(Box::new)),
+            // Deposed: another process may have the volume now, so this one closes it and asks anew.
+            _ => {
+                self.remember(None);
+                Ended::Standby(None)
+            }
+        }
+    }
+
+    /// Gives the lease back: nobody writes to the volume any more, so the next may come without waiting.
+    async fn release(&self, held: &mut Held, committed: Position) {
+        for _ in 0..3 {
+            let mut next = held.record.clone();
+            next.position = next.position.max(committed);
+            next.holder = None;
+            match self.arbiter.swap(&held.current, &next).await {
+                Ok(_) => {
+                    tracing::info!(epoch = held.record.epoch, "the lease is released");
+                    return;
+                }
+                Err(SwapError::Refused(why)) => {
+                    tracing::warn!(%why, "the lease is not released");
+                    return;
+                }
+                // After an unknown outcome too: it is released, or still mine and tried again.
+                Err(SwapError::Conflict | SwapError::Unknown(_)) => {
+                    if self.reread(held).await.is_some() {
+                        return;
+                    }
+                }
+            }
+        }
+        tracing::warn!("the lease could not be released; the operator waits for it to run out");
+    }
+
+    /// Says in the lease, if it can, that this disk failed a sync (D2).
+    async fn poisoned(&self, held: &mut Held) -> Ended {
+        self.status.set(ReplicaState::Poisoned);
+        let mut next = held.record.clone();
+        next.poisoned = Some(Poisoned {
+            replica: self.config.identity.replica.to_string(),
+            boot_id: self.boot_id.clone(),
+        });
+        if let Err(error) = self.arbiter.swap(&held.current, &next).await {
+            tracing::warn!(%error, "the poisoned replica could not be noted in the lease");
+        }
+        Ended::Poisoned
+    }
+}

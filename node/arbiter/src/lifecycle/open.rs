@@ -1,0 +1,176 @@
+//! Opening: which volume is this, may this process open it now, and does it agree with the lease?
+
+use std::path::Path;
+
+use mailcluster_failover::{
+    Opening, OpeningView, Position, RestartView, Role, Volume, enough, opened, opening, restart,
+};
+use mailcluster_store::{OpenError, Replica, ReplicaDescription};
+
+use super::{Life, POLL};
+use crate::{
+    arbiter::{Advice, Current},
+    clock::boottime,
+    status::ReplicaState,
+};
+
+/// Lease and advice, read one after the other, the lease last: what is decided is decided from it.
+pub(super) struct Seen {
+    pub current: Current,
+    pub advice: Advice,
+}
+
+impl Life {
+    /// Waits until the volume may be opened, and opens it. `None` when the process is to end.
+    pub(super) async fn open(&self) -> Option<Replica> {
+        loop {
+            let state = match self.look().await {
+                Ok(seen) => match self.try_open(&seen).await {
+                    Ok(replica) => {
+                        self.remember(Some(replica.describe()));
+                        return Some(replica);
+                    }
+                    Err(state) => state,
+                },
+                Err(why) => ReplicaState::Waiting(why),
+            };
+            if let ReplicaState::Refused(_) = &state {
+                self.gate.set_role(Role::Refused);
+            }
+            self.status.set(state);
+            if !self.pause(POLL).await {
+                return None;
+            }
+        }
+    }
+
+    pub(super) async fn look(&self) -> Result<Seen, String> {
+        let advice = self.arbiter.advice().await.map_err(|error| error.to_string())?;
+        let current = self.arbiter.current().await.map_err(|error| error.to_string())?;
+        Ok(Seen { current, advice })
+    }
+
+    pub(super) fn remember(&self, description: Option<ReplicaDescription>) {
+        self.status.update(|status| status.description = description);
+    }
+
+    async fn try_open(&self, seen: &Seen) -> Result<Replica, ReplicaState> {
+        let dir = self.config.data_dir.clone();
+        let volume = look_at(&dir, &self.config.identity).map_err(ReplicaState::Refused)?;
+        match self.opening(seen, volume) {
+            Opening::Wait(why) => Err(ReplicaState::Waiting(why.into())),
+            Opening::Refuse(why) => Err(ReplicaState::Refused(why.to_string())),
+            Opening::Initialise => self.touch(true).await,
+            Opening::Open => self.touch(false).await,
+        }
+    }
+
+    /// What the rules say about opening this volume now.
+    pub(super) fn opening(&self, seen: &Seen, volume: Volume) -> Opening {
+        let replica = self.config.identity.replica.to_string();
+        let record = seen.current.record.as_ref();
+        let allowed_by_target = record.is_some_and(|record| self.target_allows(seen, record));
+        let served_last = seen.advice.serving_pod.as_deref() == Some(self.config.pod_uid.as_str());
+        let same_kernel = record.and_then(|r| r.seat.as_deref()).is_some_and(|seat| seat == self.seat());
+        opening(&OpeningView {
+            lease: record,
+            pod_uid: &self.config.pod_uid,
+            replica: &replica,
+            volume,
+            same_kernel,
+            served_last,
+            allowed_by_target,
+        })
+    }
+
+    /// Node and boot of this process, as the lease's holder writes them.
+    fn seat(&self) -> String {
+        format!("{}@{}", self.config.node, self.boot_id)
+    }
+
+    /// A target that names this replica and the record as it is, with evidence that suffices.
+    pub(super) fn target_allows(&self, seen: &Seen, record: &mailcluster_failover::LeaseRecord) -> bool {
+        seen.advice.target.as_ref().is_some_and(|target| {
+            target.replica == self.config.identity.replica.to_string()
+                && target.version == seen.current.version
+        }) && enough(&seen.advice.evidence, record, self.config.fencing)
+    }
+
+    async fn touch(&self, initialise: bool) -> Result<Replica, ReplicaState> {
+        let (dir, identity) = (self.config.data_dir.clone(), self.config.identity.clone());
+        let outcome = tokio::task::spawn_blocking(move || {
+            if initialise { Replica::initialise(&dir, &identity) } else { Replica::open(&dir, &identity) }
+        })
+        .await;
+        match outcome {
+            Ok(Ok(replica)) => Ok(replica),
+            Ok(Err(OpenError::Locked(dir))) => {
+                Err(ReplicaState::Waiting(format!("{dir} is in use by another process")))
+            }
+            Ok(Err(error)) => Err(ReplicaState::Refused(with_sources(&error))),
+            Err(error) => Err(ReplicaState::Refused(format!("opening ended early: {error}"))),
+        }
+    }
+
+    /// Does the open volume agree with the lease as it is now?
+    pub(super) fn agrees(&self, seen: &Seen, description: &ReplicaDescription) -> Result<(), ReplicaState> {
+        let Some(record) = &seen.current.record else {
+            return Err(ReplicaState::Waiting("the Lease is missing: the operator makes it anew".into()));
+        };
+        let end = Position { epoch: description.end.0, seq: description.end.1 };
+        opened(record, description.last_epoch, description.in_sync_version, end)
+            .map_err(|why| ReplicaState::Refused(why.to_string()))
+    }
+
+    /// May this process take the lease as the holder's next incarnation?
+    pub(super) fn may_restart(&self, seen: &Seen) -> mailcluster_failover::Restart {
+        let Some(record) = &seen.current.record else { return mailcluster_failover::Restart::Standby };
+        let mut view = RestartView {
+            lease: record,
+            pod_uid: &self.config.pod_uid,
+            target_is_anothers: false,
+            boot_id: &self.boot_id,
+            now: boottime(),
+        };
+        let me = self.config.identity.replica.to_string();
+        view.target_is_anothers = seen.advice.target.as_ref().is_some_and(|target| {
+            target.replica != me
+                || (target.version == seen.current.version && self.target_allows(seen, record))
+        });
+        if !self.arbiter.supervised() {
+            // Nobody would name a target: each start takes the store, however many there were.
+            view.boot_id = "";
+            view.target_is_anothers = false;
+        }
+        restart(&view)
+    }
+}
+
+fn look_at(dir: &Path, expected: &mailcluster_store::Identity) -> Result<Volume, String> {
+    match Replica::identify(dir) {
+        Ok(found) if found == *expected => Ok(Volume::Store),
+        Ok(found) => Err(format!(
+            "ForeignVolume: {} belongs to store {} replica {} of cluster {}, expected store {} replica {} of cluster {}: check which volume is mounted here",
+            dir.display(),
+            found.store,
+            found.replica,
+            found.cluster,
+            expected.store,
+            expected.replica,
+            expected.cluster
+        )),
+        Err(OpenError::Empty(_)) => Ok(Volume::Empty),
+        Err(error) => Err(with_sources(&error)),
+    }
+}
+
+fn with_sources(error: &OpenError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,203 @@
+//! Standby and candidate: wait for the right moment, promise, swap.
+
+use mailcluster_failover::{
+    LeaseRecord, Millis, Opening, Position, Restart, Role, Takeover, TakeoverView, Taker, Volume, enough,
+    take, takeover,
+};
+use mailcluster_store::Replica;
+
+use super::{Life, POLL, open::Seen};
+use crate::{
+    arbiter::{Current, SwapError},
+    clock::boottime,
+    status::ReplicaState,
+};
+
+/// The lease is this process', and its volume is open.
+pub(super) struct Taken {
+    pub replica: Replica,
+    pub current: Current,
+    pub record: LeaseRecord,
+    /// When the request that took it began.
+    pub asked: Millis,
+}
+
+/// How standing by ended.
+pub(super) enum Stood {
+    /// The lease is taken.
+    Taken(Box<Taken>),
+    /// The volume is closed: another process may have it now, or the candidacy broke it off.
+    Closed,
+    /// The process is to end.
+    Ended,
+}
+
+/// What a candidacy came to.
+enum Candidacy {
+    Won(Box<Taken>),
+    /// With the replica, unless it went down.
+    Lost(Option<Box<Replica>>),
+}
+
+impl Life {
+    /// Waits for a restart's or a target's permission, and takes the lease.
+    pub(super) async fn stand(&self, replica: Replica) -> Stood {
+        let mut replica = Box::new(replica);
+        self.gate.set_role(Role::Standby);
+        loop {
+            let state = match self.look().await {
+                Ok(seen) if self.must_close(&seen) => {
+                    tracing::warn!("another pod holds the store: closing the volume");
+                    self.remember(None);
+                    return Stood::Closed;
+                }
+                Ok(seen) => match self.may_take(&seen, &replica) {
+                    Ok(record) => match self.candidate(replica, &seen.current, &record).await {
+                        Candidacy::Won(taken) => return Stood::Taken(taken),
+                        Candidacy::Lost(Some(back)) => {
+                            replica = back;
+                            ReplicaState::Standby
+                        }
+                        Candidacy::Lost(None) => return Stood::Closed,
+                    },
+                    Err(state) => state,
+                },
+                Err(why) => ReplicaState::Waiting(why),
+            };
+            self.gate.set_role(if matches!(state, ReplicaState::Refused(_)) {
+                Role::Refused
+            } else {
+                Role::Standby
+            });
+            self.status.set(state);
+            if !self.pause(POLL).await {
+                return Stood::Ended;
+            }
+        }
+    }
+
+    /// A single copy's volume is open in one process only: not in this one when the lease has gone to another pod.
+    fn must_close(&self, seen: &Seen) -> bool {
+        seen.current.record.is_some() && matches!(self.opening(seen, Volume::Store), Opening::Wait(_))
+    }
+
+    fn may_take(&self, seen: &Seen, replica: &Replica) -> Result<LeaseRecord, ReplicaState> {
+        let description = replica.describe();
+        self.agrees(seen, &description)?;
+        let Some(record) = &seen.current.record else { return Err(ReplicaState::Standby) };
+        match self.may_restart(seen) {
+            Restart::Take => return Ok(record.clone()),
+            Restart::CrashLoop if seen.advice.target.is_none() => return Err(ReplicaState::CrashLoop),
+            Restart::CrashLoop | Restart::Standby => {}
+        }
+        let Some(target) = &seen.advice.target else { return Err(ReplicaState::Standby) };
+        let me = self.config.identity.replica.to_string();
+        let decision = takeover(&TakeoverView {
+            lease: record,
+            resource_version: &seen.current.version,
+            replica: &me,
+            target_replica: &target.replica,
+            target_version: &target.version,
+            kind: target.kind,
+            ready: true,
+            end: Position { epoch: description.end.0, seq: description.end.1 },
+            holder_heard: false,
+            evidence: enough(&seen.advice.evidence, record, self.config.fencing)
+                || record.seat.as_deref() == Some(&format!("{}@{}", self.config.node, self.boot_id)),
+        });
+        match decision {
+            Takeover::Go => Ok(record.clone()),
+            Takeover::No(why) => {
+                tracing::debug!(?why, "the target is not followed");
+                Err(ReplicaState::Standby)
+            }
+        }
+    }
+
+    /// Promise the next epoch, sync it, swap (C7). An unknown outcome is read until it is known (A6).
+    async fn candidate(
+        &self,
+        mut replica: Box<Replica>,
+        current: &Current,
+        record: &LeaseRecord,
+    ) -> Candidacy {
+        self.gate.set_role(Role::Candidate);
+        self.status.set(ReplicaState::Candidate);
+        let me = self.config.me();
+        let id = self.config.identity.replica.to_string();
+        let next = take(
+            record,
+            &Taker {
+                me: &me,
+                replica: &id,
+                rules: self.config.rules(),
+                node: &self.config.node,
+                boot_id: &self.boot_id,
+                now: boottime(),
+            },
+        );
+        let epoch = next.epoch;
+        let promised = tokio::task::spawn_blocking(move || {
+            let outcome = replica.promise(epoch);
+            (replica, outcome)
+        })
+        .await;
+        replica = match promised {
+            Ok((replica, Ok(()))) => replica,
+            Ok((replica, Err(error))) => {
+                tracing::error!(%error, epoch, "the promise could not be made durable");
+                return Candidacy::Lost(Some(replica));
+            }
+            Err(error) => {
+                tracing::error!(%error, "the promise ended early");
+                self.remember(None);
+                return Candidacy::Lost(None);
+            }
+        };
+        let asked = boottime();
+        match self.swap_until_known(current, &next).await {
+            Some(current) => {
+                tracing::info!(epoch, "the lease is taken");
+                Candidacy::Won(Box::new(Taken { replica: *replica, current, record: next, asked }))
+            }
+            None => Candidacy::Lost(Some(replica)),
+        }
+    }
+
+    /// Swaps; after an unknown outcome reads until it is known. `None`: the record is another's, or the process ends.
+    async fn swap_until_known(&self, current: &Current, next: &LeaseRecord) -> Option<Current> {
+        match self.arbiter.swap(current, next).await {
+            Ok(written) => return Some(written),
+            Err(SwapError::Conflict) => return None,
+            Err(SwapError::Refused(why)) => {
+                tracing::error!(%why, "the lease cannot be written");
+                return None;
+            }
+            Err(SwapError::Unknown(why)) => tracing::warn!(%why, "the lease's swap has no known outcome"),
+        }
+        loop {
+            if !self.retry_pause().await {
+                return None;
+            }
+            if let Ok(now) = self.arbiter.current().await {
+                let mine = now
+                    .record
+                    .as_ref()
+                    .is_some_and(|r| next.holder.as_ref().is_some_and(|me| r.held_by(me, next.epoch)));
+                // The old version may be there because the request is still on its way: it is not known to be lost
+                // before another version is there. So try again; only one of the two can succeed.
+                if mine {
+                    return Some(now);
+                }
+                if now.version != current.version {
+                    return None;
+                }
+                match self.arbiter.swap(current, next).await {
+                    Ok(written) => return Some(written),
+                    Err(SwapError::Conflict | SwapError::Unknown(_)) => {}
+                    Err(SwapError::Refused(_)) => return None,
+                }
+            }
+        }
+    }
+}

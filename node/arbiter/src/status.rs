@@ -1,0 +1,95 @@
+//! What the process says of itself, for Describe, for metrics and for the log.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use mailcluster_store::{ReplicaDescription, Store};
+use tokio::sync::Notify;
+
+/// Where the replica's process stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum ReplicaState {
+    /// It has not looked at its lease or volume yet.
+    #[default]
+    Starting,
+    /// It waits until it may open its volume; why, for people.
+    Waiting(String),
+    /// Open, not serving.
+    Standby,
+    /// Three starts in two minutes: a standby until it is asked.
+    CrashLoop,
+    /// It tries to take the lease.
+    Candidate,
+    /// It has the lease and has not published its route yet.
+    Settling,
+    /// It serves.
+    Primary,
+    /// It stops, to hand the store over.
+    Draining,
+    /// A sync failed.
+    Poisoned,
+    /// It refuses its volume or its lease; why, for people.
+    Refused(String),
+}
+
+/// A snapshot of [`StatusHandle`].
+#[derive(Clone, Default)]
+pub struct ReplicaStatus {
+    /// Where it stands.
+    pub state: ReplicaState,
+    /// The volume's own account of itself, while the process has it open.
+    pub description: Option<ReplicaDescription>,
+    /// The store, while it serves.
+    pub store: Option<Store>,
+}
+
+struct Inner {
+    status: RwLock<ReplicaStatus>,
+    drain: Notify,
+}
+
+/// Shared by the lifecycle, which writes, and whoever asks. Cheap to clone.
+#[derive(Clone)]
+pub struct StatusHandle(Arc<Inner>);
+
+impl Default for StatusHandle {
+    fn default() -> Self {
+        Self(Arc::new(Inner { status: RwLock::default(), drain: Notify::new() }))
+    }
+}
+
+impl StatusHandle {
+    /// A handle that says `Starting`.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What is said now.
+    #[must_use]
+    pub fn get(&self) -> ReplicaStatus {
+        self.0.status.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks the holder to hand the store over; it goes on as a standby. Nothing happens when it does not serve.
+    pub fn request_drain(&self) {
+        if matches!(self.get().state, ReplicaState::Primary) {
+            self.0.drain.notify_one();
+        }
+    }
+
+    pub(crate) async fn drain_requested(&self) {
+        self.0.drain.notified().await;
+    }
+
+    pub(crate) fn set(&self, state: ReplicaState) {
+        let mut status = self.0.status.write().unwrap_or_else(PoisonError::into_inner);
+        if status.state != state {
+            tracing::info!(from = ?status.state, to = ?state, "replica changes its state");
+            status.state = state;
+        }
+    }
+
+    pub(crate) fn update(&self, change: impl FnOnce(&mut ReplicaStatus)) {
+        change(&mut self.0.status.write().unwrap_or_else(PoisonError::into_inner));
+    }
+}

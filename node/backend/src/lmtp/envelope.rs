@@ -1,0 +1,36 @@
+//! The open transaction.
+
+use mailcluster_types::{AccountId, DeliveryId, StoreName};
+
+/// What stands before the message.
+pub(super) struct Envelope {
+    /// The dedupe key.
+    pub(super) delivery: DeliveryId,
+    /// The id was drawn here: the message has no trace line of this cluster yet.
+    pub(super) drawn_here: bool,
+    /// Empty for the null sender.
+    pub(super) sender: String,
+    /// Announced size; 0 when it was not.
+    pub(super) size: u64,
+    /// Accepted recipients, in order; each gets a reply after the message.
+    pub(super) recipients: Vec<Recipient>,
+}
+
+/// An accepted recipient.
+pub(super) struct Recipient {
+    /// As sent.
+    pub(super) address: String,
+    /// What is to be done.
+    pub(super) way: Way,
+}
+
+/// Where a recipient's copy goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Into these accounts of this store (an alias may name several).
+    Deliver(Vec<AccountId>),
+    /// Into the queue, for another store.
+    HandOff(AccountId, StoreName),
+    /// Into the queue, held.
+    Hold,
+}

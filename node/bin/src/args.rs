@@ -1,0 +1,122 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+use crate::listen_spec::ListenSpec;
+
+/// A node of a mail cluster.
+#[derive(Debug, Parser)]
+#[command(name = "mailcluster-node", version, about, long_about = None)]
+pub struct Args {
+    /// How to log.
+    #[command(flatten)]
+    pub log: LogArgs,
+    /// What to run.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How to log; times are UTC.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct LogArgs {
+    /// Format of log lines on standard error.
+    #[arg(long, global = true, env = "MAILCLUSTER_LOG_FORMAT", default_value = "text", value_parser = ["text", "json"])]
+    pub log_format: String,
+    /// What to log: a level (error, warn, info, debug, trace) or directives such as `info,mailcluster_store=debug`.
+    #[arg(long, global = true, env = "MAILCLUSTER_LOG", default_value = "info")]
+    pub log_level: String,
+}
+
+/// The roles and tools.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// All roles in one process, on loopback, without Kubernetes: for trying out, for tests, for one machine.
+    Standalone(StandaloneArgs),
+    /// Faces the internet: SMTP, submission, IMAP and POP3 with TLS. Runs in a pod that the operator makes.
+    Frontend(FrontendArgs),
+    /// Serves one store. Runs in a pod that the operator makes.
+    Backend(StorePodArgs),
+    /// Serves the directory. Runs in a pod that the operator makes.
+    Directory(StorePodArgs),
+    /// Reads a stopped store: no server may have it open.
+    #[command(subcommand)]
+    Store(StoreTool),
+}
+
+/// Options of `standalone`.
+#[derive(Debug, ClapArgs)]
+pub struct StandaloneArgs {
+    /// Where everything is kept. Made if missing; a local file system (not NFS, SMB, 9p, tmpfs, overlay).
+    #[arg(long, value_name = "DIR")]
+    pub data: PathBuf,
+    /// The node's FQDN: greeting, EHLO, Received, Message-ID.
+    #[arg(long, value_name = "NAME", default_value = "localhost.localdomain")]
+    pub hostname: String,
+    /// Listen here; PROTO is one of smtp, submission, submissions, imap, imaps, pop3, pop3s, lmtp, http. May be
+    /// given several times. Default: all of them on 127.0.0.1, ports 2525, 2587, 2465, 2143, 2993, 2110, 2995,
+    /// 2424 and 2080. Port 0 picks a free port; the line that tells that it serves names it.
+    #[arg(long = "listen", value_name = "PROTO=ADDR:PORT")]
+    pub listen: Vec<ListenSpec>,
+    /// PEM certificate chain for TLS. Default: a self-signed one, made once in the data directory.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// PEM private key for TLS.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Who gets mail for postmaster at any local domain that has no such account or alias.
+    #[arg(long, value_name = "ADDRESS")]
+    pub postmaster: Option<String>,
+}
+
+/// Options of `frontend`.
+#[derive(Debug, ClapArgs)]
+pub struct FrontendArgs {
+    /// The configuration that the operator renders.
+    #[arg(long, value_name = "FILE", default_value = "/etc/mailcluster/node.yaml")]
+    pub config: PathBuf,
+}
+
+/// Options of `backend` and `directory`.
+#[derive(Debug, ClapArgs)]
+pub struct StorePodArgs {
+    /// The configuration that the operator renders.
+    #[arg(long, value_name = "FILE", default_value = "/etc/mailcluster/node.yaml")]
+    pub config: PathBuf,
+    /// The replica that the volume must hold: 32 hexadecimal digits.
+    #[arg(long, value_name = "ID")]
+    pub replica: String,
+}
+
+/// Tools for a stopped store.
+#[derive(Debug, Subcommand)]
+pub enum StoreTool {
+    /// Lists accounts; with ACCOUNT its mailboxes; with MAILBOX its messages.
+    Ls {
+        /// The store's directory (of a standalone node: DIR/store).
+        dir: PathBuf,
+        /// An account's address.
+        account: Option<String>,
+        /// A mailbox's name.
+        mailbox: Option<String>,
+    },
+    /// Writes one message to standard output.
+    Cat {
+        /// The store's directory.
+        dir: PathBuf,
+        /// The account's address.
+        account: String,
+        /// The mailbox's name.
+        mailbox: String,
+        /// The message's UID.
+        uid: u32,
+    },
+    /// Writes every account's mail as Maildir++ into OUT/<address>.
+    Export {
+        /// The store's directory.
+        dir: PathBuf,
+        /// Where to write; must not exist or be empty.
+        out: PathBuf,
+    },
+}

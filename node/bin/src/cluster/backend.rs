@@ -1,0 +1,139 @@
+//! `backend`: one store, served to frontends over mutual TLS.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use async_trait::async_trait;
+use mailcluster_api::ports;
+use mailcluster_backend::{SessionContext, SessionLimits, imap, lmtp, pop3};
+use mailcluster_directory::{RemoteConfig, RemoteDirectory, RemoteFeed, serve::StoreAdminServer, sync};
+use mailcluster_net::{
+    limits::ConnectionLimits,
+    remote::{Admitted, BackendPort, RemoteBackends},
+};
+use mailcluster_queue::QueueConfig;
+use mailcluster_store::Store;
+use mailcluster_types::{Backends, Directory, Protocol};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    channel::DirectoryChannel,
+    grpc::{Changing, peer_check},
+    pod::Pod,
+    routes::Routes,
+    store_pod::{self, PodAdmission},
+};
+use crate::{args::StorePodArgs, holder::Service};
+
+/// Connections in all, and from one pod.
+const CONNECTIONS: (usize, usize) = (50_000, 25_000);
+
+/// Runs until SIGTERM.
+pub async fn run(options: StorePodArgs) -> Result<()> {
+    let pod = Pod::start(&options.config).await?;
+    let queue = QueueConfig::new(pod.hostname.clone());
+    let routes = Routes::follow(&pod, Some(queue.handle.clone()));
+    let source = Arc::new(DirectoryChannel::new(routes.clone(), pod.identity.clone()));
+    let directory = RemoteDirectory::start(source.clone(), RemoteConfig::default(), pod.shutdown.clone())?;
+    let backends = Arc::new(RemoteBackends::new(routes.mail.clone(), pod.identity.clone()));
+    let changing = Changing::new();
+    let role = MailRole {
+        feed: Arc::new(RemoteFeed::new(source)),
+        directory,
+        backends,
+        queue,
+        changing: changing.clone(),
+    };
+    let over = CancellationToken::new();
+    let holder = store_pod::start(&pod, &options.replica, Arc::new(role), &changing, &over)?;
+    let admission = Arc::new(PodAdmission {
+        cluster: pod.cluster,
+        store: store_pod::section(&pod)?.store.as_str().into(),
+        status: holder.status.clone(),
+        gate: holder.gate.clone(),
+        routes,
+    });
+    let sessions = Sessions { pod: &pod, admission, limits: Arc::new(SessionLimits::default()) };
+    for (protocol, port) in [
+        (Protocol::Lmtp, ports::BACKEND_LMTP),
+        (Protocol::Imap, ports::BACKEND_IMAP),
+        (Protocol::Pop3, ports::BACKEND_POP3),
+    ] {
+        sessions.serve(protocol, port)?;
+    }
+    store_pod::finish(&pod, holder, &over).await
+}
+
+/// What begins and ends with the store.
+struct MailRole {
+    feed: Arc<RemoteFeed>,
+    directory: Arc<dyn Directory>,
+    backends: Arc<dyn Backends>,
+    queue: QueueConfig,
+    changing: Changing,
+}
+
+#[async_trait]
+impl Service for MailRole {
+    async fn start(&self, store: Store, over: CancellationToken) {
+        self.changing.set(Some(StoreAdminServer::routes(store.clone(), peer_check())));
+        tokio::spawn(sync::run(store.clone(), self.feed.clone(), over.clone()));
+        let (directory, backends) = (self.directory.clone(), self.backends.clone());
+        let queue = self.queue.clone();
+        tokio::spawn(async move { mailcluster_queue::run(queue, store, directory, backends, over).await });
+    }
+
+    async fn stop(&self) {
+        self.changing.set(None);
+    }
+}
+
+struct Sessions<'a> {
+    pod: &'a Pod,
+    admission: Arc<PodAdmission>,
+    limits: Arc<SessionLimits>,
+}
+
+impl Sessions<'_> {
+    fn serve(&self, protocol: Protocol, port: u16) -> Result<()> {
+        let listener = self.pod.listen(port)?;
+        let backend = BackendPort {
+            identity: self.pod.identity.clone(),
+            admission: self.admission.clone(),
+            protocol,
+            limits: ConnectionLimits::new(CONNECTIONS.0, CONNECTIONS.1),
+        };
+        let (admission, hostname) = (self.admission.clone(), self.pod.hostname.clone());
+        let limits = self.limits.clone();
+        let handler = move |admitted: Admitted| {
+            let (admission, hostname, limits) = (admission.clone(), hostname.clone(), limits.clone());
+            async move {
+                // Between the admission and now the store may have stopped; then the connection just closes.
+                let Some(store) = admission.status.get().store else { return };
+                let shutdown = CancellationToken::new();
+                let (over, stopped) = (shutdown.clone(), store.clone());
+                let watch = tokio::spawn(async move {
+                    stopped.stopped().await;
+                    over.cancel();
+                });
+                let context = SessionContext {
+                    store,
+                    account: admitted.account,
+                    client: admitted.client,
+                    hostname,
+                    directory: None,
+                    shutdown,
+                    limits,
+                };
+                match protocol {
+                    Protocol::Lmtp => lmtp::serve(admitted.stream, context).await,
+                    Protocol::Imap => imap::serve(admitted.stream, context).await,
+                    Protocol::Pop3 => pop3::serve(admitted.stream, context).await,
+                }
+                watch.abort();
+            }
+        };
+        tokio::spawn(backend.run(listener, self.pod.shutdown.clone(), TaskTracker::new(), handler));
+        Ok(())
+    }
+}

@@ -1,0 +1,97 @@
+//! A role's store: its life under an arbiter, and what is told of it.
+
+use std::{net::SocketAddr, path::Path, sync::Arc};
+
+use anyhow::{Result, bail};
+use async_trait::async_trait;
+use mailcluster_arbiter::{
+    Arbiter, LeaseGate, StatusHandle,
+    lifecycle::{self, Lifecycle, LifecycleConfig, Outcome},
+};
+use mailcluster_failover::FencingMinimum;
+use mailcluster_store::{Identity, Store};
+use mailcluster_types::SessionId;
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+/// What begins when a store serves, and ends when it no longer does.
+#[async_trait]
+pub trait Service: Send + Sync + 'static {
+    /// The store serves until `over` is cancelled.
+    async fn start(&self, store: Store, over: CancellationToken);
+    /// It has stopped.
+    async fn stop(&self);
+}
+
+/// A store's process: gate, status and the task that lives it.
+pub struct Holder {
+    /// Asked before every acknowledgement.
+    pub gate: Arc<LeaseGate>,
+    /// What the process says of itself.
+    pub status: StatusHandle,
+    /// True while the service runs: it is the last to start.
+    pub started: watch::Receiver<bool>,
+    /// Ends when the store has stopped for good.
+    pub task: JoinHandle<Outcome>,
+}
+
+struct Events(Arc<dyn Service>, watch::Sender<bool>);
+
+#[async_trait]
+impl Lifecycle for Events {
+    async fn serving(&self, store: Store, over: CancellationToken) {
+        self.0.start(store, over).await;
+        self.1.send_replace(true);
+    }
+
+    async fn stopped(&self) {
+        self.1.send_replace(false);
+        self.0.stop().await;
+    }
+}
+
+/// How a store is held.
+pub struct HolderPlan {
+    /// What the lifecycle needs.
+    pub config: LifecycleConfig,
+    /// Who decides.
+    pub arbiter: Arc<dyn Arbiter>,
+    /// What begins and ends with it.
+    pub service: Arc<dyn Service>,
+    /// Ends it.
+    pub shutdown: CancellationToken,
+}
+
+impl HolderPlan {
+    /// Starts the store's life.
+    pub fn start(self) -> Holder {
+        let (gate, status) = (LeaseGate::new(), StatusHandle::new());
+        let (sender, started) = watch::channel(false);
+        let events = Arc::new(Events(self.service, sender));
+        let life =
+            lifecycle::run(self.config, self.arbiter, events, gate.clone(), status.clone(), self.shutdown);
+        Holder { gate, status, started, task: tokio::spawn(life) }
+    }
+}
+
+/// The lifecycle of a standalone node's store: no lease, no pod.
+pub fn standalone_config(data_dir: &Path, identity: Identity) -> Result<LifecycleConfig> {
+    Ok(LifecycleConfig {
+        data_dir: data_dir.to_owned(),
+        identity,
+        pod_uid: "standalone".to_owned(),
+        start_id: SessionId::random()?.to_string(),
+        node: "standalone".to_owned(),
+        endpoint: SocketAddr::from(([127, 0, 0, 1], 0)),
+        lease_seconds: 8,
+        fencing: FencingMinimum::Proof,
+    })
+}
+
+/// A poisoned store ends the process with an exit code other than 0.
+pub fn check(outcome: Outcome) -> Result<()> {
+    match outcome {
+        Outcome::Stopped => Ok(()),
+        Outcome::Poisoned => bail!("a sync failed: nothing is acknowledged any more; look at the disk"),
+    }
+}

@@ -1,0 +1,57 @@
+//! `mailcluster-node`: one binary, the roles `frontend`, `backend`, `directory` and `standalone`, and tools for a
+//! stopped store.
+
+mod args;
+mod client_ports;
+mod cluster;
+mod health;
+mod holder;
+mod listen_spec;
+mod local_backends;
+mod local_directory;
+mod logging;
+mod metrics;
+mod self_signed;
+mod shutdown;
+mod standalone;
+mod tools;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use args::{Args, Command};
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Err(error) = logging::init(&args.log) {
+        eprintln!("mailcluster-node: {error:#}");
+        return ExitCode::from(2);
+    }
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        eprintln!("mailcluster-node: a TLS provider is installed already");
+        return ExitCode::FAILURE;
+    }
+    match run(args.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "stopping");
+            eprintln!("mailcluster-node: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Standalone(options) => runtime()?.block_on(standalone::run(options)),
+        Command::Frontend(options) => runtime()?.block_on(cluster::frontend::run(options)),
+        Command::Backend(options) => runtime()?.block_on(cluster::backend::run(options)),
+        Command::Directory(options) => runtime()?.block_on(cluster::directory::run(options)),
+        Command::Store(tool) => tools::run(tool),
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}

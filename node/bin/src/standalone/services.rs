@@ -1,0 +1,115 @@
+//! What begins when a standalone node's stores serve.
+
+use std::{path::PathBuf, sync::Arc};
+
+use anyhow::{Context, Result};
+use async_trait::async_trait;
+use mailcluster_directory::{
+    DirectoryConfig, DirectoryService, LocalStore as DirectoryLocalStore, StoreDialer, StoreLoad, StoreQuery,
+    sync,
+};
+use mailcluster_queue::QueueConfig;
+use mailcluster_store::Store;
+use mailcluster_types::{Address, StoreName, Unavailable};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{STORE, admin_socket};
+use crate::{
+    args::StandaloneArgs,
+    holder::Service,
+    local_backends::{LocalBackends, LocalStore},
+    local_directory::LocalDirectory,
+};
+
+/// The mail store: sessions, its accounts' records, its queue.
+pub struct MailRole {
+    backends: Arc<LocalBackends>,
+    directory: Arc<LocalDirectory>,
+}
+
+impl MailRole {
+    /// Over these backends and this directory.
+    pub fn new(backends: Arc<LocalBackends>, directory: Arc<LocalDirectory>) -> Self {
+        Self { backends, directory }
+    }
+}
+
+#[async_trait]
+impl Service for MailRole {
+    async fn start(&self, store: Store, over: CancellationToken) {
+        self.backends.set(Some(LocalStore { store: store.clone(), stopped: over.clone() }));
+        tokio::spawn(sync::run(store.clone(), self.directory.clone(), over.clone()));
+        let config = QueueConfig::new(self.backends.hostname());
+        let (directory, backends) = (self.directory.clone(), self.backends.clone());
+        tokio::spawn(async move {
+            mailcluster_queue::run(config, store, directory, backends, over).await;
+        });
+    }
+
+    async fn stop(&self) {
+        self.backends.set(None);
+    }
+}
+
+/// The directory: look-up for this process, administration on a unix socket.
+pub struct DirectoryRole {
+    config: DirectoryConfig,
+    socket: PathBuf,
+    directory: Arc<LocalDirectory>,
+    dialer: Arc<Dialer>,
+    /// Kept open: the only store never changes.
+    _stores: watch::Sender<Vec<StoreLoad>>,
+}
+
+impl DirectoryRole {
+    /// As the command line says.
+    pub fn new(
+        options: &StandaloneArgs,
+        directory: Arc<LocalDirectory>,
+        backends: Arc<LocalBackends>,
+    ) -> Result<Self> {
+        let (sender, stores) = watch::channel(vec![StoreLoad::named(STORE.into())]);
+        let mut config = DirectoryConfig::new(options.hostname.as_str(), stores);
+        let postmaster = options.postmaster.as_deref().map(str::parse::<Address>).transpose();
+        config.postmaster = postmaster.context("--postmaster")?;
+        let socket = options.data.join("admin.sock");
+        Ok(Self { config, socket, directory, dialer: Arc::new(Dialer(backends)), _stores: sender })
+    }
+}
+
+#[async_trait]
+impl Service for DirectoryRole {
+    async fn start(&self, store: Store, over: CancellationToken) {
+        match DirectoryService::new(store, self.config.clone()) {
+            Ok(service) => {
+                let served = admin_socket::serve(&self.socket, service.clone(), self.dialer.clone(), over);
+                if let Err(error) = served {
+                    tracing::error!(error = format!("{error:#}"), "no administration");
+                }
+                self.directory.set(Some(service));
+            }
+            Err(error) => tracing::error!(%error, "the directory cannot serve"),
+        }
+    }
+
+    async fn stop(&self) {
+        self.directory.set(None);
+    }
+}
+
+/// The stores that administration can ask: the one of this process.
+struct Dialer(Arc<LocalBackends>);
+
+#[async_trait]
+impl StoreDialer for Dialer {
+    fn stores(&self) -> Vec<StoreName> {
+        vec![STORE.into()]
+    }
+
+    async fn dial(&self, store: &StoreName) -> Result<Arc<dyn StoreQuery>, Unavailable> {
+        let local = self.0.store().filter(|_| store.as_str() == STORE);
+        let local = local.ok_or_else(|| Unavailable(format!("{store} does not serve here")))?;
+        Ok(Arc::new(DirectoryLocalStore(local)))
+    }
+}

@@ -1,0 +1,34 @@
+//! `mailcluster-node store …`: reading a store that no server has open.
+
+use std::io::Write;
+
+use anyhow::Result;
+use mailcluster_store::tools;
+
+use crate::args::StoreTool;
+
+/// Runs one tool.
+pub fn run(tool: StoreTool) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match tool {
+        StoreTool::Ls { dir, account, mailbox } => {
+            let path = [account, mailbox].into_iter().flatten().collect::<Vec<_>>().join("/");
+            tools::list(&dir, &path, &mut out)?;
+        }
+        StoreTool::Cat { dir, account, mailbox, uid } => {
+            tools::cat(&dir, &format!("{account}/{mailbox}/{uid}"), &mut out)?;
+        }
+        StoreTool::Export { dir, out: folder } => {
+            let done = tools::export_maildir(&dir, &folder, &mut |progress, damaged| {
+                if let Some(line) = damaged {
+                    eprintln!("{line}");
+                }
+                eprint!("\r{progress:?}");
+            })?;
+            eprintln!();
+            writeln!(out, "{done:?}")?;
+        }
+    }
+    out.flush()?;
+    Ok(())
+}

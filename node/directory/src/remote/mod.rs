@@ -1,0 +1,315 @@
+//! The directory as frontends and backends see it: across the network, with a memory.
+
+mod cache;
+mod watch;
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use mailcluster_auth::{CacheAnswer, LoginCache, LoginCacheConfig, Lru, Throttle, ThrottlePolicy, Verdict};
+use mailcluster_rpc::directory::v1 as pb;
+use mailcluster_types::{
+    AccountId, Address, AuthOutcome, AuthRequest, Directory, Resolution, ResolvedAccount, Unavailable,
+};
+use pb::lookup_client::LookupClient;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, transport::Channel};
+
+use crate::{convert, names};
+use cache::{Asking, Found, ResolveCache};
+
+/// Leads to the directory's holder of the moment.
+#[async_trait]
+pub trait ChannelSource: Send + Sync + 'static {
+    /// A channel to the holder; kept and shared by the source, made anew when the route changes.
+    ///
+    /// # Errors
+    /// When no route is known.
+    async fn channel(&self) -> Result<Channel, Unavailable>;
+
+    /// A call over the last channel failed: look for the route anew.
+    fn failed(&self) {}
+}
+
+/// Bounds of a [`RemoteDirectory`].
+#[derive(Debug, Clone)]
+pub struct RemoteConfig {
+    /// The domain of user names without one; as the directory has it.
+    pub default_domain: Option<String>,
+    /// Longest wait for a look-up. Default 2.5 s.
+    pub lookup_limit: Duration,
+    /// Longest wait for a login. Default 3 s.
+    pub login_limit: Duration,
+    /// After a failure the directory is not asked for this long. Default 500 ms.
+    pub back_off: Duration,
+    /// Addresses remembered.
+    pub addresses: usize,
+    /// Logins remembered.
+    pub logins: LoginCacheConfig,
+    /// How patient logins are, here, with what this process has seen. The directory's own count stands above it.
+    pub throttle: ThrottlePolicy,
+}
+
+impl Default for RemoteConfig {
+    fn default() -> Self {
+        Self {
+            default_domain: None,
+            lookup_limit: Duration::from_millis(2500),
+            login_limit: Duration::from_secs(3),
+            back_off: Duration::from_millis(500),
+            addresses: 100_000,
+            logins: LoginCacheConfig::default(),
+            throttle: ThrottlePolicy::default(),
+        }
+    }
+}
+
+/// How long an answer on sender rights is taken without asking again.
+const SENDER_FRESH: Duration = Duration::from_secs(30);
+
+struct State {
+    cache: ResolveCache,
+    logins: LoginCache,
+    throttle: Throttle,
+    senders: Lru<(AccountId, String), (bool, Instant)>,
+    /// Not asked before then.
+    away_until: Option<Instant>,
+}
+
+/// A directory across the network, with a memory: it answers what it last knew when the directory is away, and then
+/// never says "no such mailbox".
+pub struct RemoteDirectory {
+    source: Arc<dyn ChannelSource>,
+    config: RemoteConfig,
+    state: Mutex<State>,
+}
+
+impl RemoteDirectory {
+    /// A directory that `source` leads to; follows its invalidations until `shutdown`.
+    ///
+    /// # Errors
+    /// When the operating system has no randomness to give.
+    pub fn start(
+        source: Arc<dyn ChannelSource>,
+        config: RemoteConfig,
+        shutdown: CancellationToken,
+    ) -> std::io::Result<Arc<Self>> {
+        let state = State {
+            cache: ResolveCache::new(config.addresses),
+            logins: LoginCache::new(config.logins)?,
+            throttle: Throttle::new(config.throttle.clone()),
+            senders: Lru::new(config.addresses),
+            away_until: None,
+        };
+        let directory = Arc::new(Self { source, config, state: Mutex::new(state) });
+        tokio::spawn(watch::run(Arc::clone(&directory), shutdown));
+        Ok(directory)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls the directory, unless it was away a moment ago.
+    async fn ask<T, F, C>(&self, limit: Duration, call: F) -> Result<T, Unavailable>
+    where
+        F: FnOnce(LookupClient<Channel>) -> C + Send,
+        C: Future<Output = Result<tonic::Response<T>, Status>> + Send,
+    {
+        let asked = Instant::now();
+        if self.state().away_until.is_some_and(|until| asked < until) {
+            return Err(Unavailable("it did not answer a moment ago".into()));
+        }
+        let answer = async {
+            let channel = self.source.channel().await.map_err(|e| Status::unavailable(e.0))?;
+            call(LookupClient::new(channel)).await
+        };
+        let error = match tokio::time::timeout(limit, answer).await {
+            Ok(Ok(answer)) => {
+                self.state().away_until = None;
+                return Ok(answer.into_inner());
+            }
+            Ok(Err(status)) if status.code() == Code::InvalidArgument => {
+                return Err(Unavailable(status.message().to_owned()));
+            }
+            Ok(Err(status)) => status.message().to_owned(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        self.source.failed();
+        self.state().away_until = Some(Instant::now() + self.config.back_off);
+        Err(Unavailable(error))
+    }
+
+    async fn ask_resolve(&self, address: &Address) -> Result<Resolution, Unavailable> {
+        let request = pb::ResolveRequest { address: address.to_string() };
+        let answer =
+            self.ask(self.config.lookup_limit, |mut c| async move { c.resolve(request).await }).await?;
+        let garbled = || Unavailable("its answer cannot be read".into());
+        match pb::Answer::try_from(answer.answer).unwrap_or_default() {
+            pb::Answer::Accounts => {
+                let accounts: Option<Vec<_>> =
+                    answer.accounts.into_iter().map(convert::resolved_from_pb).collect();
+                accounts.filter(|a| !a.is_empty()).map(Resolution::Accounts).ok_or_else(garbled)
+            }
+            pb::Answer::NoSuchMailbox => Ok(Resolution::NoSuchMailbox),
+            pb::Answer::NotLocal => Ok(Resolution::NotLocal),
+            pb::Answer::Unspecified => Err(garbled()),
+        }
+    }
+
+    async fn ask_login(&self, request: &AuthRequest) -> Result<(AuthOutcome, u64), Unavailable> {
+        use pb::authenticate_response::Outcome;
+        let asked = pb::AuthenticateRequest {
+            user: request.user.clone(),
+            password: Some(request.password.to_string().into()),
+            client: request.client.remote.ip().to_string(),
+            service: request.service.to_owned(),
+        };
+        let answer =
+            self.ask(self.config.login_limit, |mut c| async move { c.authenticate(asked).await }).await?;
+        let outcome = answer.outcome();
+        let garbled = || Unavailable("its answer cannot be read".into());
+        match outcome {
+            Outcome::Accepted => {
+                let generation = answer.account.as_ref().map_or(0, |a| a.generation);
+                let account = answer.account.and_then(convert::resolved_from_pb).ok_or_else(garbled)?;
+                Ok((AuthOutcome::Accepted(account), generation))
+            }
+            Outcome::Rejected => Ok((AuthOutcome::Rejected, 0)),
+            Outcome::Throttled => Ok((AuthOutcome::Throttled(answer.wait_seconds), 0)),
+            Outcome::Unspecified => Err(garbled()),
+        }
+    }
+
+    /// Keeps what an answer to a login tells.
+    fn heard(&self, login: &Attempt<'_>, asked: Asking, outcome: &AuthOutcome, generation: u64) {
+        let now = Instant::now();
+        let mut state = self.state();
+        match outcome {
+            AuthOutcome::Accepted(account) => {
+                state.throttle.succeeded(login.client, login.user);
+                if state.cache.still_holds(asked) {
+                    state.logins.verified(asked.at, login.user, login.password, generation, account.clone());
+                }
+            }
+            AuthOutcome::Rejected => {
+                state.throttle.failed(now, login.client, login.user);
+                state.logins.rejected(now, login.user, login.password);
+            }
+            AuthOutcome::Throttled(seconds) => {
+                let wait = Duration::from_secs(u64::from(*seconds));
+                state.throttle.impose(now, login.client, login.user, wait);
+            }
+        }
+    }
+
+    /// What this process alone can say of an attempt.
+    fn remembered(&self, login: &Attempt<'_>) -> Memory {
+        let now = Instant::now();
+        let mut state = self.state();
+        if let Verdict::Wait(wait) = state.throttle.check(now, login.client, login.user) {
+            let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1);
+            return Memory::Throttled(seconds);
+        }
+        match state.logins.check(now, login.user, login.password) {
+            CacheAnswer::Verified { account, at } if state.cache.is_fresh_since(at) => Memory::Fresh(account),
+            CacheAnswer::Verified { account, .. } => Memory::LastKnown(account),
+            CacheAnswer::OtherPassword => Memory::OtherPassword,
+            CacheAnswer::Unknown => Memory::Nothing,
+        }
+    }
+}
+
+struct Attempt<'a> {
+    client: IpAddr,
+    user: &'a str,
+    password: &'a str,
+}
+
+enum Memory {
+    Throttled(u32),
+    Fresh(ResolvedAccount),
+    LastKnown(ResolvedAccount),
+    OtherPassword,
+    Nothing,
+}
+
+#[async_trait]
+impl Directory for RemoteDirectory {
+    async fn resolve(&self, address: &Address) -> Result<Resolution, Unavailable> {
+        let key = address.key();
+        let (found, asked) = {
+            let (now, mut state) = (Instant::now(), self.state());
+            (state.cache.find(now, &key), state.cache.asking(now))
+        };
+        if let Found::Fresh(resolution) = found {
+            return Ok(resolution);
+        }
+        match (self.ask_resolve(address).await, found) {
+            (Ok(resolution), _) => {
+                self.state().cache.learn(asked, key, resolution.clone());
+                Ok(resolution)
+            }
+            (Err(error), Found::LastKnown(resolution)) => {
+                tracing::debug!(%error, "directory away; last known answer used");
+                Ok(resolution)
+            }
+            (Err(error), _) => Err(error),
+        }
+    }
+
+    async fn authenticate(&self, request: &AuthRequest) -> Result<AuthOutcome, Unavailable> {
+        let key = names::login_key(&request.user, self.config.default_domain.as_deref());
+        let client = request.client.remote.ip();
+        let login = Attempt { client, user: key.as_deref().unwrap_or_default(), password: &request.password };
+        let memory = self.remembered(&login);
+        match memory {
+            Memory::Throttled(seconds) => return Ok(AuthOutcome::Throttled(seconds)),
+            Memory::Fresh(account) => return Ok(AuthOutcome::Accepted(account)),
+            _ => {}
+        }
+        let asked = self.state().cache.asking(Instant::now());
+        match (self.ask_login(request).await, memory) {
+            (Ok((outcome, generation)), _) => {
+                self.heard(&login, asked, &outcome, generation);
+                Ok(outcome)
+            }
+            (Err(error), Memory::LastKnown(account)) => {
+                tracing::debug!(%error, account = %account.id, "directory away; remembered login used");
+                Ok(AuthOutcome::Accepted(account))
+            }
+            (Err(error), memory) => {
+                if matches!(memory, Memory::OtherPassword) {
+                    // Most likely wrong; counted, so that guessing at the memory is slowed down too.
+                    self.state().throttle.failed(Instant::now(), client, login.user);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn may_send_as(&self, account: AccountId, sender: &Address) -> Result<bool, Unavailable> {
+        let key = (account, sender.key());
+        let known = self.state().senders.get_mut(&key).copied();
+        if let Some((allowed, at)) = known
+            && at.elapsed() < SENDER_FRESH
+        {
+            return Ok(allowed);
+        }
+        let request =
+            pb::MaySendAsRequest { account: account.to_bytes().to_vec(), sender: sender.to_string() };
+        let limit = self.config.lookup_limit;
+        match (self.ask(limit, |mut c| async move { c.may_send_as(request).await }).await, known) {
+            (Ok(answer), _) => {
+                self.state().senders.insert(key, (answer.allowed, Instant::now()));
+                Ok(answer.allowed)
+            }
+            (Err(_), Some((true, _))) => Ok(true),
+            (Err(error), _) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! What a process does with the volume it finds, given the lease: wait, initialise, open, or refuse.
+
+use crate::{LeaseRecord, Position};
+
+/// What lies on the volume, as far as can be told without opening it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Volume {
+    /// Nothing but `lost+found`.
+    Empty,
+    /// A superblock.
+    Store,
+}
+
+/// What the decision depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpeningView<'a> {
+    /// The lease; `None` when it is missing.
+    pub lease: Option<&'a LeaseRecord>,
+    /// This pod.
+    pub pod_uid: &'a str,
+    /// `--replica`.
+    pub replica: &'a str,
+    /// The volume.
+    pub volume: Volume,
+    /// Does this process run on the same node, and the same boot of it, as the holder? Then the lock decides.
+    pub same_kernel: bool,
+    /// Does `status.serving` name this pod? It had the volume last, so it may open it while the lease is missing.
+    pub served_last: bool,
+    /// Does a target name this replica and this version of the lease, with evidence that suffices?
+    pub allowed_by_target: bool,
+}
+
+/// What to do with the volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Opening {
+    /// Write a superblock.
+    Initialise,
+    /// Open and recover (which writes: so never beside a holder elsewhere).
+    Open,
+    /// Not yet: another process may have it open.
+    Wait(&'static str),
+    /// Not without a person.
+    Refuse(OpeningRefused),
+}
+
+/// Why a replica stays away from its volume or its lease.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpeningRefused {
+    /// The lease has had holders and the volume has nothing.
+    #[error(
+        "EmptyVolume: the volume is empty and the lease is at epoch {0}: check which volume is mounted here"
+    )]
+    EmptyVolume(u64),
+    /// The lease lists other replicas.
+    #[error(
+        "NotInSync: the lease does not name replica {0} as in sync: a volume of another replica is mounted here"
+    )]
+    NotInSync(String),
+    /// The log knows a higher epoch or in-sync version than the lease.
+    #[error(
+        "StateRolledBack: the volume has seen epoch {volume_epoch} (in-sync version {volume_version}) and the lease says {lease_epoch} (version {lease_version}): the Lease was restored from a backup; run `kubectl mailcluster store restore-lease`"
+    )]
+    StateRolledBack {
+        /// Epoch of the last EpochStart on the volume.
+        volume_epoch: u64,
+        /// Version of the last InSync record.
+        volume_version: u64,
+        /// The lease's.
+        lease_epoch: u64,
+        /// The lease's.
+        lease_version: u64,
+    },
+    /// The log ends below the position that the lease has seen committed.
+    #[error(
+        "StaleCopy: the volume ends at {end} and the lease has seen {position} committed: an old copy of the volume is mounted here"
+    )]
+    StaleCopy {
+        /// The log's end.
+        end: Position,
+        /// The lease's.
+        position: Position,
+    },
+}
+
+/// May this process open its volume now? Opening writes (recovery copies the tail), so of a single copy it is done
+/// only when no other process can have it open: nobody holds the lease, this pod does, the lock decides between two
+/// processes of one kernel, or the operator has named this replica with evidence against the holder.
+#[must_use]
+pub fn opening(view: &OpeningView<'_>) -> Opening {
+    let Some(lease) = view.lease else {
+        // Opened for Describe alone, so that the operator can make the lease anew from what it says.
+        return if view.served_last && view.volume == Volume::Store {
+            Opening::Open
+        } else {
+            Opening::Wait("the Lease is missing: the operator makes it anew")
+        };
+    };
+    if !lease.in_sync.iter().any(|id| id == view.replica) {
+        return Opening::Refuse(OpeningRefused::NotInSync(view.replica.to_owned()));
+    }
+    if view.volume == Volume::Empty {
+        return if lease.epoch == 0 && lease.holder.is_none() {
+            Opening::Initialise
+        } else {
+            Opening::Refuse(OpeningRefused::EmptyVolume(lease.epoch))
+        };
+    }
+    match &lease.holder {
+        None => Opening::Open,
+        Some(holder) if holder.pod_uid == view.pod_uid => Opening::Open,
+        Some(_) if lease.in_sync.len() > 1 || view.same_kernel || view.allowed_by_target => Opening::Open,
+        Some(_) => Opening::Wait("another pod holds the store: the operator decides"),
+    }
+}
+
+/// After opening: do lease and log agree?
+///
+/// # Errors
+/// [`OpeningRefused::StateRolledBack`] and [`OpeningRefused::StaleCopy`]. A promise above the lease's epoch is no
+/// reason.
+pub fn opened(
+    lease: &LeaseRecord,
+    last_epoch: u64,
+    in_sync_version: u64,
+    end: Position,
+) -> Result<(), OpeningRefused> {
+    if last_epoch > lease.epoch || in_sync_version > lease.in_sync_version {
+        return Err(OpeningRefused::StateRolledBack {
+            volume_epoch: last_epoch,
+            volume_version: in_sync_version,
+            lease_epoch: lease.epoch,
+            lease_version: lease.in_sync_version,
+        });
+    }
+    if end < lease.position {
+        return Err(OpeningRefused::StaleCopy { end, position: lease.position });
+    }
+    Ok(())
+}

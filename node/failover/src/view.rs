@@ -1,0 +1,268 @@
+//! What the operator sees of one store, as plain values.
+
+use crate::{Evidence, FencingMinimum, LeaseRecord, Millis, Reach};
+
+/// Does the operator move stores by itself?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// Yes.
+    Automatic,
+    /// It says what it would do, and waits for a person.
+    Manual,
+}
+
+/// The spec's part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreView {
+    /// The directory goes first and is not counted by `maxConcurrent`.
+    pub directory: bool,
+    /// The replica's id (of the first replica; a single copy has no other).
+    pub replica: String,
+    /// Automatic or manual.
+    pub policy: Policy,
+    /// Is the cluster's reconciliation paused?
+    pub paused: bool,
+    /// Is `failover.suspendUntil` in the future?
+    pub suspended: bool,
+    /// The spec's `fencing.minimum`.
+    pub fencing_minimum: FencingMinimum,
+    /// D.
+    pub lease_ms: Millis,
+    /// What a lost store's pod gets to come back by itself.
+    pub restart_grace_ms: Millis,
+    /// Own crashes that may move the store in an hour; 0: no limit.
+    pub max_moves_per_hour: u32,
+    /// How often its own crash has moved it in the last hour.
+    pub moves_last_hour: u32,
+    /// Takeovers in the last 15 minutes that its own crash caused.
+    pub takeovers_last_quarter: u32,
+    /// Has this store ever had a lease, a claim or a route? Then a missing lease is never made at epoch 0.
+    pub known_before: bool,
+    /// Is a fence Job configured?
+    pub fence_configured: bool,
+}
+
+/// The Lease as the operator read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseView {
+    /// What it says.
+    pub record: LeaseRecord,
+    /// `metadata.resourceVersion`.
+    pub resource_version: String,
+    /// For how long the operator's own clock saw this very version, by quorum reads only; `None`: it has not watched
+    /// long enough to say.
+    pub unchanged_for: Option<Millis>,
+    /// Somebody deleted it; our finalizer keeps it.
+    pub terminating: bool,
+}
+
+impl LeaseView {
+    /// Was it written within `lease_ms`, as far as this observer knows? What it has not watched counts as fresh.
+    #[must_use]
+    pub fn fresh(&self, lease_ms: Millis) -> bool {
+        self.unchanged_for.is_none_or(|age| age < lease_ms)
+    }
+}
+
+/// Where the lease's holder runs, as recorded while it renewed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    /// The holder's pod.
+    pub pod_uid: String,
+    /// Its node.
+    pub node: String,
+    /// The node's boot id then.
+    pub boot_id: String,
+    /// The machine's id then.
+    pub system_uuid: String,
+}
+
+/// A node, read live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeView {
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.uid`.
+    pub uid: String,
+    /// Condition Ready is True.
+    pub ready: bool,
+    /// Cordoned.
+    pub unschedulable: bool,
+    /// Tainted `node.kubernetes.io/out-of-service`.
+    pub out_of_service: bool,
+    /// `status.nodeInfo.bootID`.
+    pub boot_id: String,
+    /// `status.nodeInfo.systemUUID`.
+    pub system_uuid: String,
+}
+
+/// What the replica's process says of itself, as far as it matters here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PodState {
+    /// It does not answer.
+    Silent,
+    /// It waits to be allowed to open the volume.
+    Waiting,
+    /// Open, not serving.
+    Standby,
+    /// Three starts in two minutes: it stays a standby until it is asked.
+    CrashLoop,
+    /// Settling, serving or draining.
+    Active,
+    /// It refuses its volume or its lease; the reason in words.
+    Refused(String),
+    /// Its sync failed.
+    Poisoned,
+}
+
+/// The replica's pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodView {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `spec.nodeName`.
+    pub node: Option<String>,
+    /// It has a deletionTimestamp.
+    pub terminating: bool,
+    /// The scheduler said that it fits nowhere.
+    pub unschedulable: bool,
+    /// The kubelet cannot start it (image, mount, crash loop back-off).
+    pub cannot_start: bool,
+    /// What its process says.
+    pub state: PodState,
+    /// Its process holds the volume's lock, so it has read the volume.
+    pub lock_held: bool,
+    /// The highest epoch that its volume has seen, when it holds the lock; 0 on a new one.
+    pub volume_epoch: u64,
+}
+
+/// The replica's volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeView {
+    /// The claim is bound.
+    pub bound: bool,
+    /// The PersistentVolume's reclaim policy is Retain.
+    pub retain: bool,
+    /// The nodes that reach it; empty: every node.
+    pub nodes: Vec<String>,
+    /// A block device that the kubelet mounts and that several nodes reach (E4).
+    pub shared_block: bool,
+}
+
+impl VolumeView {
+    /// Can this node reach it?
+    #[must_use]
+    pub fn reachable_from(&self, node: &str) -> bool {
+        self.nodes.is_empty() || self.nodes.iter().any(|n| n == node)
+    }
+
+    /// Does one node alone reach it?
+    #[must_use]
+    pub fn single_node(&self) -> bool {
+        self.nodes.len() == 1
+    }
+}
+
+/// Why a replica is asked to take the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetKind {
+    /// The store is new.
+    Initial,
+    /// The holder is lost.
+    Auto,
+    /// The holder released it.
+    Planned,
+    /// A person ordered it.
+    Forced,
+}
+
+/// `MailStore.status.target`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The replica that is asked.
+    pub replica: String,
+    /// The very version of the Lease that it is to replace (A2).
+    pub lease_version: String,
+    /// The epoch of that Lease.
+    pub epoch: u64,
+    /// Why.
+    pub kind: TargetKind,
+    /// Its deadline has passed (A4).
+    pub overdue: bool,
+}
+
+/// The fence Job of the holder's node and boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FenceJob {
+    /// It runs, or is being tried again.
+    Running,
+    /// It read back Off.
+    Off {
+        /// The node that it switched off.
+        node: String,
+        /// The boot that it was asked to end.
+        boot_id: String,
+    },
+    /// It failed for good.
+    Failed(String),
+}
+
+/// A person's or a drain's wish to move a store that serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The node asked for; `None`: any other.
+    pub to: Option<String>,
+    /// From a cordoned node: it is passed over when the store cannot move.
+    pub drain: bool,
+}
+
+/// Everything that the next step depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    /// The spec's part.
+    pub store: StoreView,
+    /// The Lease.
+    pub lease: Option<LeaseView>,
+    /// Where its holder runs.
+    pub placement: Option<Placement>,
+    /// All nodes, live.
+    pub nodes: Vec<NodeView>,
+    /// The replica's pod.
+    pub pod: Option<PodView>,
+    /// The pod whose graceful deletion we asked for.
+    pub deleting: Option<String>,
+    /// `MailStore.spec.pinnedNode`.
+    pub pin: Option<String>,
+    /// The node that the StatefulSet's template names.
+    pub template_pin: Option<String>,
+    /// The replica's volume.
+    pub volume: VolumeView,
+    /// What the frontends on Ready nodes say.
+    pub reach: Reach,
+    /// Recorded evidence.
+    pub evidence: Vec<Evidence>,
+    /// The fence Job of the holder's node and boot, if there is one.
+    pub fence_job: Option<FenceJob>,
+    /// (node, boot id) that a person has confirmed dead.
+    pub confirmed_boots: Vec<(String, String)>,
+    /// Pods that a person has confirmed dead.
+    pub confirmed_pods: Vec<String>,
+    /// `status.target`.
+    pub target: Option<Target>,
+    /// The epoch of `status.serving`, and its pod.
+    pub serving: Option<(u64, String)>,
+    /// What a person, or a cordon, asks for.
+    pub request: Option<Request>,
+    /// A person asked to make the lease anew from the volume (`store restore-lease`).
+    pub restore_asked: bool,
+    /// What goes on in the cluster.
+    pub cluster: crate::Cluster,
+}
+
+impl Observation {
+    /// The node of that name.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<&NodeView> {
+        self.nodes.iter().find(|n| n.name == name)
+    }
+}

@@ -1,0 +1,391 @@
+//! The schedules of docs/failover.md as tables: each test has the id of the schedule whose rule it holds, and fails
+//! when that rule is taken out.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod world;
+
+use mailcluster_failover::*;
+use world::{BOOT, healthy, holder, kill_node, suspect};
+
+fn step(o: &Observation) -> Step {
+    next_step(o).step
+}
+
+fn evidence(kind: EvidenceKind) -> Evidence {
+    Evidence { kind, pod_uid: "pod-1".into(), boot_id: BOOT.into(), epoch: 5, at: "now".into() }
+}
+
+fn with_target(mut o: Observation) -> Observation {
+    o.target = Some(Target {
+        replica: "aa".into(),
+        lease_version: "100".into(),
+        epoch: 5,
+        kind: TargetKind::Auto,
+        overdue: false,
+    });
+    o
+}
+
+#[test]
+fn serving_is_left_alone() {
+    assert_eq!(next_step(&healthy()), Decision { phase: Phase::Serving, step: Step::Idle });
+}
+
+#[test]
+fn a2_a_renewal_voids_the_target() {
+    let mut o = with_target(suspect());
+    kill_node(&mut o);
+    if let Some(lease) = &mut o.lease {
+        lease.resource_version = "101".into();
+        lease.unchanged_for = Some(0);
+    }
+    assert_eq!(step(&o), Step::ClearTarget);
+    let lease = o.lease.unwrap();
+    let view = TakeoverView {
+        lease: &lease.record,
+        resource_version: &lease.resource_version,
+        replica: "aa",
+        target_replica: "aa",
+        target_version: "100",
+        kind: TargetKind::Auto,
+        ready: true,
+        end: Position { epoch: 5, seq: 900 },
+        holder_heard: false,
+        evidence: true,
+    };
+    assert_eq!(takeover(&view), Takeover::No(Refused::Void));
+}
+
+#[test]
+fn a4_an_overdue_target_is_cleared() {
+    let mut o = with_target(suspect());
+    kill_node(&mut o);
+    o.target.as_mut().unwrap().overdue = true;
+    assert_eq!(step(&o), Step::ClearTarget);
+}
+
+#[test]
+fn a5_a_missing_lease_is_never_made_at_epoch_0_for_a_known_store() {
+    let mut o = healthy();
+    o.lease = None;
+    o.pod.as_mut().unwrap().lock_held = false;
+    assert_eq!(step(&o), Step::Block(Blocked::LeaseMissing));
+    o.pod.as_mut().unwrap().lock_held = true;
+    assert_eq!(step(&o), Step::RestoreLease);
+    o.store.known_before = false;
+    assert_eq!(step(&o), Step::CreateLease);
+}
+
+#[test]
+fn a5_old_volumes_under_a_new_lease_are_taken_at_their_epoch() {
+    let mut o = healthy();
+    o.lease.as_mut().unwrap().record = LeaseRecord::initial(vec!["aa".into()], 1);
+    let pod = o.pod.as_mut().unwrap();
+    pod.state = PodState::Refused("StateRolledBack".into());
+    pod.volume_epoch = 7;
+    assert_eq!(step(&o), Step::RestoreLease);
+}
+
+#[test]
+fn a5_rolled_back_and_stale_copies_are_refused() {
+    let mut lease = LeaseRecord::initial(vec!["aa".into()], 1);
+    (lease.epoch, lease.position) = (5, Position { epoch: 5, seq: 100 });
+    assert_eq!(opened(&lease, 5, 1, Position { epoch: 5, seq: 100 }), Ok(()));
+    assert!(matches!(
+        opened(&lease, 6, 1, Position { epoch: 6, seq: 1 }),
+        Err(OpeningRefused::StateRolledBack { .. })
+    ));
+    assert!(matches!(
+        opened(&lease, 5, 1, Position { epoch: 5, seq: 99 }),
+        Err(OpeningRefused::StaleCopy { .. })
+    ));
+}
+
+#[test]
+fn e1_yesterdays_evidence_proves_nothing() {
+    let mut o = with_target(suspect());
+    kill_node(&mut o);
+    for (name, stale) in [
+        ("another pod", Evidence { pod_uid: "pod-0".into(), ..evidence(EvidenceKind::FenceJob) }),
+        ("another boot", Evidence { boot_id: "boot-0".into(), ..evidence(EvidenceKind::FenceJob) }),
+        ("another epoch", Evidence { epoch: 4, ..evidence(EvidenceKind::FenceJob) }),
+    ] {
+        o.evidence = vec![stale];
+        assert!(!suffices(&o, true), "{name}");
+    }
+    o.evidence = vec![evidence(EvidenceKind::FenceJob)];
+    assert!(suffices(&o, true));
+    // The Job of another boot is not evidence either.
+    o.evidence.clear();
+    o.fence_job = Some(FenceJob::Off { node: "n1".into(), boot_id: "boot-0".into() });
+    assert_eq!(live_evidence(&o).map(|f| f.kind), Some(EvidenceKind::LeaseExpired));
+}
+
+#[test]
+fn e1_statements_are_not_proofs() {
+    let mut o = with_target(suspect());
+    kill_node(&mut o);
+    o.evidence = vec![evidence(EvidenceKind::NodeDeleted), evidence(EvidenceKind::OutOfServiceTaint)];
+    assert!(!suffices(&o, true));
+    o.store.fencing_minimum = FencingMinimum::Statement;
+    assert!(!suffices(&o, true), "E2: the holder still relies on Proof");
+}
+
+#[test]
+fn e2_the_stricter_of_spec_and_in_force_counts() {
+    let mut o = with_target(suspect());
+    kill_node(&mut o);
+    o.evidence = vec![evidence(EvidenceKind::LeaseExpired)];
+    let cases = [
+        (FencingMinimum::LeaseExpired, FencingMinimum::LeaseExpired, true),
+        (FencingMinimum::LeaseExpired, FencingMinimum::Proof, false),
+        (FencingMinimum::Proof, FencingMinimum::LeaseExpired, false),
+        (FencingMinimum::LeaseExpired, FencingMinimum::Statement, false),
+    ];
+    for (spec, in_force, enough) in cases {
+        o.store.fencing_minimum = spec;
+        o.lease.as_mut().unwrap().record.in_force =
+            Some(InForce { durability: Durability::Single, fencing: in_force });
+        assert_eq!(suffices(&o, true), enough, "{spec:?} {in_force:?}");
+    }
+}
+
+#[test]
+fn e3_a_ready_node_gets_a_graceful_deletion_never_grace_0() {
+    let mut o = with_target(suspect());
+    o.lease.as_mut().unwrap().unchanged_for = Some(60_000);
+    assert_eq!(step(&o), Step::RecordEvidence(EvidenceKind::LeaseExpired));
+    o.evidence = vec![evidence(EvidenceKind::LeaseExpired)];
+    assert_eq!(step(&o), Step::DeleteGracefully("pod-1".into()));
+    o.deleting = Some("pod-1".into());
+    o.pod.as_mut().unwrap().terminating = true;
+    assert_eq!(step(&o), Step::Await("the kubelet to end the pod"));
+    // The kubelet has ended it: the StatefulSet's next pod has another UID.
+    let pod = o.pod.as_mut().unwrap();
+    (pod.uid, pod.terminating, pod.state) = ("pod-2".into(), false, PodState::Waiting);
+    assert_eq!(step(&o), Step::RecordEvidence(EvidenceKind::KubeletConfirmed));
+    o.evidence = vec![evidence(EvidenceKind::KubeletConfirmed)];
+    assert_eq!(step(&o), Step::Pin("n1".into()), "it starts anew where it was");
+}
+
+#[test]
+fn e3_restart_in_place_gets_its_grace() {
+    let mut o = suspect();
+    assert_eq!(next_step(&o).phase, Phase::Suspect);
+    o.pod.as_mut().unwrap().cannot_start = true;
+    assert_eq!(step(&o), Step::SetTarget(TargetKind::Auto));
+}
+
+#[test]
+fn e4_a_shared_block_device_is_not_moved_on_the_kubelets_word() {
+    let mut o = with_target(suspect());
+    kill_node(&mut o);
+    o.volume.shared_block = true;
+    o.evidence = vec![evidence(EvidenceKind::KubeletConfirmed)];
+    assert!(!suffices(&o, true) && suffices(&o, false));
+    let mut o = healthy();
+    o.volume.shared_block = true;
+    o.request = Some(Request { to: Some("n2".into()), drain: false });
+    assert_eq!(step(&o), Step::Block(Blocked::SharedBlockDevice));
+}
+
+#[test]
+fn e5_a_fence_names_the_boot_and_spares_a_node_that_serves() {
+    let mut o = with_target(suspect());
+    kill_node(&mut o);
+    o.evidence = vec![evidence(EvidenceKind::LeaseExpired)];
+    assert_eq!(step(&o), Step::CreateFenceJob { node: "n1".into(), boot_id: BOOT.into() });
+    o.cluster.node_has_renewing_store = true;
+    assert_eq!(step(&o), Step::Block(Blocked::NodeStillServes));
+    // The node is back, healthy, with another boot: there is nothing to switch off.
+    o.cluster.node_has_renewing_store = false;
+    let node = o.nodes.iter_mut().find(|n| n.name == "n1").unwrap();
+    (node.ready, node.boot_id) = (true, "boot-2".into());
+    o.lease.as_mut().unwrap().unchanged_for = Some(60_000);
+    assert_eq!(step(&o), Step::RecordEvidence(EvidenceKind::NewBoot));
+    // A machine of the same name is another machine.
+    o.nodes.iter_mut().find(|n| n.name == "n1").unwrap().system_uuid = "other".into();
+    assert_ne!(step(&o), Step::RecordEvidence(EvidenceKind::NewBoot));
+}
+
+#[test]
+fn e6_lease_expired_is_enough_only_where_both_say_so() {
+    let mut o = with_target(suspect());
+    kill_node(&mut o);
+    o.store.fencing_minimum = FencingMinimum::LeaseExpired;
+    o.lease.as_mut().unwrap().record.in_force =
+        Some(InForce { durability: Durability::Single, fencing: FencingMinimum::LeaseExpired });
+    assert_eq!(step(&o), Step::RecordEvidence(EvidenceKind::LeaseExpired));
+    o.evidence = vec![evidence(EvidenceKind::LeaseExpired)];
+    assert_eq!(step(&o), Step::Pin("n2".into()));
+}
+
+#[test]
+fn e6_the_lock_decides_between_two_processes_of_one_kernel_only() {
+    let mut o = with_target(suspect());
+    o.lease.as_mut().unwrap().unchanged_for = Some(60_000);
+    let pod = o.pod.as_mut().unwrap();
+    (pod.uid, pod.state, pod.lock_held) = ("pod-2".into(), PodState::Standby, true);
+    assert!(suffices(&o, false) && !suffices(&o, true));
+    o.nodes[0].boot_id = "boot-2".into();
+    assert!(!suffices(&o, false), "another boot is another kernel");
+}
+
+#[test]
+fn f1_lost_on_most_nodes_and_on_three_holds() {
+    for (nodes, lost, holds) in
+        [(1, 1, false), (3, 2, false), (3, 3, true), (5, 3, true), (6, 3, false), (8, 4, false)]
+    {
+        let mut o = with_target(suspect());
+        kill_node(&mut o);
+        (o.cluster.nodes, o.cluster.lost_nodes) = (nodes, lost);
+        assert_eq!(step(&o) == Step::Block(Blocked::Gate(Gate::TooManyNodes)), holds, "{lost} of {nodes}");
+    }
+}
+
+#[test]
+fn f2_a_failed_read_starts_the_watch_anew() {
+    let mut watch = LeaseWatch::default();
+    assert_eq!(watch.observe("1", 0, 10), 0);
+    assert_eq!(watch.observe("1", 8_010, 8_020), 8_000);
+    watch.failed();
+    assert_eq!(watch.observe("1", 9_000, 9_010), 0);
+    assert_eq!(watch.observe("2", 20_000, 20_010), 0, "another version");
+    let mut o = suspect();
+    kill_node(&mut o);
+    o.lease.as_mut().unwrap().unchanged_for = None;
+    assert_eq!(next_step(&o).phase, Phase::Serving, "what was not watched for D is not judged");
+}
+
+#[test]
+fn f3_the_fourth_start_within_two_minutes_waits_for_the_operator() {
+    let mut lease = LeaseRecord::initial(vec!["aa".into()], 1);
+    lease.holder = Some(holder("pod-1"));
+    for at in [1_000, 40_000, 80_000] {
+        lease.starts = lease.starts.and(BOOT, at);
+    }
+    let view = |now, boot: &'static str| RestartView {
+        lease: &lease,
+        pod_uid: "pod-1",
+        target_is_anothers: false,
+        boot_id: boot,
+        now,
+    };
+    assert_eq!(restart(&view(100_000, BOOT)), Restart::CrashLoop);
+    assert_eq!(restart(&view(121_500, BOOT)), Restart::Take, "the first is two minutes ago");
+    assert_eq!(restart(&view(100_000, "boot-2")), Restart::Take, "another boot");
+    assert_eq!(restart(&RestartView { pod_uid: "pod-2", ..view(1, BOOT) }), Restart::Standby);
+    assert_eq!(restart(&RestartView { target_is_anothers: true, ..view(1, "b") }), Restart::Standby);
+}
+
+#[test]
+fn f3_a_store_that_crashes_on_its_own_data_does_not_tour_the_cluster() {
+    let mut o = with_target(suspect());
+    o.pod.as_mut().unwrap().state = PodState::CrashLoop;
+    o.evidence = vec![evidence(EvidenceKind::KubeletConfirmed)];
+    assert_eq!(step(&o), Step::Pin("n2".into()));
+    o.store.moves_last_hour = 2;
+    assert_eq!(step(&o), Step::Pin("n1".into()));
+    o.store.max_moves_per_hour = 0;
+    assert_eq!(step(&o), Step::Pin("n2".into()), "0: no limit");
+    o.store.takeovers_last_quarter = 4;
+    assert_eq!(step(&o), Step::Block(Blocked::Flapping));
+    kill_node(&mut o);
+    assert_eq!(step(&o), Step::Pin("n2".into()), "a lost node never counts");
+}
+
+#[test]
+fn f4_demotion_is_for_a_foreign_lease_a_higher_epoch_or_long_silence() {
+    let me = holder("pod-1");
+    let mut lease = LeaseRecord::initial(vec!["aa".into()], 1);
+    (lease.holder, lease.epoch) = (Some(me.clone()), 5);
+    assert_eq!(demote(&me, 5, Some(&lease), 5, 0, 8_000), None);
+    assert_eq!(demote(&me, 5, None, 5, 7_999, 8_000), None, "the API is away: no reason by itself");
+    assert_eq!(demote(&me, 5, None, 5, 8_000, 8_000), Some(Demotion::CannotAcknowledge));
+    assert_eq!(demote(&me, 5, Some(&lease), 6, 0, 8_000), Some(Demotion::HigherEpochSeen));
+    lease.epoch = 6;
+    assert_eq!(demote(&me, 5, Some(&lease), 5, 0, 8_000), Some(Demotion::LeaseLost));
+}
+
+#[test]
+fn detection_wants_two_paths() {
+    let reach = |frontends, answered, reach| Reach { frontends, answered, reach };
+    let cases = [
+        ("both frontends miss it", reach(2, 2, 0), false, Detection::Lost),
+        ("one of two reaches it", reach(2, 2, 1), true, Detection::Not(Undetected::FrontendReachesIt)),
+        ("one of two answers", reach(2, 1, 0), false, Detection::Not(Undetected::TooFewReports)),
+        ("the only one misses it", reach(1, 1, 0), false, Detection::Lost),
+        ("none left, node fine", reach(0, 0, 0), false, Detection::Not(Undetected::NodeDisagrees)),
+        ("none left, node lost", reach(0, 0, 0), true, Detection::Lost),
+        ("three, two answer", reach(3, 2, 0), false, Detection::Lost),
+    ];
+    for (name, reach, node_lost, wanted) in cases {
+        let mut o = suspect();
+        if node_lost {
+            kill_node(&mut o);
+        }
+        o.reach = reach;
+        assert_eq!(detect(&o), wanted, "{name}");
+    }
+    let mut fresh = suspect();
+    fresh.lease.as_mut().unwrap().unchanged_for = Some(7_999);
+    assert_eq!(detect(&fresh), Detection::Not(Undetected::LeaseFresh));
+}
+
+#[test]
+fn gates_hold_what_nobody_asked_for() {
+    type Change = fn(&mut Observation);
+    let cases: [(Gate, Change, bool); 8] = [
+        (Gate::Paused, |o| o.store.paused = true, true),
+        (Gate::NotBound, |o| o.volume.bound = false, true),
+        (Gate::NotRetained, |o| o.volume.retain = false, true),
+        (Gate::Suspended, |o| o.store.suspended = true, false),
+        (Gate::Manual, |o| o.store.policy = Policy::Manual, false),
+        (Gate::DirectoryFirst, |o| o.cluster.directory_first = true, true),
+        (Gate::Concurrency, |o| o.cluster.moving = 2, true),
+        (Gate::TooManyNodes, |o| (o.cluster.nodes, o.cluster.lost_nodes) = (4, 3), false),
+    ];
+    for (wanted, change, also_asked) in cases {
+        let mut o = with_target(suspect());
+        kill_node(&mut o);
+        change(&mut o);
+        assert_eq!(step(&o), Step::Block(Blocked::Gate(wanted)));
+        assert_eq!(gate(&o, true).is_some(), also_asked, "{wanted:?}");
+    }
+    let mut o = healthy();
+    (o.store.directory, o.cluster.moving, o.cluster.directory_first) = (true, 9, true);
+    assert_eq!(gate(&o, false), None, "the directory goes first and is not counted");
+}
+
+#[test]
+fn nothing_is_fenced_for_a_store_that_has_nowhere_to_go() {
+    let mut o = with_target(suspect());
+    kill_node(&mut o);
+    o.nodes[1].unschedulable = true;
+    assert_eq!(step(&o), Step::Block(Blocked::NoCandidate));
+    o.volume.nodes = vec!["n1".into()];
+    assert_eq!(step(&o), Step::Block(Blocked::OneNodeVolume));
+}
+
+#[test]
+fn a_request_moves_by_pin_and_graceful_deletion() {
+    let mut o = healthy();
+    o.request = Some(Request { to: None, drain: true });
+    o.nodes[0].unschedulable = true;
+    assert_eq!(step(&o), Step::Pin("n2".into()));
+    (o.pin, o.template_pin) = (Some("n2".into()), Some("n2".into()));
+    assert_eq!(step(&o), Step::DeleteGracefully("pod-1".into()));
+    o.volume.nodes = vec!["n1".into()];
+    assert_eq!(step(&o), Step::Block(Blocked::OneNodeVolume));
+}
+
+#[test]
+fn a_released_lease_is_handed_to_the_pod_that_is_there() {
+    let mut o = healthy();
+    let lease = o.lease.as_mut().unwrap();
+    lease.record.holder = None;
+    let pod = o.pod.as_mut().unwrap();
+    (pod.uid, pod.state) = ("pod-2".into(), PodState::Standby);
+    assert_eq!(step(&o), Step::SetTarget(TargetKind::Planned));
+}

@@ -1,0 +1,214 @@
+//! MAIL and RCPT: who may send, who may receive.
+
+use std::time::SystemTime;
+
+use mailcluster_lmtp::Recipient;
+use mailcluster_proto_smtp::{MailParams, Path, RcptParams, Reply};
+use mailcluster_types::{AccountStatus, Address, DeliveryId, Resolution, ResolvedAccount};
+
+use super::{
+    Service,
+    deliver::Item,
+    metrics,
+    session::{OUT_OF_ORDER, Session},
+};
+
+const TRY_AGAIN: Reply = Reply::new(451, "4.3.0 cannot be answered now, try again");
+
+/// The open transaction.
+pub(super) struct Envelope {
+    /// Drawn once; with each account the key by which stores know a second copy.
+    pub(super) id: DeliveryId,
+    /// Empty for the null sender.
+    pub(super) sender: String,
+    pub(super) size: u64,
+    pub(super) utf8: bool,
+    /// What is to be delivered, each account once whatever number of recipients lead to it.
+    pub(super) items: Vec<Item>,
+    /// Accepted recipients as sent.
+    pub(super) recipients: Vec<String>,
+}
+
+impl Envelope {
+    pub(super) fn lmtp(&self, size: u64) -> mailcluster_lmtp::Envelope {
+        mailcluster_lmtp::Envelope {
+            delivery: self.id,
+            sender: self.sender.clone(),
+            size,
+            utf8: self.utf8 || self.recipients.iter().any(|r| !r.is_ascii()),
+        }
+    }
+
+    fn add(&mut self, item: Item) {
+        let known = match &item {
+            Item::Account { account, .. } => self.items.iter().any(|i| i.account() == Some(*account)),
+            Item::Held { .. } => false,
+        };
+        if !known {
+            self.items.push(item);
+        }
+    }
+}
+
+/// A refusal and what it is counted as.
+type Refused = (Reply, &'static str);
+
+impl Session {
+    pub(super) async fn mail(&mut self, path: Path, params: MailParams) -> Reply {
+        if self.hello.is_none() || self.envelope.is_some() {
+            return OUT_OF_ORDER;
+        }
+        match self.open(path, params).await {
+            Ok(envelope) => {
+                self.envelope = Some(envelope);
+                self.stores.forget_mute();
+                Reply::new(250, "2.1.0 ok")
+            }
+            Err(refused) => self.refuse(refused),
+        }
+    }
+
+    async fn open(&self, path: Path, params: MailParams) -> Result<Envelope, Refused> {
+        if self.service == Service::Submission && self.account.is_none() {
+            return Err((Reply::new(530, "5.7.0 authentication required"), "auth"));
+        }
+        if params.delivery.is_some() {
+            return Err((Reply::new(555, "5.5.4 parameter not offered"), "syntax"));
+        }
+        if params.size.is_some_and(|size| size > self.context.limits.max_message) {
+            return Err((Reply::new(552, "5.3.4 message too large"), "too_large"));
+        }
+        let sender = match path {
+            Path::Null | Path::Postmaster => None,
+            Path::Mailbox(mailbox) => Some(address(&mailbox, params.utf8, "5.1.7")?),
+        };
+        if let Some(account) = &self.account {
+            self.check_sender(account, sender.as_ref()).await?;
+        }
+        let id = DeliveryId::new(unix_ms()).map_err(|_| (TRY_AGAIN, "unavailable"))?;
+        let sender = sender.map(|s| s.to_string()).unwrap_or_default();
+        let (size, utf8) = (params.size.unwrap_or(0), params.utf8);
+        Ok(Envelope { id, sender, size, utf8, items: Vec::new(), recipients: Vec::new() })
+    }
+
+    async fn check_sender(&self, account: &ResolvedAccount, sender: Option<&Address>) -> Result<(), Refused> {
+        let Some(sender) = sender else {
+            return Err((Reply::new(553, "5.7.1 users cannot send with a null sender"), "sender"));
+        };
+        match self.context.directory.may_send_as(account.id, sender).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err((Reply::new(553, "5.7.1 not your address"), "sender")),
+            Err(error) => {
+                tracing::warn!(session = %self.client.session, %error, "sender could not be checked");
+                Err((TRY_AGAIN, "unavailable"))
+            }
+        }
+    }
+
+    pub(super) async fn rcpt(&mut self, path: Path, params: RcptParams) -> Reply {
+        let Some(mut envelope) = self.envelope.take() else {
+            let needs_login = self.service == Service::Submission && self.account.is_none();
+            return if needs_login { Reply::new(530, "5.7.0 authentication required") } else { OUT_OF_ORDER };
+        };
+        let result = self.recipient(&mut envelope, path, params).await;
+        self.envelope = Some(envelope);
+        match result {
+            Ok(()) => Reply::new(250, "2.1.5 ok"),
+            Err(refused) => self.refuse(refused),
+        }
+    }
+
+    async fn recipient(
+        &mut self,
+        envelope: &mut Envelope,
+        path: Path,
+        params: RcptParams,
+    ) -> Result<(), Refused> {
+        if params.any() {
+            return Err((Reply::new(555, "5.5.4 parameter not offered"), "syntax"));
+        }
+        if envelope.recipients.len() >= self.context.limits.max_recipients {
+            return Err((Reply::new(452, "4.5.3 too many recipients"), "recipients"));
+        }
+        let bare_postmaster = matches!(path, Path::Postmaster);
+        let address = match path {
+            Path::Mailbox(mailbox) => address(&mailbox, envelope.utf8, "5.1.3")?,
+            Path::Postmaster | Path::Null => {
+                address(&format!("postmaster@{}", self.context.hostname), true, "5.1.3")?
+            }
+        };
+        let items = self.resolve(&address, bare_postmaster).await?;
+        for item in &items {
+            self.ask_store(envelope, item).await?;
+        }
+        items.into_iter().for_each(|item| envelope.add(item));
+        envelope.recipients.push(address.to_string());
+        Ok(())
+    }
+
+    /// What the directory says of an address. It never says "unknown" because it cannot be asked (invariant I10).
+    async fn resolve(&self, address: &Address, bare_postmaster: bool) -> Result<Vec<Item>, Refused> {
+        let postmaster = address.local().eq_ignore_ascii_case("postmaster");
+        let held = || Ok(vec![Item::Held { address: address.to_string() }]);
+        match self.context.directory.resolve(address).await {
+            Ok(Resolution::Accounts(accounts)) => {
+                let pending = accounts.iter().any(|a| a.status == AccountStatus::Pending);
+                if pending || accounts.is_empty() {
+                    return Err((Reply::new(451, "4.3.0 mailbox not ready, try again"), "unavailable"));
+                }
+                // In a queue, a message's recipients are told apart by their addresses: where one address stands
+                // for several accounts, each goes on under its own.
+                let several = accounts.len() > 1;
+                let item = |found: ResolvedAccount| Item::Account {
+                    address: if several { found.address.to_string() } else { address.to_string() },
+                    account: found.id,
+                    store: found.store,
+                };
+                Ok(accounts.into_iter().map(item).collect())
+            }
+            // RFC 5321 section 4.5.1: postmaster is always there, if need be in the queue, held for a person.
+            Ok(Resolution::NoSuchMailbox) if postmaster => held(),
+            Ok(Resolution::NotLocal) if bare_postmaster => held(),
+            Ok(Resolution::NoSuchMailbox) => {
+                Err((Reply::new(550, "5.1.1 no such mailbox"), "unknown_mailbox"))
+            }
+            Ok(Resolution::NotLocal) if self.account.is_some() => {
+                Err((Reply::new(550, "5.7.1 mail to other sites is not offered here yet"), "relay"))
+            }
+            Ok(Resolution::NotLocal) => Err((Reply::new(550, "5.7.1 relaying denied"), "relay")),
+            Err(error) => {
+                tracing::warn!(session = %self.client.session, %error, "recipient could not be resolved");
+                Err((TRY_AGAIN, "unavailable"))
+            }
+        }
+    }
+
+    /// Quota is enforced here, while the sending server can still tell its user.
+    async fn ask_store(&mut self, envelope: &Envelope, item: &Item) -> Result<(), Refused> {
+        let Item::Account { address, account, store } = item else { return Ok(()) };
+        let recipient = Recipient::Deliver { address: address.clone(), account: *account };
+        match self.stores.refuses(store, &envelope.lmtp(envelope.size), recipient).await {
+            Some(reply) => Err((reply, "refused_by_store")),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn refuse(&self, (reply, reason): Refused) -> Reply {
+        metrics::rejected(self.service.label(), reason);
+        tracing::debug!(session = %self.client.session, reason, %reply, "refused");
+        reply
+    }
+}
+
+fn address(text: &str, utf8: bool, status: &str) -> Result<Address, Refused> {
+    if !utf8 && !text.is_ascii() {
+        return Err((Reply::new(553, "5.6.7 a UTF-8 address needs SMTPUTF8"), "syntax"));
+    }
+    text.parse().map_err(|error| (Reply::with(553, format!("{status} {error}")), "syntax"))
+}
+
+/// Milliseconds since 1970.
+pub(super) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

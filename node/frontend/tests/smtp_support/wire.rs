@@ -1,0 +1,72 @@
+//! Wires between frontend and store that fail in a chosen way.
+
+use mailcluster_types::BoxStream;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream};
+
+/// What happens on the way to a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// No connection.
+    Away,
+    /// The connection breaks while the message is sent.
+    CutInBody,
+    /// The store gets the whole message and takes it; its replies are lost.
+    CutAfterDot,
+    /// What is for the queue is refused.
+    NoQueue,
+}
+
+/// A connection with the fault on it.
+pub fn faulty(server: DuplexStream, fault: Fault) -> BoxStream {
+    let (near, far) = tokio::io::duplex(32 << 10);
+    tokio::spawn(pump(far, server, fault));
+    Box::new(near)
+}
+
+/// Passes lines on until the fault's moment; dropping both ends is the cut.
+async fn pump(client: DuplexStream, server: DuplexStream, fault: Fault) {
+    let (from_client, mut to_client) = tokio::io::split(client);
+    let (mut from_server, mut to_server) = tokio::io::split(server);
+    let (cut, mut swallowed) = tokio::sync::watch::channel(false);
+    let up = async move {
+        let mut lines = BufReader::new(from_client);
+        let (mut line, mut in_data) = (Vec::new(), false);
+        loop {
+            line.clear();
+            if lines.read_until(b'\n', &mut line).await.unwrap_or(0) == 0 {
+                return;
+            }
+            if in_data && fault == Fault::CutInBody {
+                return;
+            }
+            if in_data && fault == Fault::CutAfterDot && line == b".\r\n" {
+                let _ = cut.send(true);
+            }
+            in_data = if in_data { line != b".\r\n" } else { line == b"DATA\r\n" };
+            let queued = [b"MCSTORE=".as_slice(), b"MCHOLD="];
+            let for_queue = queued.iter().any(|word| line.windows(word.len()).any(|w| w == *word));
+            if fault == Fault::NoQueue && !in_data && for_queue {
+                line = b"RCPT TO:<refused@example.org> MCACCT=none\r\n".to_vec();
+            }
+            if to_server.write_all(&line).await.is_err() {
+                return;
+            }
+        }
+    };
+    let down = async move {
+        let mut buffer = [0; 4096];
+        loop {
+            let read = from_server.read(&mut buffer).await.unwrap_or(0);
+            if read == 0 || *swallowed.borrow_and_update() {
+                return;
+            }
+            if to_client.write_all(&buffer[..read]).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = up => {}
+        () = down => {}
+    }
+}

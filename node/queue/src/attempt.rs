@@ -1,0 +1,342 @@
+//! One message's attempt at one store.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use futures::future::join_all;
+use mailcluster_lmtp::{Client, ClientError, Envelope, Hint, Recipient, Timeouts, WireError};
+use mailcluster_proto_smtp::Reply;
+use mailcluster_store::{QueueItem, QueueRecipient, QueueUpdate, ReadError, Receipt, Store, WriteError};
+use mailcluster_types::{Backends, ClientInfo, DeliveryId, Directory, Protocol, SessionId, StoreName};
+use tokio::time::timeout;
+
+use crate::{
+    bounce::Reason,
+    config::QueueConfig,
+    decision::{self, Destination},
+    undeliverable,
+};
+
+/// Time for a connection with its TLS handshake and greeting.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Time to wait after the store refused a change of the queue.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The store does not serve any more: the runner ends.
+#[derive(Debug, thiserror::Error)]
+#[error("the store does not serve any more")]
+pub(crate) struct Stop;
+
+/// What all workers share.
+pub(crate) struct Context {
+    pub(crate) config: QueueConfig,
+    pub(crate) store: Store,
+    pub(crate) directory: Arc<dyn Directory>,
+    pub(crate) backends: Arc<dyn Backends>,
+    pub(crate) slots: tokio::sync::Semaphore,
+}
+
+/// How an attempt at a store ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    /// The store answered, whatever it said.
+    Answered,
+    /// The store could not be reached, or was lost on the way.
+    Away,
+}
+
+/// Connections of one lane, by store.
+#[derive(Default)]
+pub(crate) struct Lines(HashMap<StoreName, Client>);
+
+impl Lines {
+    pub(crate) async fn quit(self) {
+        for (_, client) in self.0 {
+            client.quit().await;
+        }
+    }
+}
+
+impl Context {
+    /// Tries a message's recipients that are due for `store`.
+    pub(crate) async fn attempt(
+        &self,
+        lines: &mut Lines,
+        item: &QueueItem,
+        store: &StoreName,
+    ) -> Result<Attempt, Stop> {
+        let now = unix_now();
+        let due: Vec<&QueueRecipient> =
+            item.recipients.iter().filter(|r| decision::is_due(r, store, now)).collect();
+        if decision::is_expired(item, now, self.config.max_age) {
+            self.expire(item, &due).await?;
+            return Ok(Attempt::Answered);
+        }
+        let mut groups: HashMap<StoreName, Vec<(Recipient, QueueRecipient)>> = HashMap::new();
+        for recipient in due {
+            match self.destination(recipient, store).await {
+                Destination::Gone => {
+                    let reason = gone();
+                    undeliverable::give_up(self, item, recipient, &reason).await?;
+                }
+                Destination::Account(account, to) => {
+                    let named = Recipient::Deliver { address: recipient.address.clone(), account };
+                    groups.entry(to).or_default().push((named, recipient.clone()));
+                }
+            }
+        }
+        let mut result = Attempt::Answered;
+        for (to, group) in groups {
+            if self.send(lines, item, (&to, group)).await? == Attempt::Away {
+                result = Attempt::Away;
+            }
+        }
+        Ok(result)
+    }
+
+    /// Bounces what has waited too long.
+    pub(crate) async fn expire(&self, item: &QueueItem, recipients: &[&QueueRecipient]) -> Result<(), Stop> {
+        for recipient in recipients {
+            let last = Some(recipient.last_error.clone()).filter(|error| !error.is_empty());
+            let reason = Reason {
+                status: "4.4.7".into(),
+                text: "It waited in the queue for too long".into(),
+                diagnostic: last,
+            };
+            undeliverable::give_up(self, item, recipient, &reason).await?;
+        }
+        Ok(())
+    }
+
+    async fn destination(&self, recipient: &QueueRecipient, recorded: &StoreName) -> Destination {
+        let Some(account) = recipient.account else { return Destination::Gone };
+        let answer = match recipient.address.parse() {
+            Ok(address) => self.directory.resolve(&address).await.ok(),
+            Err(_) => None,
+        };
+        decision::destination(account, recorded, answer.as_ref())
+    }
+
+    async fn send(
+        &self,
+        lines: &mut Lines,
+        item: &QueueItem,
+        (to, group): (&StoreName, Vec<(Recipient, QueueRecipient)>),
+    ) -> Result<Attempt, Stop> {
+        let id = item.delivery;
+        let Some(body) = self.body(item.body).await? else {
+            tracing::error!(%id, "queued message cannot be read: held");
+            for (_, recipient) in &group {
+                let held = QueueRecipient {
+                    held: true,
+                    last_error: "message unreadable".into(),
+                    ..recipient.clone()
+                };
+                self.update(id, recipient, QueueUpdate::Retry(held)).await?;
+            }
+            return Ok(Attempt::Answered);
+        };
+        let mut client = match self.line(lines, to).await {
+            Ok(client) => client,
+            Err(error) => {
+                tracing::debug!(%id, store = %to, %error, "store away, mail waits");
+                return Ok(Attempt::Away);
+            }
+        };
+        let Some((marked, receipts)) = self.mark(id, &group).await? else { return Ok(Attempt::Away) };
+        let (names, _): (Vec<Recipient>, Vec<QueueRecipient>) = group.into_iter().unzip();
+        match transact(&mut client, (item, names), body, receipts).await {
+            Ok(replies) => {
+                lines.0.insert(to.clone(), client);
+                for (recipient, reply) in marked.iter().zip(replies) {
+                    self.conclude(item, recipient, (to, reply)).await?;
+                }
+                Ok(Attempt::Answered)
+            }
+            Err(ClientError::Refused(reply)) => {
+                for recipient in &marked {
+                    self.conclude(item, recipient, (to, reply.clone())).await?;
+                }
+                Ok(Attempt::Answered)
+            }
+            Err(error) => {
+                tracing::info!(%id, store = %to, %error, "attempt broke off");
+                Ok(Attempt::Away)
+            }
+        }
+    }
+
+    /// Commits the attempt marks of all recipients, together; `None` when the store does not take them now.
+    async fn mark(
+        &self,
+        id: DeliveryId,
+        group: &[(Recipient, QueueRecipient)],
+    ) -> Result<Option<(Vec<QueueRecipient>, Vec<Receipt<()>>)>, Stop> {
+        let limit = self.config.retry_limit;
+        let marked: Vec<QueueRecipient> =
+            group.iter().map(|(_, r)| decision::mark(r, unix_now(), limit)).collect();
+        let updates = marked
+            .iter()
+            .map(|r| self.store.queue_update(id, r.address.clone(), QueueUpdate::Retry(r.clone())));
+        let mut receipts = Vec::with_capacity(marked.len());
+        for result in join_all(updates).await {
+            match result {
+                Ok(receipt) => receipts.push(receipt),
+                Err(WriteError::Refused(refused)) => {
+                    tracing::warn!(%id, %refused, "an attempt cannot be marked now");
+                    return Ok(None);
+                }
+                Err(WriteError::Unknown | WriteError::NotServing) => return Err(Stop),
+            }
+        }
+        Ok(Some((marked, receipts)))
+    }
+
+    /// Writes down what a store said of one recipient.
+    async fn conclude(
+        &self,
+        item: &QueueItem,
+        recipient: &QueueRecipient,
+        (store, reply): (&StoreName, Reply),
+    ) -> Result<(), Stop> {
+        let (id, rcpt) = (item.delivery, &recipient.address);
+        if reply.is_positive() {
+            tracing::info!(%id, %rcpt, %store, "delivered from the queue");
+            self.config.handle.delivered();
+            let outcome = format!("delivered to {store}");
+            return self.update(id, recipient, QueueUpdate::Done { outcome }).await;
+        }
+        if decision::is_final(&reply) {
+            let reason = Reason {
+                status: reply.status().unwrap_or("5.0.0").to_owned(),
+                text: "The mailbox refused it".into(),
+                diagnostic: Some(reply.to_string()),
+            };
+            return undeliverable::give_up(self, item, recipient, &reason).await;
+        }
+        tracing::info!(%id, %rcpt, %store, %reply, "put off");
+        self.config.handle.deferred();
+        let later = QueueRecipient { last_error: reply.to_string(), ..recipient.clone() };
+        self.update(id, recipient, QueueUpdate::Retry(later)).await
+    }
+
+    /// A greeted connection: the lane's own, or a new one.
+    async fn line(&self, lines: &mut Lines, store: &StoreName) -> Result<Client, ClientError> {
+        if let Some(mut client) = lines.0.remove(store)
+            && client.reset().await.is_ok()
+        {
+            return Ok(client);
+        }
+        let client = self.client_info()?;
+        let opening = async {
+            let stream = self.backends.open(store, Protocol::Lmtp, None, &client).await;
+            let stream = stream.map_err(|e| WireError::Io(std::io::Error::other(e)))?;
+            Client::greet(stream, &self.config.hostname, Timeouts::default()).await
+        };
+        let result = timeout(CONNECT, opening).await.map_err(|_| WireError::Timeout)?;
+        if let Err(ClientError::Refused(reply)) = &result
+            && let Some(hint) = Hint::parse(&reply.text)
+        {
+            self.backends.route_hint(store, hint.epoch, hint.endpoint);
+        }
+        result
+    }
+
+    fn client_info(&self) -> Result<ClientInfo, ClientError> {
+        let session = SessionId::random().map_err(WireError::Io)?;
+        let nobody = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        Ok(ClientInfo { remote: nobody, local: nobody, tls: None, session })
+    }
+
+    /// A queued message's text; `None` when it is damaged or gone.
+    pub(crate) async fn body(&self, body: u64) -> Result<Option<Bytes>, Stop> {
+        match self.store.read(move |view| view.body(body)).await {
+            Ok(text) => Ok(Some(text)),
+            Err(ReadError::NotServing) => Err(Stop),
+            Err(error) => {
+                tracing::error!(%error, "queued message cannot be read");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Changes one recipient's entry.
+    pub(crate) async fn update(
+        &self,
+        id: DeliveryId,
+        recipient: &QueueRecipient,
+        update: QueueUpdate,
+    ) -> Result<(), Stop> {
+        let result = self.store.queue_update(id, recipient.address.clone(), update).await;
+        self.committed(result).await?;
+        Ok(())
+    }
+
+    /// A change of ours counts when it may be acknowledged. False when the store refused it (a full volume): things
+    /// are then as they were, and are tried again after a pause.
+    pub(crate) async fn committed(&self, result: Result<Receipt<()>, WriteError>) -> Result<bool, Stop> {
+        match result {
+            Ok(receipt) => receipt.acknowledge().map(|()| true).map_err(|_| Stop),
+            Err(WriteError::Refused(refused)) => {
+                tracing::warn!(%refused, "the queue cannot be changed now");
+                tokio::time::sleep(PAUSE).await;
+                Ok(false)
+            }
+            Err(WriteError::Unknown | WriteError::NotServing) => Err(Stop),
+        }
+    }
+}
+
+/// What was read; nothing when it cannot be read just now.
+pub(crate) fn readable<T: Default>(result: Result<T, ReadError>) -> Result<T, Stop> {
+    match result {
+        Ok(value) => Ok(value),
+        Err(ReadError::NotServing) => Err(Stop),
+        Err(error) => {
+            tracing::error!(%error, "the queue cannot be read");
+            Ok(T::default())
+        }
+    }
+}
+
+/// MAIL, RCPT, DATA under the id the mail was accepted with; a reply per recipient.
+async fn transact(
+    client: &mut Client,
+    (item, recipients): (&QueueItem, Vec<Recipient>),
+    body: Bytes,
+    receipts: Vec<Receipt<()>>,
+) -> Result<Vec<Reply>, ClientError> {
+    let envelope = Envelope {
+        delivery: item.delivery,
+        sender: item.sender.clone(),
+        size: u64::try_from(body.len()).unwrap_or(u64::MAX),
+        utf8: recipients.iter().any(|r| !r.address().is_ascii()),
+    };
+    let mut replies = client.begin(&envelope, &recipients).await?;
+    if client.accepted() == 0 {
+        return Ok(replies);
+    }
+    // A store that was taken over in the meantime must not finish the message.
+    let leave = || receipts.into_iter().all(|receipt| receipt.acknowledge().is_ok());
+    let mut after = client.data(&body, leave).await?.into_iter();
+    for reply in replies.iter_mut().filter(|reply| reply.is_positive()) {
+        if let Some(said) = after.next() {
+            *reply = said;
+        }
+    }
+    Ok(replies)
+}
+
+fn gone() -> Reason {
+    Reason { status: "5.1.1".into(), text: "There is no such mailbox any more".into(), diagnostic: None }
+}
+
+/// Seconds since 1970.
+pub(crate) fn unix_now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

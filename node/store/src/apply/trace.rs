@@ -1,0 +1,104 @@
+//! The bounded tables: history of messages, ids seen. They lose their oldest rows bit by bit, never all at once.
+
+use rusqlite::params;
+
+use super::{Apply, ApplyError};
+
+/// Lines of history that are kept.
+pub const HISTORY: u64 = 1_000_000;
+/// Lines of the audit log that are kept.
+pub const AUDIT: u64 = 100_000;
+/// Ids are kept this long after their record's time: five days in a queue at most, and one more.
+pub const DEDUPE_SECONDS: i64 = 6 * 24 * 3600;
+/// Rows looked at, one time in [`TRIM_EVERY`] records.
+const TRIM_ROWS: u32 = 256;
+const TRIM_EVERY: u64 = 64;
+
+/// What happened to a message; the numbers are in the index only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// Stored in a mailbox.
+    Delivered = 1,
+    /// It was here already.
+    Duplicate = 2,
+    /// Into the queue.
+    Queued = 3,
+    /// Out of the queue.
+    HandedOn = 4,
+    /// To another mailbox.
+    Moved = 5,
+    /// Gone.
+    Expunged = 6,
+    /// In the queue, not tried.
+    Held = 7,
+}
+
+impl Event {
+    /// As people read it.
+    pub fn name(code: i64) -> &'static str {
+        match code {
+            1 => "delivered",
+            2 => "duplicate",
+            3 => "queued",
+            4 => "handed-on",
+            5 => "moved",
+            6 => "expunged",
+            7 => "held",
+            _ => "unknown",
+        }
+    }
+}
+
+/// A line to be written.
+pub struct Line<'a> {
+    pub at: i64,
+    pub delivery: &'a [u8],
+    pub event: Event,
+    pub recipient: &'a str,
+    /// Mailbox id and UID; zeros when it is not about one.
+    pub place: (u64, u32),
+    pub detail: Option<&'a str>,
+}
+
+/// Adds a line of history.
+pub fn history(cx: &mut Apply<'_>, line: &Line<'_>) -> Result<(), ApplyError> {
+    cx.state.history += 1;
+    let id = cx.state.history;
+    cx.conn.prepare_cached("INSERT INTO history VALUES(?,?,?,?,?,?,?,?)")?.execute(params![
+        id,
+        line.at,
+        line.delivery,
+        line.event as i64,
+        line.recipient,
+        line.place.0,
+        line.place.1,
+        line.detail
+    ])?;
+    if id > HISTORY && id.is_multiple_of(TRIM_EVERY) {
+        let below = id - HISTORY;
+        cx.conn.prepare_cached("DELETE FROM history WHERE id<=?")?.execute([below])?;
+    }
+    Ok(())
+}
+
+/// Remembers that this account has this delivery.
+pub fn delivered(cx: &mut Apply<'_>, delivery: &[u8], account: i64, at: i64) -> Result<(), ApplyError> {
+    cx.conn.prepare_cached("INSERT INTO delivered VALUES(?,?,?)")?.execute(params![delivery, account, at])?;
+    Ok(())
+}
+
+/// Now and then removes ids that are too old to come again. Ids sort by time, so the first rows are the oldest.
+pub fn trim(cx: &mut Apply<'_>) -> Result<(), ApplyError> {
+    if !cx.seq.is_multiple_of(TRIM_EVERY) {
+        return Ok(());
+    }
+    let oldest = cx.state.clock - DEDUPE_SECONDS;
+    for (table, key) in [("delivered", "account"), ("queued", "address")] {
+        let sql = format!(
+            "DELETE FROM {table} WHERE (delivery, {key}) IN (SELECT delivery, {key} FROM \
+             (SELECT delivery, {key}, at FROM {table} ORDER BY delivery, {key} LIMIT {TRIM_ROWS}) WHERE at<?)"
+        );
+        cx.conn.prepare_cached(&sql)?.execute([oldest])?;
+    }
+    Ok(())
+}

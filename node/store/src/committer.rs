@@ -1,0 +1,292 @@
+//! The committer: one thread per store that takes all that waits and makes it durable at once.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use mailcluster_types::{Epoch, ModSeq, Seq};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+
+use crate::{
+    apply::Changed,
+    checkpoint::Checkpointer,
+    engine::{BatchError, Engine, Outcome},
+    error::{OpenError, Refusal, WriteError},
+    plan::{Op, Value},
+    replica::{Gate, Identity, Replica},
+    space::Space,
+    store::Store,
+    view::Pool,
+};
+
+/// Changes that may wait.
+const QUEUE: usize = 4096;
+/// Octets that may wait or be worked on.
+const QUEUE_OCTETS: usize = 256 << 20;
+/// Changes in one batch.
+const BATCH: usize = 1024;
+/// Octets in one batch (one change may have more).
+const BATCH_OCTETS: u64 = 8 << 20;
+/// Views at a time.
+const READERS: usize = 16;
+
+/// A confirmed change: value, epoch, sequence.
+pub type Confirmed = (Value, Epoch, Seq);
+/// Answers one change.
+pub type Reply = oneshot::Sender<Result<Confirmed, WriteError>>;
+
+/// What the committer is asked.
+pub enum Job {
+    /// A change; the permit bounds the octets that wait.
+    Change(Op, Reply, OwnedSemaphorePermit),
+    /// Stop, and give the replica back.
+    Stop(oneshot::Sender<Replica>),
+}
+
+/// What the handles share with the committer.
+pub struct Shared {
+    pub identity: Identity,
+    pub gate: Arc<dyn Gate>,
+    pub pool: Arc<Pool>,
+    pub space: Arc<Space>,
+    pub committed: Mutex<(Epoch, Seq)>,
+    pub serving: AtomicBool,
+    pub stopped: watch::Sender<bool>,
+    pub mailboxes: Mutex<HashMap<u64, watch::Sender<ModSeq>>>,
+    pub directory: watch::Sender<u64>,
+    pub queue: watch::Sender<u64>,
+    pub octets: Arc<Semaphore>,
+    pub readers: Arc<Semaphore>,
+}
+
+impl Shared {
+    fn notify(&self, changed: &Changed) {
+        if !changed.mailboxes.is_empty() {
+            let mut watched = self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner);
+            if !watched.is_empty() {
+                for (mailbox, modseq) in &changed.mailboxes {
+                    notify_mailbox(&mut watched, *mailbox, *modseq);
+                }
+            }
+        }
+        if changed.directory {
+            self.directory.send_modify(|n| *n += 1);
+        }
+        if changed.queue {
+            self.queue.send_modify(|n| *n += 1);
+        }
+    }
+}
+
+fn notify_mailbox(watched: &mut HashMap<u64, watch::Sender<ModSeq>>, mailbox: u64, modseq: ModSeq) {
+    let Some(sender) = watched.get(&mailbox) else { return };
+    if sender.is_closed() {
+        watched.remove(&mailbox);
+    } else {
+        sender.send_modify(|m| *m = (*m).max(modseq));
+    }
+}
+
+/// Starts the thread. The epoch's first record is durable already.
+pub fn start(
+    mut engine: Engine,
+    pool: Arc<Pool>,
+    epoch: Epoch,
+    gate: Arc<dyn Gate>,
+) -> Result<Store, OpenError> {
+    let checkpointer =
+        Checkpointer::start(&engine.dir, &mut engine.conn, engine.log.size).map_err(OpenError::Index)?;
+    let shared = Arc::new(Shared {
+        identity: engine.identity.clone(),
+        gate,
+        pool,
+        space: engine.space.clone(),
+        committed: Mutex::new((epoch, engine.state.link.seq)),
+        serving: AtomicBool::new(true),
+        stopped: watch::Sender::new(false),
+        mailboxes: Mutex::new(HashMap::new()),
+        directory: watch::Sender::new(0),
+        queue: watch::Sender::new(0),
+        octets: Arc::new(Semaphore::new(QUEUE_OCTETS)),
+        readers: Arc::new(Semaphore::new(READERS)),
+    });
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let dir = engine.dir.display().to_string();
+    let mut committer = Committer { engine, shared: shared.clone(), epoch, checkpointer: Some(checkpointer) };
+    std::thread::Builder::new()
+        .name("store-commit".into())
+        .spawn(move || {
+            let end = Ended(committer.shared.clone());
+            let asked = committer.work(receiver);
+            committer.finish(asked);
+            drop(end);
+        })
+        .map_err(|source| OpenError::Io { dir, source })?;
+    Ok(Store::new(shared, sender))
+}
+
+/// However the thread ends, panics too: the store no longer serves.
+struct Ended(Arc<Shared>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.serving.store(false, Ordering::Release);
+        self.0.stopped.send_replace(true);
+    }
+}
+
+struct Committer {
+    engine: Engine,
+    shared: Arc<Shared>,
+    epoch: Epoch,
+    checkpointer: Option<Checkpointer>,
+}
+
+impl Committer {
+    /// Works until it is told to stop, all handles are gone, or the log fails. Answers who asked for the replica.
+    fn work(&mut self, mut jobs: mpsc::Receiver<Job>) -> Option<oneshot::Sender<Replica>> {
+        let mut asked = None;
+        while let Some(first) = jobs.blocking_recv() {
+            let mut batch = Batch::default();
+            asked = batch.add(first);
+            while asked.is_none() && batch.ops.len() < BATCH && batch.octets < BATCH_OCTETS {
+                let Ok(job) = jobs.try_recv() else { break };
+                asked = batch.add(job);
+            }
+            self.commit(batch);
+            if asked.is_some() || !self.is_sound() {
+                break;
+            }
+        }
+        self.shared.serving.store(false, Ordering::Release);
+        jobs.close();
+        while let Ok(job) = jobs.try_recv() {
+            if let Job::Change(_, reply, _) = job {
+                let _ = reply.send(Err(WriteError::NotServing));
+            }
+        }
+        asked
+    }
+
+    fn is_sound(&mut self) -> bool {
+        let index_failed = self.checkpointer.as_ref().is_some_and(Checkpointer::has_failed);
+        if index_failed && !self.engine.broken {
+            self.engine.broke("the index could not be written or synced");
+        }
+        !self.engine.broken
+    }
+
+    fn commit(&mut self, batch: Batch) {
+        // An epoch begins with a batch of its own.
+        let mut rest = batch;
+        while !rest.ops.is_empty() {
+            let starts = |op: &Op| matches!(op, Op::EpochStart(..));
+            let cut = match rest.ops.iter().position(starts) {
+                Some(0) => 1,
+                Some(at) => at,
+                None => rest.ops.len(),
+            };
+            let later = rest.split_off(cut);
+            self.commit_all(rest);
+            rest = later;
+        }
+    }
+
+    /// One batch; when it cannot be planned as a whole, one change after the other, so that only the culprit fails.
+    fn commit_all(&mut self, batch: Batch) {
+        let epoch = match batch.ops.first() {
+            Some(Op::EpochStart(epoch, _)) if *epoch <= self.epoch => {
+                batch.answer_all(&WriteError::Refused(Refusal::Stale));
+                return;
+            }
+            Some(Op::EpochStart(epoch, _)) => *epoch,
+            _ => self.epoch,
+        };
+        match self.engine.run(&batch.ops, epoch) {
+            Ok((outcomes, changed)) => self.confirm(batch, epoch, outcomes, &changed),
+            Err(BatchError::Full) => batch.answer_all(&WriteError::Refused(Refusal::Full)),
+            Err(BatchError::Index(why)) if batch.ops.len() > 1 => {
+                tracing::warn!(why, "a batch cannot be applied: trying its changes one by one");
+                let mut rest = batch;
+                while !rest.ops.is_empty() {
+                    let later = rest.split_off(1);
+                    self.commit_all(rest);
+                    rest = later;
+                }
+            }
+            Err(BatchError::Index(why)) => {
+                tracing::error!(why, op = ?batch.ops.first().map(std::mem::discriminant), "a change cannot be applied");
+                batch.answer_all(&WriteError::NotServing);
+            }
+            Err(BatchError::Broken(_)) => {
+                self.shared.serving.store(false, Ordering::Release);
+                self.shared.gate.poisoned();
+                batch.answer_all(&WriteError::Unknown);
+            }
+        }
+    }
+
+    fn confirm(&mut self, batch: Batch, epoch: Epoch, outcomes: Vec<Outcome>, changed: &Changed) {
+        self.epoch = epoch;
+        let end = (epoch, self.engine.state.link.seq);
+        *self.shared.committed.lock().unwrap_or_else(PoisonError::into_inner) = end;
+        for (reply, outcome) in batch.replies.into_iter().zip(outcomes) {
+            let answer = match outcome {
+                Ok((value, seq)) => Ok((value, epoch, seq)),
+                Err(refusal) => Err(WriteError::Refused(refusal)),
+            };
+            // Who asked may be gone; the change stays.
+            let _ = reply.0.send(answer);
+        }
+        self.shared.notify(changed);
+        if let Some(checkpointer) = &self.checkpointer {
+            checkpointer.after_commit();
+        }
+    }
+
+    fn finish(mut self, asked: Option<oneshot::Sender<Replica>>) {
+        if self.engine.broken {
+            self.shared.gate.poisoned();
+        }
+        self.checkpointer = None;
+        let pool = self.shared.pool.clone();
+        if let (Some(asked), false) = (asked, self.engine.broken) {
+            let _ = asked.send(Replica::from_parts(self.engine, pool));
+        }
+    }
+}
+
+#[derive(Default)]
+struct Batch {
+    ops: Vec<Op>,
+    replies: Vec<(Reply, OwnedSemaphorePermit)>,
+    octets: u64,
+}
+
+impl Batch {
+    fn add(&mut self, job: Job) -> Option<oneshot::Sender<Replica>> {
+        match job {
+            Job::Change(op, reply, permit) => {
+                self.octets += op.weight();
+                self.ops.push(op);
+                self.replies.push((reply, permit));
+                None
+            }
+            Job::Stop(asked) => Some(asked),
+        }
+    }
+
+    fn split_off(&mut self, at: usize) -> Self {
+        Self { ops: self.ops.split_off(at), replies: self.replies.split_off(at), octets: 0 }
+    }
+
+    fn answer_all(self, error: &WriteError) {
+        for (reply, _) in self.replies {
+            let _ = reply.send(Err(error.clone()));
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! The engine: one batch of changes from request to durable and visible.
+//!
+//! In this order: plan and apply each change inside one index transaction, write all records as one batch, sync it,
+//! commit the index. Whatever fails before the write leaves nothing behind; whatever fails after it leaves the
+//! outcome unknown and stops the store.
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use mailcluster_types::{Epoch, Seq};
+use rusqlite::Connection;
+
+use crate::{
+    apply::{self, Apply, ApplyError, Changed, Hot},
+    batch::{ALIGN, HEADER, Header},
+    disk::{Disk, RealDisk},
+    error::Refusal,
+    files::Place,
+    plan::{self, Op, Plan, PlanError, Planned, Value},
+    record::{self, Record},
+    replica::Identity,
+    schema::State,
+    segment::Writer,
+    space::{RealVolume, Space, Volume},
+    superblock::{self, Superblock},
+};
+
+/// Buffers larger than this are given back after use.
+const KEEP_BUFFER: usize = 32 << 20;
+
+/// What tests may put under the engine.
+#[derive(Clone)]
+pub struct Options {
+    /// Under the log.
+    pub disk: Arc<dyn Disk>,
+    /// Says how much room there is.
+    pub volume: Arc<dyn Volume>,
+    /// Overrides the segment size.
+    pub segment_size: Option<u64>,
+    /// Leaves the sync out: for the tests that must then fail.
+    pub skip_sync: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            disk: Arc::new(RealDisk),
+            volume: Arc::new(RealVolume),
+            segment_size: None,
+            skip_sync: cfg!(feature = "fault-skip-sync"),
+        }
+    }
+}
+
+/// An open replica's parts.
+pub struct Engine {
+    pub dir: PathBuf,
+    pub identity: Identity,
+    pub superblock: Superblock,
+    pub options: Options,
+    pub log: Writer,
+    pub conn: Connection,
+    pub state: State,
+    pub space: Arc<Space>,
+    pub hot: Hot,
+    /// The log or the index failed: nothing more is written.
+    pub broken: bool,
+    pub buffer: Vec<u8>,
+    /// Held while open; the lock goes with it.
+    pub _lock: File,
+}
+
+/// One change's answer and the sequence that it rests on, or its refusal.
+pub type Outcome = Result<(Value, Seq), Refusal>;
+
+/// Why a whole batch failed.
+#[derive(Debug)]
+pub enum BatchError {
+    /// Nothing was appended: the volume is full.
+    Full,
+    /// Nothing was appended: a change cannot be planned or applied.
+    Index(String),
+    /// It may or may not be on disk, or the log cannot be trusted: the replica stops.
+    Broken(String),
+}
+
+/// Seconds since 1970.
+pub fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
+}
+
+fn is_full(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+impl Engine {
+    /// Makes `ops` durable and visible, or refuses them one by one.
+    pub fn run(&mut self, ops: &[Op], epoch: Epoch) -> Result<(Vec<Outcome>, Changed), BatchError> {
+        if self.broken {
+            return Err(BatchError::Broken("the replica has failed before".into()));
+        }
+        self.roll(ops)?;
+        self.sql("BEGIN IMMEDIATE").map_err(|e| BatchError::Index(e.to_string()))?;
+        let saved = self.state;
+        let mut changed = Changed::default();
+        let planned = self.plan_all(ops, epoch, &mut changed);
+        let outcomes = match planned {
+            Ok(outcomes) if self.state.link.seq == saved.link.seq => {
+                self.undo(saved)?;
+                return Ok((outcomes, Changed::default()));
+            }
+            Ok(outcomes) => outcomes,
+            Err(e) => {
+                self.undo(saved)?;
+                return Err(match e {
+                    e if e.is_full() => BatchError::Full,
+                    // Opened again, the index is made anew from the log.
+                    e if e.is_fatal() => self.broke(&format!("the index failed: {e}")),
+                    e => BatchError::Index(e.to_string()),
+                });
+            }
+        };
+        let header = self.seal(&saved, epoch);
+        if let Err(e) = self.state.save(&self.conn) {
+            self.undo(saved)?;
+            return Err(BatchError::Index(e.to_string()));
+        }
+        self.append(saved)?;
+        self.sql("COMMIT").map_err(|e| self.broke(&format!("failed to commit the index: {e}")))?;
+        self.space.wrote(header.span(), self.log.reserved());
+        if self.buffer.capacity() > KEEP_BUFFER {
+            self.buffer = Vec::new();
+        }
+        Ok((outcomes, changed))
+    }
+
+    fn sql(&self, statement: &str) -> rusqlite::Result<()> {
+        self.conn.prepare_cached(statement)?.execute([])?;
+        Ok(())
+    }
+
+    /// Takes an index transaction back. An index that cannot even do that is of no use any more.
+    fn undo(&mut self, saved: State) -> Result<(), BatchError> {
+        self.state = saved;
+        self.hot.clear();
+        self.sql("ROLLBACK").map_err(|e| self.broke(&format!("failed to roll the index back: {e}")))
+    }
+
+    /// Begins a new segment when this batch may not fit. The estimate is generous; a batch that outgrows it makes
+    /// its segment a little longer.
+    fn roll(&mut self, ops: &[Op]) -> Result<(), BatchError> {
+        let room = ops.iter().map(Op::weight).sum::<u64>() + HEADER as u64;
+        match self.log.roll(self.state.link.seq + 1, room) {
+            Ok(_) => Ok(()),
+            Err(e) if is_full(&e) => Err(BatchError::Full),
+            Err(e) => Err(self.broke(&format!("failed to make a segment: {e}"))),
+        }
+    }
+
+    fn plan_all(
+        &mut self,
+        ops: &[Op],
+        epoch: Epoch,
+        changed: &mut Changed,
+    ) -> Result<Vec<Outcome>, ApplyError> {
+        self.buffer.clear();
+        self.buffer.resize(HEADER, 0);
+        let mut outcomes = Vec::with_capacity(ops.len());
+        for op in ops {
+            let mut cx = Plan {
+                conn: &self.conn,
+                hot: &mut self.hot,
+                next: self.state,
+                epoch,
+                kind: self.identity.kind,
+                store: &self.identity.store,
+                space: &self.space,
+                now: now(),
+            };
+            match plan::plan(&mut cx, op.clone()) {
+                Ok(Planned { records, value }) => {
+                    for (record, body) in &records {
+                        self.add(record, body, changed)?;
+                    }
+                    outcomes.push(Ok((value, self.state.link.seq)));
+                }
+                Err(PlanError::Refused(refusal)) => outcomes.push(Err(refusal)),
+                Err(PlanError::Index(e)) => return Err(e.into()),
+            }
+        }
+        Ok(outcomes)
+    }
+
+    fn add(&mut self, record: &Record, body: &[u8], changed: &mut Changed) -> Result<(), ApplyError> {
+        let at = record::encode(record, body, &mut self.buffer);
+        let place = place(record, self.log.first, self.log.offset + at as u64, body.len());
+        let seq = self.state.link.seq + 1;
+        let mut cx = Apply { conn: &self.conn, state: &mut self.state, hot: &mut self.hot, changed, seq };
+        apply::apply(&mut cx, record, place)?;
+        self.state.link.seq = seq;
+        Ok(())
+    }
+
+    /// Puts the header before the records and pads the batch; moves the state behind it.
+    fn seal(&mut self, saved: &State, epoch: Epoch) -> Header {
+        let payload = &self.buffer[HEADER..];
+        let header = Header {
+            length: u32::try_from(payload.len()).unwrap_or(u32::MAX),
+            nonce: self.log.nonce,
+            epoch,
+            seq: saved.link.seq + 1,
+            count: u32::try_from(self.state.link.seq - saved.link.seq).unwrap_or(u32::MAX),
+            prev: saved.link,
+            synced: saved.link.seq,
+            payload_crc: crc32c::crc32c(payload),
+        };
+        self.buffer[..HEADER].copy_from_slice(&header.encode());
+        self.buffer.resize(self.buffer.len().next_multiple_of(ALIGN), 0);
+        self.state.link = header.link();
+        self.state.segment = self.log.first;
+        self.state.start = self.log.offset;
+        self.state.end = self.log.offset + header.span();
+        header
+    }
+
+    /// Writes and syncs the batch. Only a full disk is taken back; everything else breaks the replica.
+    fn append(&mut self, saved: State) -> Result<(), BatchError> {
+        if let Err(e) = self.log.write(&self.buffer) {
+            self.undo(saved)?;
+            if !is_full(&e) {
+                return Err(self.broke(&format!("failed to write the log: {e}")));
+            }
+            return match self.log.retract() {
+                Ok(()) => Err(BatchError::Full),
+                Err(e) => Err(self.broke(&format!("failed to take a write back: {e}"))),
+            };
+        }
+        if self.options.skip_sync {
+            return Ok(());
+        }
+        self.log.sync().map_err(|e| self.broke(&format!("failed to sync the log: {e}")))
+    }
+
+    /// Marks the replica as failed, here and in the superblock (which may fail as well).
+    pub fn broke(&mut self, why: &str) -> BatchError {
+        tracing::error!(store = %self.identity.store, why, "the replica is poisoned: it stops");
+        self.broken = true;
+        self.superblock.poisoned = superblock::boot_id();
+        if let Err(e) = self.superblock.write(&self.options.disk, &self.dir) {
+            tracing::error!(error = %e, "failed to record the poison in the superblock");
+        }
+        BatchError::Broken(why.to_owned())
+    }
+
+    /// Says in the log that all of it is synced, so that the next start has nothing to copy.
+    pub fn write_mark(&mut self) -> io::Result<()> {
+        if self.broken {
+            return Ok(());
+        }
+        let link = self.state.link;
+        let mark = Header {
+            length: 0,
+            nonce: self.log.nonce,
+            epoch: link.epoch,
+            seq: link.seq + 1,
+            count: 0,
+            prev: link,
+            synced: link.seq,
+            payload_crc: 0,
+        };
+        self.log.write(&mark.encode())?;
+        self.log.sync()
+    }
+
+    /// The segments' directory.
+    pub fn log_dir(dir: &Path) -> PathBuf {
+        dir.join("log")
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if self.conn.is_autocommit()
+            && let Err(e) = self.write_mark()
+        {
+            tracing::debug!(error = %e, "failed to mark a clean end");
+        }
+    }
+}
+
+/// Where a record's body lies; `None` for kinds without one.
+pub fn place(record: &Record, segment: Seq, offset: u64, len: usize) -> Option<Place> {
+    let crc = match record {
+        Record::Deliver(r) => r.body_crc,
+        Record::Append(r) => r.body_crc,
+        Record::QueuePut(r) => r.body_crc,
+        _ => return None,
+    };
+    Some(Place { segment, offset, len: u32::try_from(len).unwrap_or(u32::MAX), crc })
+}

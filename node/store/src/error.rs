@@ -1,0 +1,158 @@
+//! What can go wrong, told apart by what the caller must do next.
+
+use mailcluster_types::{AccountId, ReplicaId};
+
+/// The replica may no longer acknowledge: close the connection, say nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this replica may not acknowledge: it lost its lease, epoch or copies")]
+pub struct Fenced;
+
+/// Nothing was appended: answer the client NO or 4xx/5xx as the case says.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Fewer than two segments or 5 % of the volume are free; expunging and flags still work.
+    #[error("the volume is nearly full")]
+    Full,
+    /// The account's quota would be exceeded.
+    #[error("over quota")]
+    OverQuota,
+    /// The account is not on this store. Never to be read as "unknown user" (invariant I10).
+    #[error("account {0} is not on this store")]
+    NoSuchAccount(AccountId),
+    /// The mailbox does not exist (any more).
+    #[error("no such mailbox")]
+    NoSuchMailbox,
+    /// A mailbox, alias, domain or account of that name exists.
+    #[error("already exists")]
+    AlreadyExists,
+    /// The mailbox name is empty, too long, has control characters, or an empty level.
+    #[error("not a valid mailbox name: {0}")]
+    BadName(&'static str),
+    /// INBOX cannot be deleted; a mailbox cannot be renamed into itself.
+    #[error("not allowed: {0}")]
+    NotAllowed(&'static str),
+    /// The message or command is larger than the store takes.
+    #[error("larger than {limit} octets")]
+    TooLarge {
+        /// The limit in octets.
+        limit: u64,
+    },
+    /// The record's generation is not newer than the one held.
+    #[error("an equal or newer generation is already here")]
+    Stale,
+}
+
+/// Why a change was not confirmed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// Nothing was appended.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The change may or may not be on disk: close the connection without an answer (protocol: "after append,
+    /// success or a closed connection, never NO").
+    #[error("the outcome is unknown: the store stopped")]
+    Unknown,
+    /// The store does not serve (stopped, fenced or poisoned); nothing was appended.
+    #[error("the store does not serve")]
+    NotServing,
+}
+
+/// Why something could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// It does not exist (any more).
+    #[error("not found")]
+    NotFound,
+    /// A checksum does not match: this one item is damaged (SERVERBUG), others are fine.
+    #[error("damaged on disk: {0}")]
+    Damaged(String),
+    /// Disk or index could not be read.
+    #[error("failed to read: {0}")]
+    Io(String),
+    /// The replica may not serve reads (protocol: may_read).
+    #[error("the store does not serve")]
+    NotServing,
+}
+
+/// Why a replica cannot be opened. The text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The volume is empty: it must be initialised on purpose, never in passing.
+    #[error("{0} holds no store; it is initialised only when the lease is at epoch 0")]
+    Empty(String),
+    /// The volume belongs to another cluster, store or replica.
+    #[error("{dir} belongs to {found}, expected {expected}: check which volume is mounted here")]
+    Foreign {
+        /// The directory.
+        dir: String,
+        /// Whose volume it is.
+        found: String,
+        /// Whose it should be.
+        expected: String,
+    },
+    /// The directory is not empty and not a store: not initialised over it.
+    #[error("{0} is not empty and holds no store: refusing to initialise over it")]
+    NotEmpty(String),
+    /// Another process has it open.
+    #[error("{0} is in use by another process")]
+    Locked(String),
+    /// A file system that cannot keep promises (NFS, SMB, 9p, tmpfs, overlay, or a failed probe).
+    #[error("{dir} is on {kind}, which cannot hold mail safely: {why}")]
+    FileSystem {
+        /// The directory.
+        dir: String,
+        /// The file system's name.
+        kind: String,
+        /// What to do.
+        why: String,
+    },
+    /// Written by a newer version.
+    #[error("{dir} has format {found}; this version reads up to {supported}: upgrade this node")]
+    NewerFormat {
+        /// The directory.
+        dir: String,
+        /// Its format.
+        found: u32,
+        /// What this binary reads.
+        supported: u32,
+    },
+    /// A failed sync poisoned the replica on this boot.
+    #[error("replica {0} was poisoned by a failed sync: replace the disk or restart the machine")]
+    Poisoned(ReplicaId),
+    /// The log is damaged below what was once synced.
+    #[error(
+        "the store is damaged at {0}: nothing was changed; save what can be read with `mailcluster-node store export`"
+    )]
+    Damaged(String),
+    /// The log has a record that this version does not know: it was written by a newer one.
+    #[error("record {seq} is of kind {kind} version {version}, unknown to this version: upgrade this node")]
+    UnknownRecord {
+        /// Its (or its batch's first) sequence.
+        seq: mailcluster_types::Seq,
+        /// Its kind.
+        kind: u16,
+        /// The kind's version.
+        version: u8,
+    },
+    /// The epoch is not above the last one, or below what was promised.
+    #[error("epoch {epoch} cannot begin: the last one is {last}, promised is {promise}")]
+    Epoch {
+        /// The epoch asked for.
+        epoch: mailcluster_types::Epoch,
+        /// The log's last epoch.
+        last: mailcluster_types::Epoch,
+        /// The highest promise.
+        promise: mailcluster_types::Epoch,
+    },
+    /// Reading or writing failed.
+    #[error("failed to open {dir}")]
+    Io {
+        /// The directory or file.
+        dir: String,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The index could not be opened or replayed.
+    #[error("failed to open the index: {0}")]
+    Index(String),
+}

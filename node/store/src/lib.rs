@@ -1,0 +1,51 @@
+//! The store engine: an append-only log that is the store, and a SQLite index that is a view of it.
+//!
+//! A [`Replica`] is a store's data on one volume, opened but not serving: it can be described, promised to an
+//! epoch, and turned into a [`Store`], which appends. Every change is a record of the log; one committer thread
+//! takes all that waits, assigns UIDs and MODSEQs, writes one buffer, syncs once, makes it visible in the index
+//! and wakes everyone. What a change returns is a [`Receipt`]: its value can only be had by asking
+//! `may_acknowledge`, so no code path can say OK to a client without it.
+
+mod apply;
+mod batch;
+mod checkpoint;
+mod committer;
+mod disk;
+mod engine;
+mod error;
+mod files;
+mod model;
+mod names;
+mod ops;
+mod plan;
+mod record;
+mod recover;
+mod replica;
+mod schema;
+mod segment;
+mod space;
+mod store;
+mod superblock;
+pub mod tools;
+mod view;
+mod volume;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+extern crate self as mailcluster_store;
+#[cfg(test)]
+mod tests;
+
+pub use error::{Fenced, OpenError, ReadError, Refusal, WriteError};
+pub use model::{
+    Account, Alias, Changes, Domain, Flags, HistoryEvent, HistoryKey, Mailbox, MailboxCounts, Message,
+    QueueItem, QueueRecipient, QueueStats, SpecialUse, StoreUsage, SystemFlag,
+};
+pub use ops::{
+    Append, Appended, Copied, CopyKind, CreateMailbox, Delivered, Delivery, DeliveryTarget, Expunge,
+    FlagChange, FlagOp, FlagsChanged, QueueUpdate,
+};
+pub use replica::{Gate, Identity, OpenGate, Receipt, Replica, ReplicaDescription, StoreKind};
+pub use store::Store;
+pub use view::{DirectoryRecord, View};

@@ -1,0 +1,257 @@
+//! The format is for ever: every kind and version has a golden file with one record of it. `MAILCLUSTER_BLESS=1`
+//! writes the missing ones; a changed one is a broken format.
+#![allow(clippy::panic, reason = "tests")]
+
+use std::{fs, path::PathBuf};
+
+use bytes::Bytes;
+
+use super::*;
+
+fn id(n: u8) -> Vec<u8> {
+    vec![n; 16]
+}
+
+fn new_mailbox() -> NewMailbox {
+    NewMailbox {
+        id: 1 << 32 | 7,
+        name: "Lists/rust".into(),
+        uid_validity: 1_700_000_000,
+        special_use: 2,
+        modseq: 1 << 32 | 9,
+        subscribed: true,
+    }
+}
+
+fn recipient() -> Recipient {
+    Recipient {
+        address: "User@Example.org".into(),
+        account: id(3),
+        store: "mail-1".into(),
+        attempts: 4,
+        next_attempt: 1_700_000_300,
+        last_error: "451 4.3.0 not now".into(),
+        held: true,
+    }
+}
+
+type Samples = Vec<(Record, &'static [u8])>;
+
+/// One of each kind, every field set.
+fn samples() -> Samples {
+    [system(), incoming(), messages(), mailboxes(), renames(), accounts(), queue()].concat()
+}
+
+fn system() -> Samples {
+    vec![
+        (EpochStart { epoch: 5, in_sync: vec![id(1), id(2)], forced: true }.into(), b""),
+        (InSync { version: 6, in_sync: vec![id(1)] }.into(), b""),
+    ]
+}
+
+fn incoming() -> Samples {
+    let stored = Stored {
+        account: id(3),
+        recipient: "user@example.org".into(),
+        mailbox: 1 << 32 | 7,
+        uid: 12,
+        modseq: 1 << 32 | 10,
+        prefix: Bytes::from_static(b"Delivered-To: user@example.org\r\n"),
+    };
+    vec![
+        (
+            Deliver {
+                delivery: id(4),
+                sender: "sender@example.com".into(),
+                at: 1_700_000_000,
+                body_crc: crc32c::crc32c(b"body\r\n"),
+                targets: vec![stored.clone(), Stored { mailbox: 0, uid: 0, modseq: 0, ..stored }],
+            }
+            .into(),
+            b"body\r\n",
+        ),
+        (
+            Append {
+                mailbox: 1 << 32 | 7,
+                uid: 13,
+                modseq: 1 << 32 | 11,
+                system: 17,
+                keywords: vec!["$Junk".into(), "Work".into()],
+                internal_date: -1,
+                zone_minutes: -330,
+                body_crc: crc32c::crc32c(b"draft"),
+                account: id(3),
+            }
+            .into(),
+            b"draft",
+        ),
+    ]
+}
+
+fn messages() -> Samples {
+    vec![
+        (
+            SetFlags {
+                mailbox: 1 << 32 | 7,
+                modseq: 1 << 32 | 12,
+                groups: vec![FlagGroup { system: 9, keywords: vec!["Work".into()], uids: vec![1, 2, 300] }],
+            }
+            .into(),
+            b"",
+        ),
+        (
+            Expunge { mailbox: 1 << 32 | 7, modseq: 1 << 32 | 13, uids: vec![2, 4], at: 1_700_000_001 }
+                .into(),
+            b"",
+        ),
+        (
+            Copy {
+                from: 1 << 32 | 7,
+                to: 1 << 32 | 8,
+                uids: vec![5, 6],
+                first_uid: 1,
+                modseq: 1 << 32 | 14,
+                moved_modseq: 1 << 32 | 15,
+                at: 1_700_000_002,
+            }
+            .into(),
+            b"",
+        ),
+    ]
+}
+
+fn mailboxes() -> Samples {
+    vec![
+        (CreateMailbox { account: id(3), mailboxes: vec![new_mailbox()] }.into(), b""),
+        (DeleteMailbox { mailbox: 1 << 32 | 8, modseq: 1 << 32 | 16 }.into(), b""),
+    ]
+}
+
+fn renames() -> Samples {
+    vec![
+        (
+            RenameMailbox {
+                account: id(3),
+                created: vec![new_mailbox()],
+                renames: vec![Rename { mailbox: 1 << 32 | 8, name: "Old".into() }],
+                inbox: Some(MoveAll { from: 1 << 32 | 1, to: 1 << 32 | 7, modseq: 1 << 32 | 17 }),
+                at: 1_700_000_003,
+            }
+            .into(),
+            b"",
+        ),
+        (Subscribe { account: id(3), name: "Lists".into(), subscribed: true }.into(), b""),
+        (
+            PutSieve {
+                account: id(3),
+                name: "main".into(),
+                script: Some(Bytes::from_static(b"keep;")),
+                active: true,
+            }
+            .into(),
+            b"",
+        ),
+    ]
+}
+
+fn accounts() -> Samples {
+    vec![
+        (
+            PutAccount {
+                id: id(3),
+                address: "user@example.org".into(),
+                store: "mail-0".into(),
+                generation: 2,
+                password_hash: "$argon2id$x".into(),
+                quota_octets: 1 << 30,
+                suspended: true,
+                pending: true,
+                tombstone: true,
+                mailboxes: vec![new_mailbox()],
+            }
+            .into(),
+            b"",
+        ),
+        (PutDomain { name: "example.org".into(), generation: 3, tombstone: true }.into(), b""),
+        (
+            PutAlias {
+                address: "info@example.org".into(),
+                accounts: vec![id(3), id(5)],
+                generation: 4,
+                tombstone: true,
+            }
+            .into(),
+            b"",
+        ),
+        (Audit { at: 1_700_000_004, who: "admin".into(), what: "account add".into() }.into(), b""),
+    ]
+}
+
+fn queue() -> Samples {
+    vec![
+        (
+            QueuePut {
+                delivery: id(4),
+                sender: "sender@example.com".into(),
+                at: 1_700_000_005,
+                recipients: vec![recipient()],
+                body_crc: crc32c::crc32c(b"queued"),
+            }
+            .into(),
+            b"queued",
+        ),
+        (
+            QueueUpdate {
+                delivery: id(4),
+                address: "User@Example.org".into(),
+                retry: Some(recipient()),
+                outcome: "delivered".into(),
+                at: 1_700_000_006,
+            }
+            .into(),
+            b"",
+        ),
+    ]
+}
+
+#[test]
+fn every_kind_and_version_reads_and_writes_its_golden_file() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let samples = samples();
+    for (name, kind, version) in Record::KINDS {
+        let (record, body) = samples
+            .iter()
+            .find(|(r, _)| r.kind() == (*kind, *version))
+            .unwrap_or_else(|| panic!("no sample of {name}"));
+        let path = folder.join(format!("{kind:02}-v{version}-{name}.bin"));
+        let mut bytes = Vec::new();
+        let at = encode(record, body, &mut bytes);
+        if std::env::var_os("MAILCLUSTER_BLESS").is_some() && !path.exists() {
+            fs::write(&path, &bytes).unwrap();
+        }
+        let golden = Bytes::from(fs::read(&path).unwrap());
+        assert_eq!(golden, bytes, "{name} is written differently: that is another version");
+        let read = decode_all(&golden).unwrap();
+        assert_eq!((read.len(), &read[0].record, read[0].body_at), (1, record, at), "{name}");
+        assert_eq!(&read[0].body[..], *body, "{name}");
+    }
+    assert_eq!(samples.len(), Record::KINDS.len());
+}
+
+#[test]
+fn an_unknown_kind_or_version_is_refused_and_so_is_garbage() {
+    let mut bytes = Vec::new();
+    encode(&Audit::default().into(), b"", &mut bytes);
+    let with = |at: usize, value: u8| {
+        let mut changed = bytes.clone();
+        changed[at] = value;
+        decode_all(&Bytes::from(changed)).err()
+    };
+    assert_eq!(with(5, 9), Some(DecodeError::Unknown { kind: 9 << 8 | 33, version: 1 }));
+    assert_eq!(with(6, 2), Some(DecodeError::Unknown { kind: 33, version: 2 }));
+    assert!(matches!(with(0, 99), Some(DecodeError::Malformed { .. })));
+    assert!(matches!(with(8, 99), Some(DecodeError::Malformed { .. })));
+    for cut in 1..bytes.len() {
+        assert!(decode_all(&Bytes::copy_from_slice(&bytes[..cut])).is_err(), "cut at {cut}");
+    }
+}

@@ -1,0 +1,270 @@
+//! Recovery: finding the end of the log, making sure of it, and bringing the index up to it.
+//!
+//! What the index has applied, and what a later batch or mark says was synced, is believed where it lies. What
+//! follows may only be in memory (a failed sync marks pages clean): it is copied into a new segment and synced before
+//! it is believed. A torn batch at the very end was never acknowledged and is cut; one that is damaged although it
+//! was synced is an error, never skipped.
+
+use std::{io, path::Path};
+
+use bytes::Bytes;
+use mailcluster_types::Seq;
+use rusqlite::Connection;
+
+use crate::{
+    apply::{self, Apply, Changed, Hot},
+    batch::{ALIGN, HEADER, Header, Link},
+    engine::{Options, place},
+    error::OpenError,
+    record::{self, DecodeError},
+    replica::Identity,
+    schema::State,
+    segment::{self, Found, Head, Reader, SEGMENT_HEADER, Writer},
+    volume::io_error,
+};
+
+/// Payload octets per index transaction while replaying.
+const REPLAY_BYTES: u64 = 32 << 20;
+
+/// What recovery works with.
+pub struct Recovery<'a> {
+    pub log: &'a Path,
+    pub options: &'a Options,
+    pub identity: &'a Identity,
+    pub segment_size: u64,
+    pub conn: &'a Connection,
+    pub state: &'a mut State,
+}
+
+/// A batch that no later one proves to have been synced.
+struct Pending {
+    head: Head,
+    offset: u64,
+    header: Header,
+    payload: Bytes,
+}
+
+/// Where the walk has got to.
+struct Walk {
+    /// The last whole batch.
+    link: Link,
+    /// What is known to have been synced.
+    proven: Seq,
+    pending: Vec<Pending>,
+    /// The segment and the place behind the last batch or mark.
+    end: Option<(Head, u64)>,
+    /// Octets replayed since the last index commit.
+    replayed: u64,
+    hot: Hot,
+}
+
+impl Recovery<'_> {
+    /// Recovers and answers a writer behind the log's end.
+    pub fn run(mut self) -> Result<Writer, OpenError> {
+        let firsts = segment::list(self.log).map_err(|e| io_error(self.log, e))?;
+        let Some(first) = firsts.first().copied() else {
+            if self.state.link.seq > 0 {
+                return Err(OpenError::Damaged(format!("{}: the segments are gone", self.log.display())));
+            }
+            return self.writer(1);
+        };
+        let (mut segment, mut offset) = (self.state.segment, self.state.end);
+        if self.state.link.seq == 0 {
+            (segment, offset) = (first, SEGMENT_HEADER);
+            if first != 1 {
+                return Err(OpenError::Damaged(format!("{}: the log starts at {first}", self.log.display())));
+            }
+        } else {
+            self.check_applied()?;
+        }
+        let mut walk = Walk {
+            link: self.state.link,
+            proven: self.state.link.seq,
+            pending: Vec::new(),
+            end: None,
+            replayed: 0,
+            hot: Hot::new(&self.identity.store),
+        };
+        self.begin()?;
+        for (at, first) in firsts.iter().enumerate().filter(|(_, first)| **first >= segment) {
+            let next = firsts.get(at + 1).copied();
+            let from = if *first == segment { offset } else { SEGMENT_HEADER };
+            self.walk_segment(&mut walk, *first, from, next)?;
+        }
+        let writer = self.settle(&mut walk)?;
+        self.state.save(self.conn).map_err(index_error)?;
+        self.commit()?;
+        Ok(writer)
+    }
+
+    /// The last batch that the index has must be in the log: otherwise the log lost what was synced.
+    fn check_applied(&self) -> Result<(), OpenError> {
+        let lost = || {
+            OpenError::Damaged(format!(
+                "segment {} at {}: the index has batches that the log has lost",
+                self.state.segment, self.state.start
+            ))
+        };
+        let reader = match Reader::open(self.log, self.state.segment, self.identity) {
+            Ok(reader) => reader.ok_or_else(lost)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(lost()),
+            Err(e) => return Err(io_error(self.log, e)),
+        };
+        match reader.batch(self.state.start).map_err(|e| io_error(self.log, e))? {
+            Found::Batch(header, _) if header.link() == self.state.link => Ok(()),
+            _ => Err(lost()),
+        }
+    }
+
+    fn walk_segment(
+        &mut self,
+        walk: &mut Walk,
+        first: Seq,
+        from: u64,
+        next: Option<Seq>,
+    ) -> Result<(), OpenError> {
+        let io = |e| io_error(&segment::path(self.log, first), e);
+        let damaged = |at: u64, why: &str| OpenError::Damaged(format!("segment {first} at {at}: {why}"));
+        let reader = Reader::open(self.log, first, self.identity)
+            .map_err(io)?
+            .ok_or_else(|| damaged(0, "its header is damaged or another store's"))?;
+        let mut offset = from;
+        walk.end = Some((reader.head, offset));
+        loop {
+            let Found::Batch(header, payload) = reader.batch(offset).map_err(io)? else { break };
+            // A crash between copying a tail forward and cutting the old one leaves both: the newer one counts.
+            if next.is_some_and(|next| header.seq >= next && header.count > 0) {
+                break;
+            }
+            if header.prev != walk.link || header.seq != walk.link.seq + 1 {
+                return Err(damaged(offset, "it does not follow the batch before it"));
+            }
+            walk.proven = walk.proven.max(header.synced);
+            if header.count > 0 {
+                walk.link = header.link();
+                walk.pending.push(Pending { head: reader.head, offset, header, payload });
+            }
+            offset += header.span();
+            walk.end = Some((reader.head, offset));
+            self.apply_proven(walk)?;
+        }
+        match next {
+            Some(next) if next == walk.link.seq + 1 => Ok(()),
+            Some(_) => Err(damaged(offset, "a batch is damaged and others follow")),
+            None if reader.proves_synced(offset, walk.link.seq + 1).map_err(io)? => {
+                Err(damaged(offset, "a batch that was synced is damaged"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn apply_proven(&mut self, walk: &mut Walk) -> Result<(), OpenError> {
+        while walk.pending.first().is_some_and(|p| p.header.last_seq() <= walk.proven) {
+            let batch = walk.pending.remove(0);
+            self.apply(&mut walk.hot, &batch)?;
+            walk.replayed += u64::from(batch.header.length) + 4096;
+            if walk.replayed > REPLAY_BYTES {
+                walk.replayed = 0;
+                self.state.save(self.conn).map_err(index_error)?;
+                self.commit()?;
+                self.begin()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure of the tail: copies it, syncs the copy, then applies it.
+    fn settle(&mut self, walk: &mut Walk) -> Result<Writer, OpenError> {
+        let log_error = |e| io_error(self.log, e);
+        let Some(tail) = walk.pending.first() else {
+            let Some((head, offset)) = walk.end else {
+                return self.writer(walk.link.seq + 1);
+            };
+            return Writer::resume(
+                &self.options.disk,
+                self.log,
+                self.identity,
+                &head,
+                (offset, self.segment_size),
+            )
+            .map_err(log_error);
+        };
+        let (old, cut) = (tail.head, tail.offset);
+        if walk.pending.iter().any(|p| p.head.first != old.first) {
+            return Err(OpenError::Damaged(format!("segment {}: a tail spans two segments", old.first)));
+        }
+        let first = tail.header.seq;
+        tracing::info!(from = first, to = walk.link.seq, "copying the tail of the log into a new segment");
+        let disk = &self.options.disk;
+        let mut writer = Writer::create_unnamed(disk, self.log, self.identity, first, self.segment_size)
+            .map_err(log_error)?;
+        for batch in &mut walk.pending {
+            batch.header.nonce = writer.nonce;
+            batch.header.synced = walk.proven;
+            batch.head = Head { first, nonce: writer.nonce };
+            batch.offset = writer.offset;
+            let mut bytes = batch.header.encode().to_vec();
+            bytes.extend_from_slice(&batch.payload);
+            bytes.resize(bytes.len().next_multiple_of(ALIGN), 0);
+            writer.write(&bytes).map_err(log_error)?;
+        }
+        writer.put_in_place().map_err(log_error)?;
+        // A segment that was made for what comes next, and never got it, must go: what follows is written into the
+        // copy, and an empty segment of a later name would hide it at the next opening.
+        for later in segment::list(self.log).map_err(log_error)?.into_iter().filter(|other| *other > first) {
+            std::fs::remove_file(segment::path(self.log, later)).map_err(log_error)?;
+        }
+        disk.sync_dir(self.log).map_err(log_error)?;
+        if old.first != first {
+            let path = segment::path(self.log, old.first);
+            let mut file = disk.open(&path).map_err(log_error)?;
+            file.set_len(cut).and_then(|()| file.sync()).map_err(|e| io_error(&path, e))?;
+        }
+        for batch in std::mem::take(&mut walk.pending) {
+            self.apply(&mut walk.hot, &batch)?;
+        }
+        Ok(writer)
+    }
+
+    fn writer(&self, first: Seq) -> Result<Writer, OpenError> {
+        Writer::create(&self.options.disk, self.log, self.identity, first, self.segment_size)
+            .map_err(|e| io_error(self.log, e))
+    }
+
+    fn apply(&mut self, hot: &mut Hot, batch: &Pending) -> Result<(), OpenError> {
+        let records = record::decode_all(&batch.payload).map_err(|e| match e {
+            DecodeError::Unknown { kind, version } => {
+                OpenError::UnknownRecord { seq: batch.header.seq, kind, version }
+            }
+            DecodeError::Malformed { .. } => {
+                OpenError::Damaged(format!("segment {} at {}: {e}", batch.head.first, batch.offset))
+            }
+        })?;
+        let base = batch.offset + HEADER as u64;
+        for (seq, framed) in (batch.header.seq..).zip(&records) {
+            let place =
+                place(&framed.record, batch.head.first, base + framed.body_at as u64, framed.body.len());
+            let mut cx =
+                Apply { conn: self.conn, state: self.state, hot, changed: &mut Changed::default(), seq };
+            apply::apply(&mut cx, &framed.record, place)
+                .map_err(|e| OpenError::Index(format!("record {seq}: {e}")))?;
+        }
+        self.state.link = batch.header.link();
+        self.state.segment = batch.head.first;
+        self.state.start = batch.offset;
+        self.state.end = batch.offset + batch.header.span();
+        Ok(())
+    }
+
+    fn begin(&self) -> Result<(), OpenError> {
+        self.conn.execute_batch("BEGIN IMMEDIATE").map_err(index_error)
+    }
+
+    fn commit(&self) -> Result<(), OpenError> {
+        self.conn.execute_batch("COMMIT").map_err(index_error)
+    }
+}
+
+fn index_error(e: rusqlite::Error) -> OpenError {
+    OpenError::Index(e.to_string())
+}

@@ -1,0 +1,366 @@
+//! A replica: a store's data on one volume, opened and recovered, and not serving.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use mailcluster_types::{ClusterId, Epoch, ReplicaId, Seq, StoreName};
+use rusqlite::{Connection, ErrorCode};
+
+use crate::{
+    apply::Hot,
+    committer,
+    engine::{BatchError, Engine, Options},
+    error::{Fenced, OpenError},
+    files::SegmentFiles,
+    plan::Op,
+    recover::Recovery,
+    schema::{self, State},
+    space::{self, Space},
+    store::Store,
+    superblock::{self, FORMAT, Superblock},
+    view::{Pool, View},
+    volume::{self, io_error},
+};
+
+/// What a store is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreKind {
+    /// Accounts with mailboxes.
+    Mail,
+    /// The directory: accounts without mailboxes.
+    Directory,
+}
+
+/// Whose volume this is; in the superblock for ever.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The store.
+    pub store: StoreName,
+    /// This copy of it.
+    pub replica: ReplicaId,
+    /// What it is for.
+    pub kind: StoreKind,
+}
+
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = match self.kind {
+            StoreKind::Mail => "mail",
+            StoreKind::Directory => "directory",
+        };
+        write!(f, "{kind} store {} of cluster {}, replica {}", self.store, self.cluster, self.replica)
+    }
+}
+
+/// Asked before every acknowledgement (protocol: `may_acknowledge`, `may_read`). Must not block.
+pub trait Gate: Send + Sync + 'static {
+    /// May a record of this epoch and sequence be acknowledged now?
+    fn may_acknowledge(&self, epoch: Epoch, seq: Seq) -> bool;
+    /// May reads be served now?
+    fn may_read(&self) -> bool;
+    /// The log failed a sync: the replica is poisoned and never serves again on this boot.
+    fn poisoned(&self);
+}
+
+/// A gate that is always open: for standalone tools and tests of other parts.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OpenGate;
+
+impl Gate for OpenGate {
+    fn may_acknowledge(&self, _: Epoch, _: Seq) -> bool {
+        true
+    }
+    fn may_read(&self) -> bool {
+        true
+    }
+    fn poisoned(&self) {}
+}
+
+/// A committed change. Its value comes out only through `may_acknowledge`; await nothing between
+/// [`Receipt::acknowledge`] and writing the reply.
+#[must_use = "a change that is not acknowledged must close the connection"]
+pub struct Receipt<T> {
+    pub(crate) value: T,
+    pub(crate) epoch: Epoch,
+    pub(crate) seq: Seq,
+    pub(crate) gate: Arc<dyn Gate>,
+}
+
+impl<T> Receipt<T> {
+    /// The value, if it may be told to a client now.
+    ///
+    /// # Errors
+    /// [`Fenced`]: close the connection without an answer.
+    pub fn acknowledge(self) -> Result<T, Fenced> {
+        if self.gate.may_acknowledge(self.epoch, self.seq) { Ok(self.value) } else { Err(Fenced) }
+    }
+
+    /// The record's place in the log.
+    #[must_use]
+    pub fn position(&self) -> (Epoch, Seq) {
+        (self.epoch, self.seq)
+    }
+}
+
+/// What a replica says of itself (control Describe).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaDescription {
+    /// Whose it is.
+    pub identity: Identity,
+    /// Epoch of the last EpochStart record; 0 when there is none.
+    pub last_epoch: Epoch,
+    /// Epoch and sequence of the log's last record.
+    pub end: (Epoch, Seq),
+    /// Highest epoch promised.
+    pub promise: Epoch,
+    /// Version of the last InSync record.
+    pub in_sync_version: u64,
+    /// On-disk format.
+    pub format: u32,
+}
+
+/// A replica, opened under flock, recovered, and not serving.
+pub struct Replica {
+    pub(crate) engine: Engine,
+    pool: Arc<Pool>,
+}
+
+impl Replica {
+    /// Initialises an empty directory (nothing but `lost+found`) and opens it.
+    ///
+    /// # Errors
+    /// [`OpenError::NotEmpty`] and the others; nothing is written over what is there.
+    pub fn initialise(dir: &Path, identity: &Identity) -> Result<Self, OpenError> {
+        Self::initialise_with(dir, identity, &Options::default())
+    }
+
+    /// Opens and recovers: flock, identity check, file system check, copy of what follows the last sync mark into
+    /// a new segment, sync, replay into the index. Blocking; may take seconds.
+    ///
+    /// # Errors
+    /// As [`OpenError`] says. An empty directory is never initialised in passing.
+    pub fn open(dir: &Path, expected: &Identity) -> Result<Self, OpenError> {
+        Self::open_with(dir, expected, &Options::default())
+    }
+
+    pub(crate) fn initialise_with(
+        dir: &Path,
+        identity: &Identity,
+        options: &Options,
+    ) -> Result<Self, OpenError> {
+        fs::create_dir_all(dir).map_err(|e| io_error(dir, e))?;
+        match Superblock::read(dir) {
+            // An initialisation of the same replica that was interrupted goes on.
+            Ok(block) if !block.ready && block.identity().as_ref() == Some(identity) => {}
+            Err(OpenError::Empty(_)) => {}
+            Err(e @ OpenError::Io { .. }) => return Err(e),
+            _ => return Err(OpenError::NotEmpty(dir.display().to_string())),
+        }
+        let lock = volume::lock(dir)?;
+        volume::check(dir)?;
+        let mut block = Superblock::new(identity);
+        block.write(&options.disk, dir).map_err(|e| io_error(dir, e))?;
+        let log = Engine::log_dir(dir);
+        fs::create_dir_all(&log).map_err(|e| io_error(&log, e))?;
+        options.disk.sync_dir(dir).map_err(|e| io_error(dir, e))?;
+        block.ready = true;
+        let replica = Self::assemble(dir, identity, options, (lock, block.clone()))?;
+        block.write(&options.disk, dir).map_err(|e| io_error(dir, e))?;
+        Ok(replica)
+    }
+
+    pub(crate) fn open_with(dir: &Path, expected: &Identity, options: &Options) -> Result<Self, OpenError> {
+        check_identity(dir, &Superblock::read(dir)?, expected)?;
+        let lock = volume::lock(dir)?;
+        volume::check(dir)?;
+        // Read again: only now nobody else writes it.
+        let mut block = Superblock::read(dir)?;
+        check_identity(dir, &block, expected)?;
+        let was_poisoned = !block.poisoned.is_empty();
+        if was_poisoned {
+            if block.poisoned == superblock::boot_id() && has_mirrors(dir, expected) {
+                return Err(OpenError::Poisoned(expected.replica));
+            }
+            // What the index's file has on disk is as doubtful as the log's tail was.
+            tracing::warn!(store = %expected.store, "a sync failed here before: rebuilding the index");
+            schema::remove(dir).map_err(|e| io_error(dir, e))?;
+            block.poisoned.clear();
+        }
+        let replica = Self::assemble(dir, expected, options, (lock, block.clone()))?;
+        if was_poisoned {
+            block.write(&options.disk, dir).map_err(|e| io_error(dir, e))?;
+        }
+        Ok(replica)
+    }
+
+    fn assemble(
+        dir: &Path,
+        identity: &Identity,
+        options: &Options,
+        (lock, superblock): (fs::File, Superblock),
+    ) -> Result<Self, OpenError> {
+        let log = Engine::log_dir(dir);
+        let conn = open_index(dir, identity)?;
+        let mut state = State::load(&conn).map_err(|e| OpenError::Index(e.to_string()))?;
+        let space = Arc::new(Space::new(dir, options.volume.clone()));
+        let segment_size = options.segment_size.unwrap_or_else(|| space::segment_size(space.measure().1));
+        let recovery =
+            Recovery { log: &log, options, identity, segment_size, conn: &conn, state: &mut state };
+        let writer = recovery.run()?;
+        let files = Arc::new(SegmentFiles::new(log));
+        let pool = Arc::new(Pool::new(dir, files, space.clone()));
+        let engine = Engine {
+            dir: dir.to_owned(),
+            identity: identity.clone(),
+            superblock,
+            options: options.clone(),
+            log: writer,
+            conn,
+            state,
+            space,
+            hot: Hot::new(&identity.store),
+            broken: false,
+            buffer: Vec::new(),
+            _lock: lock,
+        };
+        Ok(Self { engine, pool })
+    }
+
+    pub(crate) fn from_parts(engine: Engine, pool: Arc<Pool>) -> Self {
+        Self { engine, pool }
+    }
+
+    /// Reads the identity of whatever store is in `dir`, without opening it (adoption, tools).
+    ///
+    /// # Errors
+    /// [`OpenError::Empty`] when there is none.
+    pub fn identify(dir: &Path) -> Result<Identity, OpenError> {
+        let block = Superblock::read(dir)?;
+        match block.identity() {
+            Some(identity) if block.ready => Ok(identity),
+            Some(_) => Err(OpenError::Empty(dir.display().to_string())),
+            None => Err(OpenError::Damaged(format!("{} (superblock)", dir.display()))),
+        }
+    }
+
+    /// What it says of itself.
+    #[must_use]
+    pub fn describe(&self) -> ReplicaDescription {
+        let state = &self.engine.state;
+        ReplicaDescription {
+            identity: self.engine.identity.clone(),
+            last_epoch: state.link.epoch,
+            end: (state.link.epoch, state.link.seq),
+            promise: self.engine.superblock.promise,
+            in_sync_version: state.in_sync_version,
+            format: FORMAT,
+        }
+    }
+
+    /// Raises the promise to `epoch` and syncs it: from now on nothing older is confirmed.
+    ///
+    /// # Errors
+    /// When the superblock cannot be written and synced.
+    pub fn promise(&mut self, epoch: Epoch) -> Result<(), OpenError> {
+        let engine = &mut self.engine;
+        if epoch <= engine.superblock.promise {
+            return Ok(());
+        }
+        let mut block = engine.superblock.clone();
+        block.promise = epoch;
+        block.write(&engine.options.disk, &engine.dir).map_err(|e| io_error(&engine.dir, e))?;
+        engine.superblock = block;
+        Ok(())
+    }
+
+    /// Appends `EpochStart(epoch, in_sync)`, syncs it, and serves. `epoch` must be above the last one.
+    ///
+    /// # Errors
+    /// When the record cannot be synced.
+    pub fn serve(
+        mut self,
+        epoch: Epoch,
+        in_sync: &[ReplicaId],
+        gate: Arc<dyn Gate>,
+    ) -> Result<Store, OpenError> {
+        let (last, promise) = (self.engine.state.link.epoch, self.engine.superblock.promise);
+        if epoch <= last || epoch < promise {
+            return Err(OpenError::Epoch { epoch, last, promise });
+        }
+        let dir = self.engine.dir.display().to_string();
+        let start = [Op::EpochStart(epoch, in_sync.to_vec())];
+        match self.engine.run(&start, epoch) {
+            Ok(_) => committer::start(self.engine, self.pool, epoch, gate),
+            Err(BatchError::Full) => {
+                Err(OpenError::Io { dir, source: std::io::ErrorKind::StorageFull.into() })
+            }
+            Err(BatchError::Index(why)) => Err(OpenError::Index(why)),
+            Err(BatchError::Broken(why)) => {
+                gate.poisoned();
+                Err(OpenError::Io { dir, source: std::io::Error::other(why) })
+            }
+        }
+    }
+
+    /// Reads without serving (tools on a stopped store: `ls`, `cat`, `export`).
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.pool.view()
+    }
+
+    /// The directory it lies in.
+    #[must_use]
+    pub fn dir(&self) -> PathBuf {
+        self.engine.dir.clone()
+    }
+}
+
+fn check_identity(dir: &Path, block: &Superblock, expected: &Identity) -> Result<(), OpenError> {
+    let Some(found) = block.identity() else {
+        return Err(OpenError::Damaged(format!("{} (superblock)", dir.display())));
+    };
+    if found != *expected {
+        return Err(OpenError::Foreign {
+            dir: dir.display().to_string(),
+            found: found.to_string(),
+            expected: expected.to_string(),
+        });
+    }
+    if block.ready { Ok(()) } else { Err(OpenError::Empty(dir.display().to_string())) }
+}
+
+/// Were there others in the last set of replicas? When that cannot be read, there may have been.
+fn has_mirrors(dir: &Path, me: &Identity) -> bool {
+    let in_sync: rusqlite::Result<Vec<u8>> = schema::open_reader(dir)
+        .and_then(|conn| conn.query_row("SELECT in_sync FROM state", [], |r| r.get(0)));
+    match in_sync {
+        Ok(ids) => ids.chunks(16).any(|id| id != me.replica.to_bytes()),
+        Err(_) => true,
+    }
+}
+
+/// Opens the index; one that is unreadable, of another version or another replica's is rebuilt from the log.
+fn open_index(dir: &Path, identity: &Identity) -> Result<Connection, OpenError> {
+    let (cluster, replica) = (identity.cluster.to_bytes(), identity.replica.to_bytes());
+    let ids = (&cluster[..], &replica[..]);
+    match schema::open_writer(dir, ids) {
+        Ok(conn) => Ok(conn),
+        Err(e)
+            if matches!(e, rusqlite::Error::InvalidQuery)
+                || matches!(
+                    e.sqlite_error_code(),
+                    Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)
+                ) =>
+        {
+            tracing::warn!(error = %e, "the index is of no use: rebuilding it from the log");
+            schema::remove(dir).map_err(|e| io_error(dir, e))?;
+            schema::open_writer(dir, ids).map_err(|e| OpenError::Index(e.to_string()))
+        }
+        Err(e) => Err(OpenError::Index(e.to_string())),
+    }
+}

@@ -1,0 +1,343 @@
+//! A store that serves.
+
+use std::sync::{Arc, PoisonError, atomic::Ordering};
+
+use bytes::Bytes;
+use mailcluster_types::{AccountId, DeliveryId, Epoch, ModSeq, ReplicaId, Seq, Uid};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    committer::{Job, Shared},
+    error::{ReadError, Refusal, WriteError},
+    model::{Account, Alias, Domain, QueueRecipient},
+    ops::{
+        Append, Appended, Copied, CopyKind, CreateMailbox, Delivered, Delivery, Expunge, FlagChange,
+        FlagsChanged, QueueUpdate,
+    },
+    plan::{self, Op, QueueEntry, Value},
+    replica::{Identity, Receipt, Replica, StoreKind},
+    view::View,
+};
+
+/// A store that serves. Cheap to clone; the last clone's drop stops the committer.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+    jobs: mpsc::Sender<Job>,
+}
+
+/// Watched mailboxes from which on those that nobody watches any more are looked for.
+const WATCHED: usize = 1024;
+
+/// Takes the expected kind of value out of a receipt. The other arm cannot be reached: each change has one kind.
+macro_rules! expect {
+    ($receipt:expr, $pattern:pat => $value:expr) => {{
+        let Receipt { value, epoch, seq, gate } = $receipt;
+        match value {
+            $pattern => Ok(Receipt { value: $value, epoch, seq, gate }),
+            _ => Err(WriteError::Unknown),
+        }
+    }};
+}
+
+impl Store {
+    pub(crate) fn new(shared: Arc<Shared>, jobs: mpsc::Sender<Job>) -> Self {
+        Self { shared, jobs }
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.shared.identity.clone()
+    }
+
+    /// The epoch it serves at.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.committed().0
+    }
+
+    /// The commit position: the last record that is synced everywhere it must be.
+    #[must_use]
+    pub fn committed(&self) -> (Epoch, Seq) {
+        *self.shared.committed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// May reads be served now? Ask before each reply that shows state.
+    #[must_use]
+    pub fn may_read(&self) -> bool {
+        self.shared.serving.load(Ordering::Acquire) && self.shared.gate.may_read()
+    }
+
+    async fn submit(&self, op: Op) -> Result<Receipt<Value>, WriteError> {
+        if !self.shared.serving.load(Ordering::Acquire) {
+            return Err(WriteError::NotServing);
+        }
+        let permits = u32::try_from(op.weight().min(128 << 20)).unwrap_or(1);
+        let permit = self.shared.octets.clone().acquire_many_owned(permits).await;
+        let permit = permit.map_err(|_| WriteError::NotServing)?;
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(Job::Change(op, reply, permit)).await.map_err(|_| WriteError::NotServing)?;
+        // A committer that dies with the change in hand leaves it open whether it was appended.
+        let (value, epoch, seq) = answer.await.map_err(|_| WriteError::Unknown)??;
+        Ok(Receipt { value, epoch, seq, gate: self.shared.gate.clone() })
+    }
+
+    async fn submit_done(&self, op: Op) -> Result<Receipt<()>, WriteError> {
+        expect!(self.submit(op).await?, Value::Done => ())
+    }
+
+    /// Begins a higher epoch without closing sessions (protocol: re-epoch).
+    ///
+    /// # Errors
+    /// When the record cannot be synced; `Refused(Stale)` when the epoch is not higher.
+    pub async fn begin_epoch(&self, epoch: Epoch, in_sync: &[ReplicaId]) -> Result<(), WriteError> {
+        self.submit(Op::EpochStart(epoch, in_sync.to_vec())).await.map(drop)
+    }
+
+    /// Stops: no further append; waits for what is in flight; closes log and index and gives the replica back.
+    /// Sessions see [`WriteError::NotServing`] from now on. `None` when poisoned.
+    pub async fn stop(&self) -> Option<Replica> {
+        self.shared.serving.store(false, Ordering::Release);
+        let (asked, answer) = oneshot::channel();
+        self.jobs.send(Job::Stop(asked)).await.ok()?;
+        let replica = answer.await.ok();
+        self.stopped().await;
+        replica
+    }
+
+    /// Resolves when the store has stopped serving, for whatever reason.
+    pub async fn stopped(&self) {
+        // The sender lives as long as this handle: waiting cannot fail.
+        let _ = self.shared.stopped.subscribe().wait_for(|stopped| *stopped).await;
+    }
+
+    /// Delivers one message to several accounts. One record, one body.
+    ///
+    /// # Errors
+    /// Refused as a whole (full) before anything was appended; refusals of one account stand in its outcome.
+    pub async fn deliver(&self, delivery: Delivery) -> Result<Receipt<Vec<Delivered>>, WriteError> {
+        let crc = crc32c::crc32c(&delivery.body);
+        expect!(self.submit(Op::Deliver(delivery, crc)).await?, Value::Delivered(v) => v)
+    }
+
+    /// Would a delivery to this account be refused now (RCPT time)? No reservation is made.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn check_recipient(
+        &self,
+        account: AccountId,
+        size: u64,
+    ) -> Result<Result<(), Refusal>, ReadError> {
+        if !self.has_room(size) {
+            return Ok(Err(Refusal::Full));
+        }
+        let Identity { store, kind, .. } = self.identity();
+        let found = self.read(move |view| view.account(account)).await?;
+        let Some(found) = found.filter(|a| a.store == store && kind == StoreKind::Mail) else {
+            return Ok(Err(Refusal::NoSuchAccount(account)));
+        };
+        Ok(plan::quota_allows(found.quota_octets, found.used_octets, size))
+    }
+
+    /// Is there room to take `size` octets of others' mail into the queue?
+    #[must_use]
+    pub fn has_room(&self, size: u64) -> bool {
+        self.shared.space.has_room(size)
+    }
+
+    /// IMAP APPEND.
+    ///
+    /// # Errors
+    /// As [`WriteError`] says; so for all that follow.
+    pub async fn append(&self, append: Append) -> Result<Receipt<Appended>, WriteError> {
+        let crc = crc32c::crc32c(&append.body);
+        expect!(self.submit(Op::Append(append, crc)).await?, Value::Appended(v) => v)
+    }
+
+    /// IMAP STORE.
+    ///
+    /// # Errors
+    /// As [`WriteError`] says.
+    pub async fn set_flags(&self, change: FlagChange) -> Result<Receipt<FlagsChanged>, WriteError> {
+        expect!(self.submit(Op::SetFlags(change)).await?, Value::Flags(v) => v)
+    }
+
+    /// IMAP EXPUNGE, UID EXPUNGE, CLOSE and POP3's QUIT. Answers the UIDs that went, ascending.
+    ///
+    /// # Errors
+    /// As [`WriteError`] says.
+    pub async fn expunge(&self, mailbox: u64, which: Expunge) -> Result<Receipt<Vec<Uid>>, WriteError> {
+        expect!(self.submit(Op::Expunge(mailbox, which)).await?, Value::Expunged(v) => v)
+    }
+
+    /// IMAP COPY and MOVE: all or nothing.
+    ///
+    /// # Errors
+    /// As [`WriteError`] says.
+    pub async fn copy(
+        &self,
+        from: u64,
+        uids: Vec<Uid>,
+        to: u64,
+        kind: CopyKind,
+    ) -> Result<Receipt<Copied>, WriteError> {
+        expect!(self.submit(Op::Copy { from, uids, to, kind }).await?, Value::Copied(v) => v)
+    }
+
+    /// IMAP CREATE. Answers the new mailbox's id.
+    ///
+    /// # Errors
+    /// As [`WriteError`] says.
+    pub async fn create_mailbox(&self, create: CreateMailbox) -> Result<Receipt<u64>, WriteError> {
+        expect!(self.submit(Op::Create(create)).await?, Value::Mailbox(v) => v)
+    }
+
+    /// IMAP DELETE: the mailbox and its messages; children stay.
+    ///
+    /// # Errors
+    /// As [`WriteError`] says.
+    pub async fn delete_mailbox(&self, mailbox: u64) -> Result<Receipt<()>, WriteError> {
+        self.submit_done(Op::Delete(mailbox)).await
+    }
+
+    /// IMAP RENAME: with its children; renaming INBOX moves its messages and leaves it empty (RFC 3501 6.3.5).
+    ///
+    /// # Errors
+    /// As [`WriteError`] says.
+    pub async fn rename_mailbox(&self, mailbox: u64, to: String) -> Result<Receipt<()>, WriteError> {
+        self.submit_done(Op::Rename(mailbox, to)).await
+    }
+
+    /// IMAP SUBSCRIBE and UNSUBSCRIBE (`subscribed` says which); the mailbox need not exist.
+    ///
+    /// # Errors
+    /// As [`WriteError`] says.
+    pub async fn subscribe(
+        &self,
+        account: AccountId,
+        name: String,
+        subscribed: bool,
+    ) -> Result<Receipt<()>, WriteError> {
+        self.submit_done(Op::Subscribe(account, name, subscribed)).await
+    }
+
+    /// Puts an account's record if its generation is newer. On a mail store a new account gets INBOX, Sent, Drafts,
+    /// Trash, Junk and Archive; a tombstone removes its mailboxes.
+    ///
+    /// # Errors
+    /// `Refused(Stale)` when an equal or newer generation is here; in the directory `Refused(AlreadyExists)` when
+    /// the address is another's.
+    pub async fn put_account(&self, account: Account) -> Result<Receipt<()>, WriteError> {
+        self.submit_done(Op::PutAccount(account)).await
+    }
+
+    /// Puts many accounts in one record batch (import). Answers how many were new or newer.
+    ///
+    /// # Errors
+    /// As [`WriteError`] says.
+    pub async fn put_accounts(&self, accounts: Vec<Account>) -> Result<Receipt<u64>, WriteError> {
+        expect!(self.submit(Op::PutAccounts(accounts)).await?, Value::Count(v) => v)
+    }
+
+    /// Puts a domain's record if its generation is newer.
+    ///
+    /// # Errors
+    /// As [`WriteError`] says.
+    pub async fn put_domain(&self, domain: Domain) -> Result<Receipt<()>, WriteError> {
+        self.submit_done(Op::PutDomain(domain)).await
+    }
+
+    /// Puts an alias's record if its generation is newer.
+    ///
+    /// # Errors
+    /// As [`WriteError`] says.
+    pub async fn put_alias(&self, alias: Alias) -> Result<Receipt<()>, WriteError> {
+        self.submit_done(Op::PutAlias(alias)).await
+    }
+
+    /// Takes a message into the queue. A (delivery, recipient address) that is or was here is passed over.
+    ///
+    /// # Errors
+    /// As [`WriteError`] says.
+    pub async fn queue_put(
+        &self,
+        delivery: DeliveryId,
+        sender: String,
+        at: i64,
+        recipients: Vec<QueueRecipient>,
+        body: Bytes,
+    ) -> Result<Receipt<()>, WriteError> {
+        let crc = crc32c::crc32c(&body);
+        self.submit_done(Op::QueuePut(QueueEntry { delivery, sender, at, recipients, body, crc })).await
+    }
+
+    /// Changes one recipient of a queued message.
+    ///
+    /// # Errors
+    /// As [`WriteError`] says.
+    pub async fn queue_update(
+        &self,
+        delivery: DeliveryId,
+        address: String,
+        update: QueueUpdate,
+    ) -> Result<Receipt<()>, WriteError> {
+        self.submit_done(Op::QueueUpdate(delivery, address, update)).await
+    }
+
+    /// Adds a line to the bounded audit log (directory).
+    ///
+    /// # Errors
+    /// As [`WriteError`] says.
+    pub async fn audit(&self, at: i64, who: String, what: String) -> Result<Receipt<()>, WriteError> {
+        self.submit_done(Op::Audit(at, who, what)).await
+    }
+
+    /// Runs `read` on a consistent snapshot of the index, on a bounded pool of threads.
+    ///
+    /// # Errors
+    /// What `read` returns; [`ReadError::NotServing`] when reads may not be served.
+    pub async fn read<T, F>(&self, read: F) -> Result<T, ReadError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&View) -> Result<T, ReadError> + Send + 'static,
+    {
+        if !self.may_read() {
+            return Err(ReadError::NotServing);
+        }
+        let permit = self.shared.readers.clone().acquire_owned().await;
+        let permit = permit.map_err(|_| ReadError::NotServing)?;
+        let pool = self.shared.pool.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            let outcome = read(&pool.view());
+            drop(permit);
+            outcome
+        });
+        let value = task.await.map_err(|e| ReadError::Io(format!("a read failed: {e}")))??;
+        // Asked after reading: what was read is only shown by who may still serve it.
+        if self.may_read() { Ok(value) } else { Err(ReadError::NotServing) }
+    }
+
+    /// A receiver that changes whenever this mailbox has (its HIGHESTMODSEQ); for IDLE.
+    #[must_use]
+    pub fn watch_mailbox(&self, mailbox: u64) -> watch::Receiver<ModSeq> {
+        let mut watched = self.shared.mailboxes.lock().unwrap_or_else(PoisonError::into_inner);
+        if watched.len() >= WATCHED && watched.len().is_power_of_two() {
+            watched.retain(|_, sender| !sender.is_closed());
+        }
+        watched.entry(mailbox).or_insert_with(|| watch::Sender::new(0)).subscribe()
+    }
+
+    /// A receiver that changes whenever an account, domain or alias record has (a counter); for the directory.
+    #[must_use]
+    pub fn watch_directory(&self) -> watch::Receiver<u64> {
+        self.shared.directory.subscribe()
+    }
+
+    /// A receiver that changes whenever something entered the queue.
+    #[must_use]
+    pub fn watch_queue(&self) -> watch::Receiver<u64> {
+        self.shared.queue.subscribe()
+    }
+}

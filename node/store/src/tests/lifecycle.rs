@@ -1,0 +1,214 @@
+//! Initialising, opening, promising, serving, stopping.
+
+use std::{fs, sync::Arc};
+
+use mailcluster_types::{AccountId, ReplicaId, StoreName};
+
+use super::support::{account, delivery, directory, identity, mailbox, target};
+use crate::{
+    Alias, Delivered, DirectoryRecord, Domain, HistoryKey, Identity, OpenError, OpenGate, QueueRecipient,
+    QueueUpdate, Refusal, Replica, WriteError, schema,
+    superblock::{self, Superblock},
+    testing::Setup,
+};
+
+const ME: &[ReplicaId] = &[ReplicaId(9)];
+
+#[test]
+fn only_an_empty_volume_is_initialised_and_only_ones_own_is_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(Replica::open(dir.path(), &identity()), Err(OpenError::Empty(_))));
+    assert!(matches!(Replica::identify(dir.path()), Err(OpenError::Empty(_))));
+    fs::create_dir(dir.path().join("lost+found")).unwrap();
+    let replica = Replica::initialise(dir.path(), &identity()).unwrap();
+    assert_eq!(replica.describe().end, (0, 0));
+    assert!(matches!(Replica::open(dir.path(), &identity()), Err(OpenError::Locked(_))));
+    drop(replica);
+    assert!(matches!(Replica::initialise(dir.path(), &identity()), Err(OpenError::NotEmpty(_))));
+    assert_eq!(Replica::identify(dir.path()).unwrap(), identity());
+    for other in [
+        Identity { replica: ReplicaId(1), ..identity() },
+        Identity { store: StoreName::from("mail-1"), ..identity() },
+        directory(),
+    ] {
+        let error = Replica::open(dir.path(), &other).err().unwrap();
+        assert!(matches!(&error, OpenError::Foreign { .. }), "{error}");
+    }
+    Replica::open(dir.path(), &identity()).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    fs::write(other.path().join("precious"), "x").unwrap();
+    assert!(matches!(Replica::initialise(other.path(), &identity()), Err(OpenError::NotEmpty(_))));
+    assert_eq!(fs::read_dir(other.path()).unwrap().count(), 1, "nothing was put there");
+}
+
+#[test]
+fn an_interrupted_initialisation_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(Replica::initialise(dir.path(), &identity()).unwrap());
+    let mut block = Superblock::read(dir.path()).unwrap();
+    block.ready = false;
+    block.write(&Setup::default_disk(), dir.path()).unwrap();
+    assert!(matches!(Replica::open(dir.path(), &identity()), Err(OpenError::Empty(_))));
+    drop(Replica::initialise(dir.path(), &identity()).unwrap());
+    Replica::open(dir.path(), &identity()).unwrap();
+}
+
+#[tokio::test]
+async fn promises_and_epochs_only_rise_and_survive() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut replica = Replica::initialise(dir.path(), &identity()).unwrap();
+    replica.promise(3).unwrap();
+    replica.promise(2).unwrap();
+    drop(replica);
+    let replica = Replica::open(dir.path(), &identity()).unwrap();
+    assert_eq!(replica.describe().promise, 3);
+    let error = replica.serve(2, ME, Arc::new(OpenGate)).err().unwrap();
+    assert!(matches!(error, OpenError::Epoch { epoch: 2, last: 0, promise: 3 }), "{error}");
+    let replica = Replica::open(dir.path(), &identity()).unwrap();
+    let store = replica.serve(3, ME, Arc::new(OpenGate)).unwrap();
+    assert_eq!(store.committed(), (3, 1));
+    store.put_account(account(1)).await.unwrap().acknowledge().unwrap();
+    let before = mailbox(&store, 1, "INBOX").await;
+    assert_eq!(before.id >> 32, 3);
+    store.begin_epoch(5, ME).await.unwrap();
+    assert_eq!(store.begin_epoch(5, ME).await.err(), Some(WriteError::Refused(Refusal::Stale)));
+    let receipt = store.deliver(delivery(vec![target(1)], "x")).await.unwrap();
+    assert_eq!(receipt.position(), (5, 4));
+    receipt.acknowledge().unwrap();
+    assert!(mailbox(&store, 1, "INBOX").await.highest_modseq >> 32 == 5, "MODSEQ is at least epoch << 32");
+    let other = store.clone();
+    let replica = store.stop().await.unwrap();
+    assert_eq!(other.put_account(account(2)).await.err(), Some(WriteError::NotServing));
+    assert!(other.stop().await.is_none());
+    assert_eq!((replica.describe().last_epoch, replica.describe().end), (5, (5, 4)));
+    let store = replica.serve(6, ME, Arc::new(OpenGate)).unwrap();
+    assert_eq!(store.epoch(), 6);
+}
+
+#[tokio::test]
+async fn a_lost_old_or_broken_index_is_rebuilt_from_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let setup = Setup { segment_size: Some(64 << 10), ..Setup::default() };
+    let store = setup.initialise(dir.path(), &identity()).unwrap().serve(1, ME, Arc::new(OpenGate)).unwrap();
+    store.put_account(account(1)).await.unwrap().acknowledge().unwrap();
+    let body = "x".repeat(5000);
+    for _ in 0..30 {
+        store.deliver(delivery(vec![target(1)], &body)).await.unwrap().acknowledge().unwrap();
+    }
+    let read = |v: &crate::View| {
+        let inbox = v.mailbox_by_name(AccountId(1), "INBOX")?.unwrap();
+        let messages = v.messages(inbox.id, 1, u32::MAX)?;
+        let texts = messages.iter().map(|m| v.body(m.body)).collect::<Result<Vec<_>, _>>()?;
+        Ok((inbox, messages, texts))
+    };
+    let expected = store.read(read).await.unwrap();
+    drop(store.stop().await);
+    assert!(fs::read_dir(dir.path().join("log")).unwrap().count() > 2, "several segments");
+    let index = schema::path(dir.path());
+    for damage in ["gone", "garbage", "another version"] {
+        match damage {
+            "gone" => schema::remove(dir.path()).unwrap(),
+            "garbage" => fs::write(&index, vec![7; 10_000]).unwrap(),
+            _ => rusqlite::Connection::open(&index).unwrap().execute_batch("PRAGMA user_version=99").unwrap(),
+        }
+        let replica = setup.open(dir.path(), &identity()).unwrap();
+        assert_eq!(read(&replica.view()).unwrap(), expected, "{damage}");
+        assert_eq!(replica.view().verify().unwrap(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn the_directory_keeps_records_and_tells_what_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = Replica::initialise(dir.path(), &directory()).unwrap();
+    let store = replica.serve(1, ME, Arc::new(OpenGate)).unwrap();
+    let domain = Domain { name: "example.org".into(), generation: 1, tombstone: false };
+    store.put_domain(domain.clone()).await.unwrap().acknowledge().unwrap();
+    let accounts = vec![account(1), account(2), account(1)];
+    assert_eq!(store.put_accounts(accounts).await.unwrap().acknowledge().unwrap(), 2);
+    let mut taken = account(3);
+    taken.address = account(1).address;
+    let exists = Some(WriteError::Refused(Refusal::AlreadyExists));
+    assert_eq!(store.put_account(taken).await.err(), exists);
+    let alias = |address: &str| Alias {
+        address: address.into(),
+        accounts: vec![AccountId(1), AccountId(2)],
+        generation: 1,
+        tombstone: false,
+    };
+    assert_eq!(store.put_alias(alias("user1@example.org")).await.err(), exists);
+    store.put_alias(alias("info@example.org")).await.unwrap().acknowledge().unwrap();
+    let (first, at) = store.read(|v| v.directory_changes(0, 2)).await.unwrap();
+    assert_eq!((first.len(), first[1].0), (2, at));
+    let (rest, end) = store.read(move |v| v.directory_changes(at, 10)).await.unwrap();
+    assert_eq!(rest.len(), 2);
+    assert!(matches!(&rest[1].1, DirectoryRecord::Alias(a) if a.accounts.len() == 2));
+    assert_eq!(end, store.committed().1);
+    assert_eq!(store.read(move |v| v.directory_changes(end, 10)).await.unwrap(), (vec![], end));
+    let found = store.read(|v| v.accounts_by_address(Some("example.org"), "", 10)).await.unwrap();
+    assert_eq!(found.len(), 2);
+    let counts = store.read(|v| v.accounts_per_store()).await.unwrap();
+    assert_eq!(counts, [(StoreName::from("mail-0"), 2)]);
+    assert_eq!(store.read(|v| v.mailboxes(AccountId(1))).await.unwrap(), []);
+    let refused = store.deliver(delivery(vec![target(1)], "x")).await.unwrap().acknowledge().unwrap();
+    assert_eq!(refused, [Delivered::Refused(Refusal::NoSuchAccount(AccountId(1)))]);
+    store.audit(7, "admin".into(), "account add".into()).await.unwrap().acknowledge().unwrap();
+    let log = store.read(|v| v.audit_log(10)).await.unwrap();
+    assert_eq!(log, [(7, "admin".to_owned(), "account add".to_owned())]);
+    assert_eq!(store.read(|v| v.domain("example.org")).await.unwrap(), Some(domain));
+}
+
+#[tokio::test]
+async fn the_queue_takes_once_and_lets_go() {
+    let setup = Setup::default();
+    let dir = tempfile::tempdir().unwrap();
+    let store = setup.initialise(dir.path(), &identity()).unwrap().serve(1, ME, Arc::new(OpenGate)).unwrap();
+    let recipient = |n: u32, store: &str| QueueRecipient {
+        address: format!("u{n}@example.net"),
+        account: Some(AccountId(n.into())),
+        store: (!store.is_empty()).then(|| StoreName::from(store)),
+        attempts: 0,
+        next_attempt: i64::from(n) * 100,
+        last_error: String::new(),
+        held: store.is_empty(),
+    };
+    let mut news = store.watch_queue();
+    let id = super::support::delivery_id();
+    let put = |recipients| store.queue_put(id, "s@x".into(), 50, recipients, "queued".into());
+    let all = vec![recipient(1, "mail-1"), recipient(2, "mail-2"), recipient(3, "")];
+    put(all.clone()).await.unwrap().acknowledge().unwrap();
+    news.changed().await.unwrap();
+    put(all).await.unwrap().acknowledge().unwrap();
+    let stats = store.read(|v| v.queue_stats()).await.unwrap();
+    assert_eq!((stats.messages, stats.recipients, stats.held, stats.oldest), (1, 3, 1, 50));
+    for (now, stores, found) in [
+        (99, vec![], 0),
+        (100, vec![], 1),
+        (100, vec!["mail-2"], 0),
+        (200, vec!["mail-2", "mail-9"], 1),
+        (900, vec!["mail-9"], 0),
+    ] {
+        let stores: Vec<_> = stores.into_iter().map(StoreName::from).collect();
+        let due = store.read(move |v| v.queue_due(now, &stores, 5)).await.unwrap();
+        assert_eq!(due.len(), found, "at {now}");
+    }
+    let update = |n: u32, update| store.queue_update(id, format!("u{n}@example.net"), update);
+    let later = QueueRecipient { attempts: 1, next_attempt: 999, ..recipient(2, "mail-2") };
+    update(2, QueueUpdate::Retry(later.clone())).await.unwrap().acknowledge().unwrap();
+    let done = || QueueUpdate::Done { outcome: "delivered".into() };
+    update(1, done()).await.unwrap().acknowledge().unwrap();
+    update(1, done()).await.unwrap().acknowledge().unwrap();
+    let item = store.read(|v| v.queue(None, 10)).await.unwrap().remove(0);
+    assert_eq!(item.recipients.iter().map(|r| r.attempts).collect::<Vec<_>>(), [1, 0]);
+    assert_eq!(&store.read(move |v| v.body(item.body)).await.unwrap()[..], b"queued");
+    update(2, done()).await.unwrap().acknowledge().unwrap();
+    update(3, done()).await.unwrap().acknowledge().unwrap();
+    assert_eq!(store.read(|v| v.queue_stats()).await.unwrap().messages, 0);
+    put(vec![recipient(1, "mail-1")]).await.unwrap().acknowledge().unwrap();
+    assert_eq!(store.read(|v| v.queue_stats()).await.unwrap().messages, 0, "it was here: passed over");
+    let events = store.read(move |v| v.history(&HistoryKey::Recipient("u3@example.net".into()), 9)).await;
+    let events: Vec<_> = events.unwrap().into_iter().map(|e| e.event).collect();
+    assert_eq!(events, ["handed-on", "held"]);
+    assert_eq!(store.read(|v| v.verify()).await.unwrap(), Vec::<String>::new());
+    assert!(superblock::boot_id().len() > 8);
+}

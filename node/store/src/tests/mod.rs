@@ -1,0 +1,9 @@
+//! Tests that need the inside: durability, faults, crashes.
+#![allow(clippy::panic, clippy::unwrap_used, reason = "tests")]
+
+mod crash;
+mod durability;
+mod lifecycle;
+mod property;
+#[path = "../../tests/common/mod.rs"]
+mod support;

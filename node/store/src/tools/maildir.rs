@@ -1,0 +1,183 @@
+//! Export as Maildir++: `OUT/<address>/{cur,new,tmp}` is INBOX, `OUT/<address>/.Name.Child/…` the others, names in
+//! UTF-8 with `.` and `%` inside a level written as `%2e` and `%25`. Flags stand in file names, keywords in
+//! Dovecot's `dovecot-keywords`, subscriptions in `subscriptions`.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    time::{Duration, UNIX_EPOCH},
+};
+
+use super::{ToolError, UIDS, each_account, open};
+use crate::{
+    error::ReadError,
+    model::{Account, Mailbox, Message, SystemFlag},
+    names::INBOX,
+    view::View,
+};
+
+/// Longest file name in octets.
+const MAX_NAME: usize = 255;
+/// Keywords with a letter of their own.
+const LETTERS: usize = 26;
+
+/// What was exported so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Exported {
+    /// Accounts.
+    pub accounts: u64,
+    /// Messages.
+    pub messages: u64,
+    /// Octets.
+    pub octets: u64,
+    /// Messages that are damaged and were left out; each is reported by `warn`.
+    pub damaged: u64,
+}
+
+/// Exports every live account of the store in `dir` below `out`, which must be empty or not there. `progress` is
+/// called after each mailbox, with a line about each message that is damaged.
+///
+/// # Errors
+/// As [`ToolError`] says; a damaged message is left out and counted.
+pub fn export_maildir(
+    dir: &Path,
+    out: &Path,
+    progress: &mut dyn FnMut(&Exported, Option<&str>),
+) -> Result<Exported, ToolError> {
+    fs::create_dir_all(out)?;
+    if fs::read_dir(out)?.next().is_some() {
+        let why = format!("{} is not empty", out.display());
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, why).into());
+    }
+    let replica = open(dir)?;
+    let view = replica.view();
+    let mut export = Export { view: &view, done: Exported::default(), progress };
+    each_account(&view, |account| if account.tombstone { Ok(()) } else { export.account(account, out) })?;
+    Ok(export.done)
+}
+
+struct Export<'a> {
+    view: &'a View,
+    done: Exported,
+    progress: &'a mut dyn FnMut(&Exported, Option<&str>),
+}
+
+impl Export<'_> {
+    fn account(&mut self, account: &Account, out: &Path) -> Result<(), ToolError> {
+        let home = out.join(safe(&account.address, &account.id.to_string()));
+        fs::create_dir_all(&home)?;
+        for mailbox in self.view.mailboxes(account.id)? {
+            let path = if mailbox.name == INBOX { home.clone() } else { home.join(folder(&mailbox)) };
+            self.mailbox(&mailbox, &path)?;
+            (self.progress)(&self.done, None);
+        }
+        let mut subscriptions = File::create(home.join("subscriptions"))?;
+        for name in self.view.subscriptions(account.id)?.iter().filter(|n| *n != INBOX) {
+            writeln!(subscriptions, "{}", dotted(name))?;
+        }
+        self.done.accounts += 1;
+        Ok(())
+    }
+
+    fn mailbox(&mut self, mailbox: &Mailbox, path: &Path) -> Result<(), ToolError> {
+        for part in ["cur", "new", "tmp"] {
+            fs::create_dir_all(path.join(part))?;
+        }
+        if mailbox.name != INBOX {
+            File::create(path.join("maildirfolder"))?;
+        }
+        let mut keywords: Vec<String> = Vec::new();
+        for from in (1..mailbox.uid_next).step_by(UIDS as usize) {
+            for message in self.view.messages(mailbox.id, from, from.saturating_add(UIDS - 1))? {
+                for keyword in &message.flags.keywords {
+                    if keywords.len() < LETTERS && !keywords.iter().any(|k| k.eq_ignore_ascii_case(keyword)) {
+                        keywords.push(keyword.clone());
+                    }
+                }
+                self.message(mailbox, &message, (path, &keywords))?;
+            }
+        }
+        if !keywords.is_empty() {
+            let mut file = File::create(path.join("dovecot-keywords"))?;
+            for (number, keyword) in keywords.iter().enumerate() {
+                writeln!(file, "{number} {keyword}")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn message(
+        &mut self,
+        mailbox: &Mailbox,
+        message: &Message,
+        (path, keywords): (&Path, &[String]),
+    ) -> Result<(), ToolError> {
+        let text = match self.view.body(message.body) {
+            Ok(text) => text,
+            Err(ReadError::Damaged(what)) => {
+                self.done.damaged += 1;
+                let line = format!("message {} of {} is damaged: {what}", message.uid, mailbox.name);
+                (self.progress)(&self.done, Some(&line));
+                return Ok(());
+            }
+            Err(e) => return Err(e.into()),
+        };
+        let file = path.join("cur").join(file_name(mailbox, message, keywords));
+        let mut file = File::create(file)?;
+        file.write_all(&text)?;
+        let since = Duration::from_secs(u64::try_from(message.internal_date).unwrap_or(0));
+        file.set_modified(UNIX_EPOCH + since)?;
+        self.done.messages += 1;
+        self.done.octets += text.len() as u64;
+        Ok(())
+    }
+}
+
+fn file_name(mailbox: &Mailbox, message: &Message, keywords: &[String]) -> String {
+    let system = [
+        (SystemFlag::Draft, 'D'),
+        (SystemFlag::Flagged, 'F'),
+        (SystemFlag::Answered, 'R'),
+        (SystemFlag::Seen, 'S'),
+        (SystemFlag::Deleted, 'T'),
+    ];
+    let mut flags: String =
+        system.into_iter().filter(|(f, _)| message.flags.has(*f)).map(|(_, c)| c).collect();
+    let has = |k: &String| message.flags.keywords.iter().any(|own| own.eq_ignore_ascii_case(k));
+    flags.extend(('a'..='z').zip(keywords).filter(|(_, k)| has(k)).map(|(letter, _)| letter));
+    let (date, uid, id) = (message.internal_date, message.uid, mailbox.id);
+    format!("{date}.M{uid:010}P{id}.mailcluster,S={}:2,{flags}", message.size)
+}
+
+/// A mailbox's name with `.` between levels.
+fn dotted(name: &str) -> String {
+    let level = |level: &str| level.replace('%', "%25").replace('.', "%2e");
+    name.split('/').map(level).collect::<Vec<_>>().join(".")
+}
+
+fn folder(mailbox: &Mailbox) -> PathBuf {
+    let name = format!(".{}", dotted(&mailbox.name));
+    let fits = name.len() <= MAX_NAME;
+    PathBuf::from(if fits { name } else { format!(".mailbox-{:x}", mailbox.id) })
+}
+
+/// A file name that stays where it is put.
+fn safe(name: &str, otherwise: &str) -> String {
+    let text = name.replace('%', "%25").replace('/', "%2f");
+    let bad = text.is_empty() || text.starts_with('.') || text.len() > MAX_NAME || text.contains('\0');
+    if bad { otherwise.to_owned() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_in_their_directory() {
+        assert_eq!(dotted("a.b/c%/../x"), "a%2eb.c%25.%2e%2e.x");
+        assert_eq!(safe("../x@y", "id"), "id");
+        assert_eq!(safe("a/b@y", "id"), "a%2fb@y");
+        assert_eq!(safe(&"x".repeat(300), "id"), "id");
+    }
+}

@@ -1,0 +1,141 @@
+//! The queue, the history, the audit log.
+
+use mailcluster_types::{DeliveryId, StoreName};
+use rusqlite::{Row, params, params_from_iter, types::Value};
+
+use super::{View, delivery_id, limit};
+use crate::{
+    apply::trace::Event,
+    error::ReadError,
+    model::{HistoryEvent, HistoryKey, QueueItem, QueueRecipient, QueueStats},
+};
+
+fn history_event(r: &Row<'_>) -> rusqlite::Result<HistoryEvent> {
+    let (uid, mailbox): (u32, Option<String>) = (r.get(4)?, r.get(5)?);
+    let detail: Option<String> = r.get(6)?;
+    let place = (uid != 0).then(|| match mailbox {
+        Some(name) => format!("{name} {uid}"),
+        None => format!("a mailbox since deleted, {uid}"),
+    });
+    Ok(HistoryEvent {
+        at: r.get(0)?,
+        delivery: delivery_id(r, 1)?,
+        event: Event::name(r.get(2)?).to_owned(),
+        recipient: r.get(3)?,
+        detail: detail.or(place).unwrap_or_default(),
+    })
+}
+
+/// What [`history_event`] reads, in its order.
+macro_rules! history {
+    ($rest:literal) => {
+        concat!(
+            "SELECT h.at, h.delivery, h.event, h.recipient, h.uid, m.name, h.detail FROM history h \
+             LEFT JOIN mailbox m ON m.id=h.mailbox ",
+            $rest
+        )
+    };
+}
+
+#[allow(clippy::missing_errors_doc, reason = "every read fails only as ReadError says")]
+impl View {
+    /// Queue entries with a recipient due at `now` (not held), for these stores or, when empty, all; at most
+    /// `limit` messages, oldest first.
+    pub fn queue_due(&self, now: i64, stores: &[StoreName], max: usize) -> Result<Vec<QueueItem>, ReadError> {
+        let marks = vec!["?"; stores.len()].join(",");
+        let only = if stores.is_empty() { String::new() } else { format!("AND store IN ({marks})") };
+        let sql = format!(
+            "SELECT DISTINCT delivery FROM recipient WHERE held=0 AND next_attempt<=? {only} \
+             ORDER BY delivery LIMIT ?"
+        );
+        let values = std::iter::once(Value::from(now))
+            .chain(stores.iter().map(|s| Value::from(s.as_str().to_owned())))
+            .chain([Value::from(limit(max))]);
+        let due = self.all(&sql, params_from_iter(values), |r| delivery_id(r, 0))?;
+        due.into_iter().filter_map(|delivery| self.queue_item(delivery).transpose()).collect()
+    }
+
+    /// All queue entries after this delivery id, at most `limit`.
+    pub fn queue(&self, after: Option<DeliveryId>, max: usize) -> Result<Vec<QueueItem>, ReadError> {
+        let after = after.map(|d| d.to_bytes().to_vec()).unwrap_or_default();
+        let found = self.all(
+            "SELECT delivery FROM queue WHERE delivery>? ORDER BY delivery LIMIT ?",
+            params![after, limit(max)],
+            |r| delivery_id(r, 0),
+        )?;
+        found.into_iter().filter_map(|delivery| self.queue_item(delivery).transpose()).collect()
+    }
+
+    fn queue_item(&self, delivery: DeliveryId) -> Result<Option<QueueItem>, ReadError> {
+        let key = delivery.to_bytes();
+        let recipients = self.all(
+            "SELECT address, account, store, attempts, next_attempt, last_error, held FROM recipient \
+             WHERE delivery=? ORDER BY address",
+            [&key[..]],
+            |r| {
+                let account: Option<[u8; 16]> = r.get(1)?;
+                Ok(QueueRecipient {
+                    address: r.get(0)?,
+                    account: account.map(|a| mailcluster_types::AccountId(u128::from_be_bytes(a))),
+                    store: r.get::<_, Option<String>>(2)?.map(StoreName::from),
+                    attempts: r.get(3)?,
+                    next_attempt: r.get(4)?,
+                    last_error: r.get(5)?,
+                    held: r.get(6)?,
+                })
+            },
+        )?;
+        self.one("SELECT sender, queued_at, size, body FROM queue WHERE delivery=?", [&key[..]], |r| {
+            Ok(QueueItem {
+                delivery,
+                sender: r.get(0)?,
+                queued_at: r.get(1)?,
+                size: r.get(2)?,
+                body: r.get(3)?,
+                recipients,
+            })
+        })
+    }
+
+    /// The queue at a glance.
+    pub fn queue_stats(&self) -> Result<QueueStats, ReadError> {
+        let stats = self.one(
+            "SELECT (SELECT count(*) FROM queue), (SELECT count(*) FROM recipient), \
+             (SELECT count(*) FROM recipient WHERE held<>0), (SELECT ifnull(min(queued_at), 0) FROM queue)",
+            [],
+            |r| {
+                Ok(QueueStats {
+                    messages: r.get(0)?,
+                    recipients: r.get(1)?,
+                    held: r.get(2)?,
+                    oldest: r.get(3)?,
+                })
+            },
+        )?;
+        Ok(stats.unwrap_or_default())
+    }
+
+    /// A message's or recipient's history, newest first, at most `limit`. By recipient it reads the table from its end:
+    /// an index would cost every delivery more than this costs the few who ask.
+    pub fn history(&self, key: &HistoryKey, max: usize) -> Result<Vec<HistoryEvent>, ReadError> {
+        match key {
+            HistoryKey::Delivery(delivery) => self.all(
+                history!("WHERE h.delivery=? ORDER BY h.id DESC LIMIT ?"),
+                params![&delivery.to_bytes()[..], limit(max)],
+                history_event,
+            ),
+            HistoryKey::Recipient(recipient) => self.all(
+                history!("WHERE h.recipient=? ORDER BY h.id DESC LIMIT ?"),
+                params![recipient, limit(max)],
+                history_event,
+            ),
+        }
+    }
+
+    /// The audit log, newest first: (seconds since 1970, who, what).
+    pub fn audit_log(&self, max: usize) -> Result<Vec<(i64, String, String)>, ReadError> {
+        self.all("SELECT at, who, what FROM audit ORDER BY id DESC LIMIT ?", [limit(max)], |r| {
+            Ok((r.get(0)?, r.get(1)?, r.get(2)?))
+        })
+    }
+}

@@ -1,0 +1,67 @@
+//! A stopped store can be looked at and carried away.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::fs;
+
+use common::{STORE, delivery, mailbox, store, target};
+use mailcluster_store::{
+    CreateMailbox, FlagChange, FlagOp, Flags, SystemFlag,
+    tools::{self, ToolError},
+};
+use mailcluster_types::AccountId;
+
+#[tokio::test]
+async fn a_stopped_store_is_listed_read_and_exported() {
+    let (dir, store) = store(2).await;
+    common::deliver(&store, 1, "first\r\n").await;
+    common::deliver(&store, 1, "second\r\n").await;
+    store.deliver(delivery(vec![target(2)], "other\r\n")).await.unwrap().acknowledge().unwrap();
+    let inbox = mailbox(&store, 1, "INBOX").await;
+    let flags = Flags { system: 0, keywords: ["Work".to_owned()].into() };
+    let flags = flags.with(SystemFlag::Seen).with(SystemFlag::Flagged);
+    let change =
+        FlagChange { mailbox: inbox.id, uids: vec![2], op: FlagOp::Add, flags, unchanged_since: None };
+    store.set_flags(change).await.unwrap().acknowledge().unwrap();
+    let name = "Lists/../rust.lang".to_owned();
+    let create = CreateMailbox { account: AccountId(1), name, special_use: None };
+    store.create_mailbox(create).await.unwrap().acknowledge().unwrap();
+    let mut out = Vec::new();
+    assert!(matches!(tools::list(dir.path(), "", &mut out), Err(ToolError::Open(_))), "it is being served");
+    drop(store.stop().await);
+
+    let list = |path: &str| {
+        let mut out = Vec::new();
+        tools::list(dir.path(), path, &mut out).map(|()| String::from_utf8(out).unwrap())
+    };
+    let accounts = list("").unwrap();
+    assert!(accounts.contains(&format!("user1@example.org\t{:032x}\t{STORE}", 1)), "{accounts}");
+    let boxes = list("USER1@example.org").unwrap();
+    assert!(boxes.contains("INBOX\t2\t1\t"), "{boxes}");
+    let messages = list("user1@example.org/inbox").unwrap();
+    assert!(messages.contains("\\Seen \\Flagged Work"), "{messages}");
+    assert!(matches!(list("nobody@example.org"), Err(ToolError::NotFound(_))));
+
+    let mut text = Vec::new();
+    tools::cat(dir.path(), "user1@example.org/INBOX/2", &mut text).unwrap();
+    assert_eq!(text, b"Delivered-To: user1@example.org\r\nsecond\r\n");
+    assert!(tools::cat(dir.path(), "user1@example.org/INBOX/3", &mut text).is_err());
+
+    let out = dir.path().join("export");
+    let mut calls = 0;
+    let done = tools::export_maildir(dir.path(), &out, &mut |_, _| calls += 1).unwrap();
+    assert_eq!((done.accounts, done.messages, done.damaged), (2, 3, 0));
+    assert!(calls >= 12);
+    let home = out.join("user1@example.org");
+    let mut files: Vec<_> = fs::read_dir(home.join("cur"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    assert!(files[0].ends_with(":2,") && files[1].ends_with(":2,FSa"), "{files:?}");
+    assert_eq!(fs::read(home.join("cur").join(&files[1])).unwrap(), &text[..]);
+    assert_eq!(fs::read_to_string(home.join("dovecot-keywords")).unwrap(), "0 Work\n");
+    assert!(home.join(".Lists.%2e%2e.rust%2elang/cur").is_dir());
+    assert!(tools::export_maildir(dir.path(), &out, &mut |_, _| ()).is_err(), "never over something");
+}

@@ -1,0 +1,217 @@
+//! Writes children by server-side apply, but only when something differs: an idle cluster causes no writes.
+
+mod drift;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+};
+
+use k8s_openapi::NamespaceResourceScope;
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions},
+};
+use mailcluster_api::{MailCluster, MailStore, OPERATOR_FIELD_MANAGER, labels};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    build,
+    cluster::{Cluster, Store},
+    context::Context,
+};
+
+pub use drift::{covers, fingerprint};
+
+/// Why a child could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The API server refused or did not answer.
+    #[error("failed to apply {kind} {name}")]
+    Kube {
+        /// The kind.
+        kind: String,
+        /// The object's name.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// The object cannot be written as JSON, which would be a defect.
+    #[error("failed to serialize a child")]
+    Json(#[from] serde_json::Error),
+    /// A MailStore or MailCluster is not complete enough to build from.
+    #[error("{0} is not complete yet")]
+    Incomplete(String),
+}
+
+/// What a kind of child must be able to do.
+pub trait Child: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug {}
+impl<K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug> Child for K {}
+
+/// Applies the children of one cluster.
+pub struct Applier<'a> {
+    ctx: &'a Context,
+    namespace: &'a str,
+    cluster: &'a str,
+}
+
+impl<'a> Applier<'a> {
+    /// For the children of `cluster` in `namespace`.
+    #[must_use]
+    pub fn new(ctx: &'a Context, namespace: &'a str, cluster: &'a str) -> Self {
+        Self { ctx, namespace, cluster }
+    }
+
+    /// All children of one kind that carry the cluster's labels, by name.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub async fn live<K>(&self) -> kube::Result<BTreeMap<String, K>>
+    where
+        K: Child + Resource<Scope = NamespaceResourceScope>,
+    {
+        let selector =
+            format!("{}={},{}={OPERATOR_FIELD_MANAGER}", labels::CLUSTER, self.cluster, labels::MANAGED_BY);
+        let api: Api<K> = Api::namespaced(self.ctx.client.clone(), self.namespace);
+        let list = api.list(&ListParams::default().labels(&selector)).await?;
+        Ok(list.items.into_iter().map(|object| (object.name_any(), object)).collect())
+    }
+
+    /// Makes `live` what is `desired`: writes what differs and returns all objects as they are then.
+    ///
+    /// # Errors
+    /// At the first object that cannot be written.
+    pub async fn apply<K>(&self, desired: Vec<K>, live: &BTreeMap<String, K>) -> Result<Vec<K>, ApplyError>
+    where
+        K: Child + Resource<Scope = NamespaceResourceScope>,
+    {
+        let api: Api<K> = Api::namespaced(self.ctx.client.clone(), self.namespace);
+        let mut applied = Vec::with_capacity(desired.len());
+        for object in desired {
+            let name = object.name_any();
+            applied.push(apply_one(self.ctx, &api, object, live.get(&name)).await?);
+        }
+        Ok(applied)
+    }
+
+    /// Like [`Self::apply`], but an object that was changed since `live` was read is left alone: the write is refused
+    /// (409) and the whole is tried again.
+    ///
+    /// # Errors
+    /// At the first object that cannot be written.
+    pub async fn apply_unchanged<K>(
+        &self,
+        desired: Vec<K>,
+        live: &BTreeMap<String, K>,
+    ) -> Result<Vec<K>, ApplyError>
+    where
+        K: Child + Resource<Scope = NamespaceResourceScope>,
+    {
+        let api: Api<K> = Api::namespaced(self.ctx.client.clone(), self.namespace);
+        let mut applied = Vec::with_capacity(desired.len());
+        for object in desired {
+            let found = live.get(&object.name_any());
+            let version = found.and_then(ResourceExt::resource_version);
+            applied.push(write(self.ctx, &api, object, found, version).await?);
+        }
+        Ok(applied)
+    }
+
+    /// Deletes children of this kind that the operator applied once and that are wanted no more.
+    ///
+    /// # Errors
+    /// At the first object that cannot be deleted.
+    pub async fn prune<K>(
+        &self,
+        wanted: &BTreeSet<String>,
+        live: &BTreeMap<String, K>,
+    ) -> Result<(), ApplyError>
+    where
+        K: Child + Resource<Scope = NamespaceResourceScope>,
+    {
+        let api: Api<K> = Api::namespaced(self.ctx.client.clone(), self.namespace);
+        for (name, object) in live {
+            let ours = object.annotations().contains_key(labels::SPEC_HASH);
+            if ours && !wanted.contains(name) && object.meta().deletion_timestamp.is_none() {
+                delete(&api, name, object.uid()).await.map_err(|source| failed::<K>(name, source))?;
+                tracing::info!(kind = %K::kind(&()), name, namespace = self.namespace, "removed what is wanted no more");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Deletes exactly this incarnation; one that is gone already is as good.
+///
+/// # Errors
+/// When the API server refuses for another reason.
+pub async fn delete<K: Child>(api: &Api<K>, name: &str, uid: Option<String>) -> kube::Result<()> {
+    let only = Preconditions { uid, resource_version: None };
+    match api.delete(name, &DeleteParams { preconditions: Some(only), ..DeleteParams::default() }).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Applies one object of any scope unless `live` is it already.
+///
+/// # Errors
+/// When it cannot be written.
+pub async fn apply_one<K: Child>(
+    ctx: &Context,
+    api: &Api<K>,
+    desired: K,
+    live: Option<&K>,
+) -> Result<K, ApplyError> {
+    write(ctx, api, desired, live, None).await
+}
+
+async fn write<K: Child>(
+    ctx: &Context,
+    api: &Api<K>,
+    mut desired: K,
+    live: Option<&K>,
+    version: Option<String>,
+) -> Result<K, ApplyError> {
+    let hash = fingerprint(&serde_json::to_value(&desired)?);
+    desired.annotations_mut().insert(labels::SPEC_HASH.into(), hash);
+    if let Some(live) = live
+        && covers(&serde_json::to_value(live)?, &serde_json::to_value(&desired)?)
+    {
+        return Ok(live.clone());
+    }
+    desired.meta_mut().resource_version = version;
+    let name = desired.name_any();
+    let params = PatchParams::apply(OPERATOR_FIELD_MANAGER).force();
+    let applied =
+        api.patch(&name, &params, &Patch::Apply(&desired)).await.map_err(|e| failed::<K>(&name, e))?;
+    ctx.metrics.writes.with_label_values(&[&K::kind(&())]).inc();
+    tracing::info!(kind = %K::kind(&()), name, namespace = ?api.namespace(), existed = live.is_some(), "applied");
+    Ok(applied)
+}
+
+fn failed<K: Child>(name: &str, source: kube::Error) -> ApplyError {
+    ApplyError::Kube { kind: K::kind(&()).into_owned(), name: name.to_owned(), source: Box::new(source) }
+}
+
+/// Applies a store's StatefulSet as its MailStore says now, `pinnedNode` included. The failover part calls it after it
+/// has pinned the sibling and before it deletes the old pod.
+///
+/// # Errors
+/// When the MailCluster has no id or image yet, or the StatefulSet cannot be written.
+pub async fn stateful_set(ctx: &Context, object: &MailCluster, store: &MailStore) -> Result<(), ApplyError> {
+    let incomplete = || ApplyError::Incomplete(store.name_any());
+    let cluster = Cluster::from_status(object).ok_or_else(incomplete)?;
+    let part = Store::of(store).ok_or_else(incomplete)?;
+    let owner = store.controller_owner_ref(&()).ok_or_else(incomplete)?;
+    let pinned = store.spec.pinned_node.as_deref();
+    let desired = build::statefulset::build(&cluster, &ctx.config, &part, &owner, pinned);
+    let api = Api::namespaced(ctx.client.clone(), &cluster.namespace);
+    let name = desired.name_any();
+    let live =
+        api.get_opt(&name).await.map_err(|e| failed::<k8s_openapi::api::apps::v1::StatefulSet>(&name, e))?;
+    apply_one(ctx, &api, desired, live.as_ref()).await?;
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! PodDisruptionBudgets.
+
+use k8s_openapi::{
+    api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec},
+    apimachinery::pkg::{apis::meta::v1::OwnerReference, util::intstr::IntOrString},
+};
+use mailcluster_api::{labels, roles::Role};
+
+use super::{meta, select, store_meta};
+use crate::cluster::{Cluster, Store};
+
+/// One frontend at a time.
+#[must_use]
+pub fn frontends(cluster: &Cluster) -> PodDisruptionBudget {
+    PodDisruptionBudget {
+        metadata: meta(cluster, cluster.names().frontend()),
+        spec: Some(budget(1, labels::selector(&cluster.name, Role::Frontend))),
+        status: None,
+    }
+}
+
+/// A store's pod is never evicted: a drain waits until the operator has moved the store by itself, in order.
+#[must_use]
+pub fn store(cluster: &Cluster, store: &Store, owner: &OwnerReference) -> PodDisruptionBudget {
+    PodDisruptionBudget {
+        metadata: store_meta(cluster, store, owner, store.name.clone()),
+        spec: Some(budget(0, labels::store_selector(&cluster.name, store.role(), &store.name))),
+        status: None,
+    }
+}
+
+fn budget(unavailable: i32, selector: std::collections::BTreeMap<String, String>) -> PodDisruptionBudgetSpec {
+    PodDisruptionBudgetSpec {
+        max_unavailable: Some(IntOrString::Int(unavailable)),
+        selector: Some(select(selector)),
+        ..PodDisruptionBudgetSpec::default()
+    }
+}

@@ -1,0 +1,167 @@
+//! The StatefulSet of a store's copy. It has no volumeClaimTemplates, so that nothing ever makes an empty volume under
+//! an old name, and it never replaces a running pod by itself.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy},
+        core::v1::{
+            Affinity, ContainerPort, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm,
+            PersistentVolumeClaimVolumeSource, PodTemplateSpec, Toleration, Volume,
+        },
+    },
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
+use mailcluster_api::{config::DATA_DIR, labels, mailcluster::PodResources, mailstore::StoreKind, ports};
+
+use super::{pod, select, store_meta};
+use crate::{
+    cluster::{Cluster, Store},
+    context::OperatorConfig,
+};
+
+/// Seconds a backend has to end its sessions and close its log.
+const GRACE_SECONDS: i64 = 45;
+
+/// Where a store's pod may run and what it gets.
+struct Placement<'a> {
+    resources: &'a PodResources,
+    node_selector: &'a BTreeMap<String, String>,
+    tolerations: &'a [Toleration],
+}
+
+impl<'a> Placement<'a> {
+    fn of(cluster: &'a Cluster, kind: StoreKind) -> Self {
+        let (stores, directory) = (&cluster.spec.stores, &cluster.spec.directory);
+        match kind {
+            StoreKind::Mail => Self {
+                resources: &stores.resources,
+                node_selector: &stores.node_selector,
+                tolerations: &stores.tolerations,
+            },
+            StoreKind::Directory => Self {
+                resources: &directory.resources,
+                node_selector: &directory.node_selector,
+                tolerations: &directory.tolerations,
+            },
+        }
+    }
+}
+
+/// The StatefulSet of `store`, whose MailStore is `owner`, with its pod pinned to a node if one is given.
+#[must_use]
+pub fn build(
+    cluster: &Cluster,
+    config: &OperatorConfig,
+    store: &Store,
+    owner: &OwnerReference,
+    pinned_node: Option<&str>,
+) -> StatefulSet {
+    let selector = labels::store_selector(&cluster.name, store.role(), &store.name);
+    let mut template_labels = labels::common(&cluster.name);
+    template_labels.extend(selector.clone());
+    template_labels.insert(labels::REPLICA.into(), store.replica.clone());
+    StatefulSet {
+        metadata: store_meta(cluster, store, owner, store.stateful_set()),
+        spec: Some(StatefulSetSpec {
+            replicas: Some(1),
+            service_name: Some(store.name.clone()),
+            selector: select(selector),
+            pod_management_policy: Some("Parallel".into()),
+            update_strategy: Some(StatefulSetUpdateStrategy {
+                type_: Some("OnDelete".into()),
+                rolling_update: None,
+            }),
+            revision_history_limit: Some(2),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta { labels: Some(template_labels), ..ObjectMeta::default() }),
+                spec: Some(pod_spec(cluster, config, store, pinned_node)),
+            },
+            ..StatefulSetSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn pod_spec(
+    cluster: &Cluster,
+    config: &OperatorConfig,
+    store: &Store,
+    pinned_node: Option<&str>,
+) -> k8s_openapi::api::core::v1::PodSpec {
+    let placement = Placement::of(cluster, store.kind);
+    let data = Volume {
+        name: "data".into(),
+        persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+            claim_name: store.claim.clone(),
+            read_only: None,
+        }),
+        ..Volume::default()
+    };
+    let parts = pod::Parts {
+        role: store.role(),
+        args: vec!["--replica".into(), store.replica.clone()],
+        ports: store_ports(store.kind),
+        service_account: store.name.clone(),
+        config: store.name.clone(),
+        identity: store.names().identity(),
+        volumes: vec![(data, pod::mount("data", DATA_DIR, false))],
+        grace: GRACE_SECONDS,
+    };
+    let mut spec = pod::spec(cluster, config, parts);
+    spec.node_selector = Some(placement.node_selector.clone()).filter(|map| !map.is_empty());
+    spec.tolerations = Some(tolerations(placement.tolerations));
+    spec.topology_spread_constraints = Some(pod::spread(cluster, store.role()));
+    spec.affinity = pinned_node.map(pinned);
+    if let Some(container) = spec.containers.first_mut() {
+        container.resources = placement.resources.to_requirements();
+    }
+    spec
+}
+
+fn store_ports(kind: StoreKind) -> Vec<ContainerPort> {
+    match kind {
+        StoreKind::Mail => vec![
+            pod::port("lmtp", ports::BACKEND_LMTP),
+            pod::port("imap", ports::BACKEND_IMAP),
+            pod::port("pop3", ports::BACKEND_POP3),
+            pod::port("grpc", ports::BACKEND_GRPC),
+        ],
+        StoreKind::Directory => {
+            vec![pod::port("grpc", ports::DIRECTORY_GRPC), pod::port("admin", ports::DIRECTORY_ADMIN)]
+        }
+    }
+}
+
+/// Only the operator moves a store: its pod stays where it is, however long its node is away.
+fn tolerations(further: &[Toleration]) -> Vec<Toleration> {
+    let always = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"].map(|key| Toleration {
+        key: Some(key.into()),
+        operator: Some("Exists".into()),
+        effect: Some("NoExecute".into()),
+        ..Toleration::default()
+    });
+    always.into_iter().chain(further.iter().cloned()).collect()
+}
+
+/// Only on this node, by its name: the label kubernetes.io/hostname may say something else.
+fn pinned(node: &str) -> Affinity {
+    let term = NodeSelectorTerm {
+        match_fields: Some(vec![NodeSelectorRequirement {
+            key: "metadata.name".into(),
+            operator: "In".into(),
+            values: Some(vec![node.into()]),
+        }]),
+        match_expressions: None,
+    };
+    Affinity {
+        node_affinity: Some(NodeAffinity {
+            required_during_scheduling_ignored_during_execution: Some(NodeSelector {
+                node_selector_terms: vec![term],
+            }),
+            ..NodeAffinity::default()
+        }),
+        ..Affinity::default()
+    }
+}

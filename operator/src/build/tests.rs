@@ -1,0 +1,195 @@
+//! Golden files of all children. `UPDATE_GOLDEN=1 cargo test -p mailcluster-operator` writes them anew.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use mailcluster_api::{MailCluster, mailstore::StoreKind};
+use serde::Serialize;
+use serde_json::json;
+
+use super::*;
+use crate::{
+    context::{Identity, OperatorConfig},
+    pki::schedule::Lifetimes,
+};
+
+/// A cluster of two stores as the examples have it.
+pub fn cluster() -> Cluster {
+    let object: MailCluster = serde_json::from_value(json!({
+        "apiVersion": "mailcluster.io/v1alpha1", "kind": "MailCluster",
+        "metadata": {"name": "demo", "namespace": "mail", "uid": "11111111-2222-3333-4444-555555555555"},
+        "spec": {
+            "hostname": "mail.example.org",
+            "stores": {"count": 2, "storage": {"storageClassName": "local", "size": "1Gi"},
+                       "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}}},
+            "frontends": {"proxyProtocol": {"trustedCIDRs": ["10.0.0.0/8"]}}}}))
+    .unwrap();
+    Cluster::new(&object, &"c".repeat(32), "registry.example/node:1").unwrap()
+}
+
+fn config() -> OperatorConfig {
+    OperatorConfig {
+        watch_namespaces: vec![],
+        leader_election: true,
+        metrics_addr: ([0, 0, 0, 0], 9090).into(),
+        node_image: "registry.example/node:1".into(),
+        fence_image: String::new(),
+        image_pull_secrets: vec!["pull".into()],
+        namespace: "mailcluster-system".into(),
+        identity: Identity { pod: "op-0".into(), uid: "u".into() },
+        prometheus_namespace: "monitoring".into(),
+        priority_class: None,
+        manage_volumes: true,
+        token_review_cluster_role: None,
+        lifetimes: Lifetimes {
+            leaf: Duration::from_secs(90),
+            ca: Duration::from_secs(900),
+            overlap: Duration::from_secs(9),
+        },
+    }
+}
+
+fn store(kind: StoreKind) -> Store {
+    let (name, digit) = match kind {
+        StoreKind::Mail => ("demo-0", "1"),
+        StoreKind::Directory => ("demo-directory", "d"),
+    };
+    let replica = digit.repeat(32);
+    Store { name: name.into(), kind, claim: format!("mail-{name}-{}", &replica[..8]), replica }
+}
+
+fn owner(store: &Store) -> OwnerReference {
+    OwnerReference {
+        api_version: "mailcluster.io/v1alpha1".into(),
+        kind: "MailStore".into(),
+        name: store.name.clone(),
+        uid: "store-uid".into(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    }
+}
+
+/// Compares with, or writes, `tests/golden/<name>.yaml`.
+fn golden<T: Serialize>(name: &str, objects: &[T]) {
+    let texts: Vec<String> = objects
+        .iter()
+        // Through JSON values, so that what is not set is not written.
+        .map(|o| serde_saphyr::to_string(&serde_json::to_value(o).unwrap()).unwrap())
+        .collect();
+    let text = texts.join("---\n");
+    let path = format!("{}/tests/golden/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(found == text, "{path} differs; run with UPDATE_GOLDEN=1 and look at the difference");
+}
+
+#[test]
+fn stateful_sets() {
+    let sets = [StoreKind::Mail, StoreKind::Directory].map(store).map(|s| {
+        statefulset::build(
+            &cluster(),
+            &config(),
+            &s,
+            &owner(&s),
+            (s.kind == StoreKind::Mail).then_some("node-2"),
+        )
+    });
+    golden("statefulsets", &sets);
+    for set in sets {
+        let spec = set.spec.unwrap();
+        assert!(spec.volume_claim_templates.is_none(), "nothing may make an empty volume under an old name");
+        assert_eq!(spec.update_strategy.unwrap().type_.unwrap(), "OnDelete");
+    }
+}
+
+#[test]
+fn deployment_of_frontends() {
+    golden("deployment", &[deployment::build(&cluster(), &config(), "hash")]);
+    let mut host = cluster();
+    host.spec.frontends.exposure = mailcluster_api::mailcluster::Exposure::HostPort;
+    let pod = deployment::build(&host, &config(), "hash").spec.unwrap().template.spec.unwrap();
+    let host_ports: Vec<i32> = pod.containers[0].ports.iter().flatten().filter_map(|p| p.host_port).collect();
+    assert_eq!(host_ports, [25, 465, 587, 143, 993, 110, 995]);
+}
+
+#[test]
+fn services() {
+    use mailcluster_api::mailcluster::Exposure;
+    let all = [Exposure::LoadBalancer, Exposure::NodePort, Exposure::HostPort, Exposure::ClusterIp].map(
+        |exposure| {
+            let mut cluster = cluster();
+            cluster.spec.frontends.exposure = exposure;
+            service::build(&cluster)
+        },
+    );
+    golden("services", &all);
+}
+
+#[test]
+fn network_policies() {
+    golden("networkpolicies", &network::build(&cluster(), &config()));
+}
+
+#[test]
+fn budgets() {
+    let s = store(StoreKind::Mail);
+    golden("budgets", &[disruption::frontends(&cluster()), disruption::store(&cluster(), &s, &owner(&s))]);
+}
+
+#[test]
+fn configuration() {
+    let (mail, directory) = (store(StoreKind::Mail), store(StoreKind::Directory));
+    let maps = [
+        config::frontends(&cluster()).unwrap(),
+        config::store(&cluster(), &mail, &owner(&mail)).unwrap(),
+        config::store(&cluster(), &directory, &owner(&directory)).unwrap(),
+        config::authority(&cluster(), "bundle"),
+    ];
+    for map in &maps[..3] {
+        mailcluster_api::config::NodeConfig::from_yaml(&map.data.as_ref().unwrap()["node.yaml"]).unwrap();
+    }
+    golden("configmaps", &maps);
+}
+
+#[test]
+fn claims() {
+    let s = store(StoreKind::Mail);
+    let built = claim::build(&cluster(), &s, None);
+    assert!(built.metadata.owner_references.is_none(), "a claim outlives its cluster");
+    golden("claims", &[built, claim::build(&cluster(), &s, Some("pv-1".into()))]);
+}
+
+#[test]
+fn mail_stores() {
+    golden(
+        "mailstores",
+        &[StoreKind::Mail, StoreKind::Directory].map(|k| mailstore::build(&cluster(), &store(k))),
+    );
+}
+
+#[test]
+fn roles() {
+    let mut objects = Vec::new();
+    let parts = [
+        rbac::frontends(&cluster()),
+        rbac::admin(&cluster()),
+        rbac::store(&cluster(), &store(StoreKind::Mail), &owner(&store(StoreKind::Mail))),
+        rbac::store(&cluster(), &store(StoreKind::Directory), &owner(&store(StoreKind::Directory))),
+    ];
+    for part in parts {
+        objects.push(serde_json::to_value(&part.account).unwrap());
+        if let Some((role, binding)) = part.role {
+            let rules = role.rules.clone().unwrap_or_default();
+            let touches = |r: &str| {
+                rules.iter().any(|rule| rule.resources.iter().flatten().any(|x| x == r || x == "*"))
+            };
+            assert!(!touches("secrets"), "no mail role reads Secrets");
+            objects.push(serde_json::to_value(&role).unwrap());
+            objects.push(serde_json::to_value(&binding).unwrap());
+        }
+    }
+    objects.push(serde_json::to_value(rbac::token_review(&cluster(), "mailcluster-token-review")).unwrap());
+    golden("rbac", &objects);
+}

@@ -1,0 +1,268 @@
+//! Apply: writes all children of a cluster, each kind after those it needs.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, StatefulSet},
+        core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret, Service, ServiceAccount},
+        networking::v1::NetworkPolicy,
+        policy::v1::PodDisruptionBudget,
+        rbac::v1::{ClusterRoleBinding, Role, RoleBinding},
+    },
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+};
+use mailcluster_api::{MailStore, roles};
+use serde_json::json;
+
+use super::{
+    Error,
+    observe::Observed,
+    plan::{self, ClaimStep, Planned},
+};
+use crate::{
+    apply::{self, Applier, fingerprint},
+    build,
+    cluster::{Cluster, Store},
+    context::Context,
+    pki::secrets::{Authority, identity},
+    tls_merge::{self, Merged},
+};
+
+/// What is there after everything was applied.
+pub struct Applied {
+    /// The MailStores with their plans.
+    pub stores: Vec<(Planned, MailStore)>,
+    /// The frontends.
+    pub deployment: Option<Deployment>,
+    /// The Service that clients connect to.
+    pub service: Option<Service>,
+    /// What clients are shown.
+    pub tls: Merged,
+    /// When a certificate is due next, seconds since 1970.
+    pub due: i64,
+}
+
+/// A store with its MailStore's owner reference.
+struct Owned<'a> {
+    store: &'a Store,
+    owner: OwnerReference,
+}
+
+/// Applies everything.
+///
+/// # Errors
+/// At the first object that cannot be built or written; the rest follows at the next try.
+pub async fn apply(
+    ctx: &Context,
+    cluster: &Cluster,
+    observed: &Observed,
+    plan: Vec<Planned>,
+    now: i64,
+) -> Result<Applied, Error> {
+    let applier = Applier::new(ctx, &cluster.namespace, &cluster.name);
+    let wanted = plan.iter().map(|p| build::mailstore::build(cluster, &p.store)).collect();
+    let objects: Vec<MailStore> = applier.apply(wanted, &observed.stores).await?;
+    let owned: Vec<Owned<'_>> = plan
+        .iter()
+        .zip(&objects)
+        .filter_map(|(planned, object)| {
+            Some(Owned { store: &planned.store, owner: object.controller_owner_ref(&())? })
+        })
+        .collect();
+    let (tls, due, bundle) = secrets(ctx, &applier, cluster, observed, &owned, now).await?;
+    let config_hash = configs(&applier, cluster, &owned, &bundle).await?;
+    accounts(ctx, &applier, cluster, &owned).await?;
+    policies(ctx, &applier, cluster, &owned).await?;
+    let service: Vec<Service> = sync(&applier, vec![build::service::build(cluster)]).await?;
+    claims(ctx, &applier, cluster, observed, &plan).await?;
+    stateful_sets(ctx, &applier, cluster, &owned).await?;
+    let deployment: Vec<Deployment> =
+        sync(&applier, vec![build::deployment::build(cluster, &ctx.config, &config_hash)]).await?;
+    let stores = plan.into_iter().zip(objects).collect();
+    Ok(Applied {
+        stores,
+        deployment: deployment.into_iter().next(),
+        service: service.into_iter().next(),
+        tls,
+        due,
+    })
+}
+
+/// StatefulSets, with the pins of this very moment: the failover part pins a sibling, applies the StatefulSet and then
+/// deletes the old pod, and an older pin written over that one would bring the pod back to the dead node. So the
+/// StatefulSets are read first, then the pins, and a StatefulSet that was changed in between is not written.
+async fn stateful_sets(
+    ctx: &Context,
+    applier: &Applier<'_>,
+    cluster: &Cluster,
+    owned: &[Owned<'_>],
+) -> Result<(), Error> {
+    let live = applier.live::<StatefulSet>().await?;
+    let stores = applier.live::<MailStore>().await?;
+    let build = |o: &Owned<'_>| {
+        let pinned = stores.get(&o.store.name).and_then(|s| s.spec.pinned_node.as_deref());
+        build::statefulset::build(cluster, &ctx.config, o.store, &o.owner, pinned)
+    };
+    let wanted: Vec<StatefulSet> = owned.iter().map(build).collect();
+    let names = wanted.iter().map(ResourceExt::name_any).collect();
+    applier.apply_unchanged(wanted, &live).await?;
+    applier.prune(&names, &live).await?;
+    Ok(())
+}
+
+/// Applies all children of one kind and removes those that are wanted no more.
+async fn sync<K>(applier: &Applier<'_>, wanted: Vec<K>) -> Result<Vec<K>, Error>
+where
+    K: apply::Child + Resource<Scope = k8s_openapi::NamespaceResourceScope>,
+{
+    let live = applier.live::<K>().await?;
+    let names: BTreeSet<String> = wanted.iter().map(ResourceExt::name_any).collect();
+    let applied = applier.apply(wanted, &live).await?;
+    applier.prune(&names, &live).await?;
+    Ok(applied)
+}
+
+/// The CA, everybody's identity, and what clients are shown; returns the latter, when to look again, and the trusted CAs.
+async fn secrets(
+    ctx: &Context,
+    applier: &Applier<'_>,
+    cluster: &Cluster,
+    observed: &Observed,
+    owned: &[Owned<'_>],
+    now: i64,
+) -> Result<(Merged, i64, String), Error> {
+    let (names, lifetimes) = (cluster.names(), &ctx.config.lifetimes);
+    let authority = Authority::next(&observed.secret(&names.ca()), &cluster.id, now, lifetimes)?;
+    let mut due = authority.due;
+    let mut wanted = vec![build::secret::of_cluster(cluster, names.ca(), authority.to_data())];
+    for (name, role) in [
+        (names.frontend_identity(), roles::Role::Frontend),
+        (names.operator_identity(), roles::Role::Operator),
+    ] {
+        let (data, renew) =
+            identity(&observed.secret(&name), &authority, &cluster.identity(role), now, lifetimes)?;
+        due = due.min(renew);
+        wanted.push(build::secret::of_cluster(cluster, name, data));
+    }
+    for Owned { store, owner } in owned {
+        let before = observed.secret(&store.names().identity());
+        let (data, renew) = identity(&before, &authority, &store.identity(cluster), now, lifetimes)?;
+        due = due.min(renew);
+        wanted.push(build::secret::of_store(cluster, store, owner, data));
+    }
+    let sources: Vec<_> = observed.certificates.iter().map(|(n, d)| (n.as_str(), d.clone())).collect();
+    let tls = tls_merge::merge(&sources, &observed.secret(&names.tls()), &cluster.spec.hostname, now)?;
+    wanted.push(build::secret::of_cluster(cluster, names.tls(), tls.data.clone()));
+    let keep: BTreeSet<String> = wanted.iter().map(ResourceExt::name_any).collect();
+    applier.apply::<Secret>(wanted, &observed.secrets).await?;
+    applier.prune(&keep, &observed.secrets).await?;
+    Ok((tls, due, authority.bundle))
+}
+
+/// The nodes' configuration; returns the hash of the frontends'.
+async fn configs(
+    applier: &Applier<'_>,
+    cluster: &Cluster,
+    owned: &[Owned<'_>],
+    bundle: &str,
+) -> Result<String, Error> {
+    let frontends = build::config::frontends(cluster)?;
+    let hash = fingerprint(&serde_json::to_value(&frontends.data)?);
+    let mut wanted = vec![frontends, build::config::authority(cluster, bundle)];
+    for Owned { store, owner } in owned {
+        wanted.push(build::config::store(cluster, store, owner)?);
+    }
+    sync::<ConfigMap>(applier, wanted).await?;
+    Ok(hash)
+}
+
+/// ServiceAccounts, Roles and their bindings.
+async fn accounts(
+    ctx: &Context,
+    applier: &Applier<'_>,
+    cluster: &Cluster,
+    owned: &[Owned<'_>],
+) -> Result<(), Error> {
+    let all = [build::rbac::frontends(cluster), build::rbac::admin(cluster)]
+        .into_iter()
+        .chain(owned.iter().map(|o| build::rbac::store(cluster, o.store, &o.owner)));
+    let (mut accounts, mut roles, mut bindings) = (vec![], vec![], vec![]);
+    for part in all {
+        accounts.push(part.account);
+        if let Some((role, binding)) = part.role {
+            roles.push(role);
+            bindings.push(binding);
+        }
+    }
+    sync::<ServiceAccount>(applier, accounts).await?;
+    sync::<Role>(applier, roles).await?;
+    sync::<RoleBinding>(applier, bindings).await?;
+    if let Some(role) = &ctx.config.token_review_cluster_role {
+        let api: Api<ClusterRoleBinding> = Api::all(ctx.client.clone());
+        let binding = build::rbac::token_review(cluster, role);
+        let mut live = api.get_opt(&binding.name_any()).await?;
+        if let Some(other) = live.take_if(|live| live.role_ref != binding.role_ref) {
+            // A binding cannot change its role: it is made anew.
+            apply::delete(&api, &other.name_any(), other.uid()).await?;
+        }
+        apply::apply_one(ctx, &api, binding, live.as_ref()).await?;
+    }
+    Ok(())
+}
+
+/// NetworkPolicies and PodDisruptionBudgets.
+async fn policies(
+    ctx: &Context,
+    applier: &Applier<'_>,
+    cluster: &Cluster,
+    owned: &[Owned<'_>],
+) -> Result<(), Error> {
+    sync::<NetworkPolicy>(applier, build::network::build(cluster, &ctx.config)).await?;
+    let budgets = std::iter::once(build::disruption::frontends(cluster))
+        .chain(owned.iter().map(|o| build::disruption::store(cluster, o.store, &o.owner)));
+    sync::<PodDisruptionBudget>(applier, budgets.collect()).await?;
+    Ok(())
+}
+
+/// Claims and the labels of their volumes. A claim that is missing stays missing.
+async fn claims(
+    ctx: &Context,
+    applier: &Applier<'_>,
+    cluster: &Cluster,
+    observed: &Observed,
+    plan: &[Planned],
+) -> Result<(), Error> {
+    let volumes: Api<PersistentVolume> = Api::all(ctx.client.clone());
+    for volume in plan::to_release(plan, cluster, &observed.volumes) {
+        let patch = json!({"metadata": {"resourceVersion": volume.resource_version()}, "spec": {"claimRef": {"uid": null, "resourceVersion": null}}});
+        volumes.patch(&volume.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
+        tracing::info!(volume = volume.name_any(), "the volume is given back to the claim it belongs to");
+    }
+    let wanted = plan.iter().filter_map(|planned| match &planned.claim {
+        ClaimStep::Missing => None,
+        ClaimStep::Create { volume } => Some(build::claim::build(cluster, &planned.store, volume.clone())),
+        ClaimStep::Keep => {
+            // Its spec can hardly be changed, and must not be; the volume it is bound to stays as it is.
+            let live = observed.claims.get(&planned.store.claim)?;
+            let mut claim = build::claim::build(cluster, &planned.store, None);
+            claim.spec.clone_from(&live.spec);
+            Some(claim)
+        }
+    });
+    applier.apply::<PersistentVolumeClaim>(wanted.collect(), &observed.claims).await?;
+    for planned in plan {
+        let Some(volume) = observed.volume_of(&planned.store.claim) else { continue };
+        let labels = build::claim::volume_labels(cluster, &planned.store);
+        if labels.iter().any(|(key, value)| volume.labels().get(key) != Some(value)) {
+            let patch = json!({"metadata": {"labels": labels}});
+            volumes.patch(&volume.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
+            tracing::info!(volume = volume.name_any(), store = planned.store.name, "volume labelled");
+        }
+    }
+    Ok(())
+}

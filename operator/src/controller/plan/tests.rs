@@ -1,0 +1,101 @@
+//! Tables for stores and claims.
+
+use mailcluster_api::labels;
+use serde_json::json;
+
+use super::*;
+use crate::build::tests::cluster;
+
+fn store(name: &str, kind: &str, replica: &str, status: serde_json::Value) -> MailStore {
+    serde_json::from_value(json!({
+        "apiVersion": "mailcluster.io/v1alpha1", "kind": "MailStore", "metadata": {"name": name},
+        "spec": {"kind": kind, "cluster": "demo",
+                 "replicas": [{"id": replica, "pvc": format!("mail-{name}-{}", &replica[..8])}]},
+        "status": status}))
+    .unwrap()
+}
+
+fn draw() -> impl FnMut() -> Result<String, Invalid> {
+    let mut next = 0;
+    move || {
+        next += 1;
+        Ok(format!("{next:032x}"))
+    }
+}
+
+fn observed(stores: Vec<MailStore>) -> Observed {
+    Observed { stores: stores.into_iter().map(|s| (s.name_any(), s)).collect(), ..Observed::default() }
+}
+
+#[test]
+fn a_new_cluster_draws_ids() {
+    let plan = stores(&cluster(), &Observed::default(), draw()).unwrap();
+    let names: Vec<_> = plan.iter().map(|p| (p.store.name.as_str(), p.store.claim.as_str())).collect();
+    assert_eq!(
+        names,
+        [
+            ("demo-directory", "mail-demo-directory-00000000"),
+            ("demo-0", "mail-demo-0-00000000"),
+            ("demo-1", "mail-demo-1-00000000")
+        ]
+    );
+    assert!(plan.iter().all(|p| p.claim == ClaimStep::Create { volume: None }));
+    assert_eq!(plan[0].store.kind, StoreKind::Directory);
+}
+
+#[test]
+fn stores_keep_their_copies_and_never_go() {
+    let r = "a".repeat(32);
+    let live = observed(vec![store("demo-0", "Mail", &r, json!({})), store("demo-4", "Mail", &r, json!({}))]);
+    let plan = stores(&cluster(), &live, draw()).unwrap();
+    assert_eq!(plan.len(), 6);
+    assert_eq!(plan[1].store.replica, r);
+    assert_eq!(plan[5].store.name, "demo-4");
+}
+
+#[test]
+fn a_volume_that_was_there_is_never_replaced_by_an_empty_one() {
+    let r = "a".repeat(32);
+    let serving = json!({"serving": {"epoch": 1, "replica": r, "podUID": "u", "endpoint": "10.0.0.1:11443",
+        "since": "2026-01-01T00:00:00Z"}});
+    let labelled = json!({"metadata": {"name": "pv-1", "labels": {
+        labels::CLUSTER: "demo", labels::CLUSTER_NAMESPACE: "mail", labels::STORE: "demo-0", labels::REPLICA: r}}});
+    let pv: PersistentVolume = serde_json::from_value(labelled).unwrap();
+    let claim: PersistentVolumeClaim =
+        serde_json::from_value(json!({"metadata": {"name": "mail-demo-0-aaaaaaaa"}})).unwrap();
+    for (name, status, claims, volumes, expected) in [
+        ("never made", json!({}), vec![], vec![], ClaimStep::Create { volume: None }),
+        ("there", json!({}), vec![claim.clone()], vec![], ClaimStep::Keep),
+        ("made and gone", json!({"claimed": ["mail-demo-0-aaaaaaaa"]}), vec![], vec![], ClaimStep::Missing),
+        ("served and gone", serving.clone(), vec![], vec![], ClaimStep::Missing),
+        (
+            "the claim is gone, the volume is not",
+            serving,
+            vec![],
+            vec![pv],
+            ClaimStep::Create { volume: Some("pv-1".into()) },
+        ),
+    ] {
+        let mut seen = observed(vec![store("demo-0", "Mail", &r, status)]);
+        seen.claims = claims.into_iter().map(|c| (c.name_any(), c)).collect();
+        seen.volumes = volumes;
+        let plan = stores(&cluster(), &seen, draw()).unwrap();
+        assert_eq!(plan[1].claim, expected, "{name}");
+    }
+}
+
+#[test]
+fn old_volumes_bring_a_lost_cluster_back() {
+    let r = "b".repeat(32);
+    let pv: PersistentVolume = serde_json::from_value(json!({
+        "metadata": {"name": "pv-1", "labels": {labels::CLUSTER: "demo", labels::CLUSTER_NAMESPACE: "mail",
+            labels::STORE: "demo-1", labels::REPLICA: r}},
+        "spec": {"claimRef": {"namespace": "mail", "name": "mail-demo-1-bbbbbbbb", "uid": "old"}},
+        "status": {"phase": "Released"}}))
+    .unwrap();
+    let seen = Observed { volumes: vec![pv], ..Observed::default() };
+    let plan = stores(&cluster(), &seen, draw()).unwrap();
+    assert_eq!(plan[2].store.replica, r);
+    assert_eq!(plan[2].claim, ClaimStep::Create { volume: Some("pv-1".into()) });
+    assert_eq!(to_release(&plan, &cluster(), &seen.volumes).len(), 1);
+}

@@ -1,0 +1,310 @@
+//! Status: from what was applied to what is told. Pure.
+
+use k8s_openapi::{
+    api::{apps::v1::Deployment, core::v1::Service},
+    jiff::Timestamp,
+};
+use kube::ResourceExt;
+use mailcluster_api::{
+    MailCluster, MailClusterStatus, MailStore,
+    condition::{self, Draft},
+    labels,
+    mailcluster::{Exposure, FailoverPolicy, FrontendCounts, StoreCounts},
+    mailstore::{FailoverMode, Phase, StoreKind},
+    roles::Role,
+};
+use serde_json::{Value, json};
+
+use super::{
+    observe::Observed,
+    plan::{ClaimStep, Planned},
+};
+use crate::{cluster::Cluster, tls_merge::Merged, volumes};
+
+/// What a cluster's status is made of.
+pub struct Summary<'a> {
+    /// The cluster.
+    pub cluster: &'a Cluster,
+    /// Its MailStores.
+    pub stores: Vec<&'a MailStore>,
+    /// Its frontends.
+    pub deployment: Option<&'a Deployment>,
+    /// The Service that clients connect to.
+    pub service: Option<&'a Service>,
+    /// What clients are shown.
+    pub tls: &'a Merged,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// Seconds before the end of a client certificate from which on it is complained about.
+const EXPIRES_SOON: i64 = 14 * 86_400;
+
+/// The operator's part of a MailStore's status (claims, failover mode, conditions about the volume), as JSON, so that
+/// what belongs to others is not in it.
+#[must_use]
+pub fn of_store(planned: &Planned, store: &MailStore, observed: &Observed, now: Timestamp) -> Value {
+    let old = store.status.clone().unwrap_or_default();
+    let claim = &planned.store.claim;
+    let mut claimed = old.claimed.clone();
+    if !claimed.contains(claim) {
+        claimed.push(claim.clone());
+    }
+    let mode = observed
+        .volume_of(claim)
+        .map(|volume| volumes::failover_mode(volume, &observed.nodes))
+        .or(old.failover);
+    let missing = match planned.claim {
+        ClaimStep::Missing => Draft::yes(
+            condition::VOLUME_MISSING,
+            "ClaimGone",
+            format!(
+                "PersistentVolumeClaim {claim} is gone, and with it this store's mail: restore it under the same name; it is not replaced by an empty one"
+            ),
+        ),
+        _ => Draft::no(condition::VOLUME_MISSING, "ClaimThere", ""),
+    };
+    let single = match mode {
+        Some(FailoverMode::None) => Draft::yes(
+            condition::SINGLE_NODE_VOLUME,
+            "OneNode",
+            "only one node reaches this store's volume: when it dies, the store waits for it. Use volumes that two nodes reach",
+        ),
+        Some(_) => Draft::no(condition::SINGLE_NODE_VOLUME, "SeveralNodes", ""),
+        None => Draft::unknown(
+            condition::SINGLE_NODE_VOLUME,
+            "NotBound",
+            "the volume is not bound yet, or may not be read",
+        ),
+    };
+    let generation = store.metadata.generation;
+    let conditions = condition::merge(vec![missing, single], &old.conditions, generation, now);
+    let mut status = json!({"observedGeneration": generation, "claimed": claimed, "conditions": conditions});
+    if let Some(mode) = mode {
+        status["failover"] = json!(mode);
+    }
+    status
+}
+
+/// A cluster's status.
+#[must_use]
+pub fn of_cluster(summary: &Summary<'_>, object: &MailCluster) -> MailClusterStatus {
+    let old = object.status.clone().unwrap_or_default();
+    let generation = object.metadata.generation;
+    let frontends = frontend_counts(summary);
+    let (mail, directory) =
+        (store_counts(summary, StoreKind::Mail), store_counts(summary, StoreKind::Directory));
+    let addresses = addresses(summary);
+    let mut drafts = vec![ready(summary, &frontends, &mail, &directory)];
+    drafts.push(progressing(summary, &frontends));
+    drafts.push(degraded(summary, &frontends));
+    drafts.push(failing_over(summary));
+    drafts.push(failover_blocked(summary));
+    drafts.push(address_pending(summary, &addresses));
+    drafts.push(hand_off(&mail));
+    drafts.push(single_node(summary));
+    drafts.push(tls(summary));
+    drafts.push(Draft::no(condition::PAUSED, "Running", ""));
+    MailClusterStatus {
+        observed_generation: generation,
+        cluster_id: Some(summary.cluster.id.clone()),
+        image: Some(summary.cluster.image.clone()),
+        addresses,
+        frontends: Some(frontends),
+        stores: Some(mail),
+        directory: Some(directory),
+        conditions: condition::merge(drafts, &old.conditions, generation, summary.now),
+    }
+}
+
+fn phase(store: &MailStore) -> Option<Phase> {
+    store.status.as_ref()?.phase
+}
+
+fn serves(store: &MailStore) -> bool {
+    matches!(phase(store), Some(Phase::Serving | Phase::Draining))
+}
+
+/// Names with phases of the stores that `which` picks.
+fn list(summary: &Summary<'_>, which: impl Fn(&MailStore) -> bool) -> Vec<String> {
+    let name = |s: &&MailStore| format!("{} ({})", s.name_any(), phase(s).map_or("new", Phase::as_str));
+    summary.stores.iter().copied().filter(|s| which(s)).map(|s| name(&s)).collect()
+}
+
+fn store_counts(summary: &Summary<'_>, kind: StoreKind) -> StoreCounts {
+    let of_kind = summary.stores.iter().filter(|s| s.spec.kind == kind);
+    let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+    StoreCounts {
+        desired: count(of_kind.clone().count()),
+        serving: count(of_kind.filter(|s| serves(s)).count()),
+    }
+}
+
+fn frontend_counts(summary: &Summary<'_>) -> FrontendCounts {
+    let status = summary.deployment.and_then(|d| d.status.as_ref());
+    let selector = labels::selector(&summary.cluster.name, Role::Frontend);
+    FrontendCounts {
+        replicas: status.and_then(|s| s.replicas).unwrap_or(0),
+        ready: status.and_then(|s| s.ready_replicas).unwrap_or(0),
+        selector: selector.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(","),
+    }
+}
+
+fn wanted_frontends(summary: &Summary<'_>) -> i32 {
+    summary.cluster.spec.frontends.replicas.unwrap_or(1)
+}
+
+/// Where clients reach the frontends, as far as the Service tells.
+fn addresses(summary: &Summary<'_>) -> Vec<String> {
+    let Some(service) = summary.service else { return vec![] };
+    let ingress =
+        service.status.as_ref().and_then(|s| s.load_balancer.as_ref()).and_then(|l| l.ingress.as_ref());
+    match summary.cluster.spec.frontends.exposure {
+        Exposure::LoadBalancer => {
+            let address =
+                |i: &k8s_openapi::api::core::v1::LoadBalancerIngress| i.ip.clone().or(i.hostname.clone());
+            ingress.into_iter().flatten().filter_map(address).collect()
+        }
+        Exposure::ClusterIp => service.spec.as_ref().and_then(|s| s.cluster_ips.clone()).unwrap_or_default(),
+        // At the nodes' own addresses: nothing to name here.
+        Exposure::HostPort | Exposure::NodePort => vec![],
+    }
+}
+
+fn ready(
+    summary: &Summary<'_>,
+    frontends: &FrontendCounts,
+    mail: &StoreCounts,
+    directory: &StoreCounts,
+) -> Draft {
+    let down = list(summary, |s| !serves(s));
+    if !down.is_empty() {
+        return Draft::no(condition::READY, "StoresNotServing", format!("not served: {}", down.join(", ")));
+    }
+    if frontends.ready == 0 {
+        return Draft::no(
+            condition::READY,
+            "NoFrontend",
+            "no frontend is ready: see the pods of the frontends' Deployment",
+        );
+    }
+    let message = format!(
+        "{} of {} stores, {} of {} directories, {} frontends",
+        mail.serving, mail.desired, directory.serving, directory.desired, frontends.ready
+    );
+    Draft::yes(condition::READY, "Serving", message)
+}
+
+fn progressing(summary: &Summary<'_>, frontends: &FrontendCounts) -> Draft {
+    let fresh = list(summary, |s| matches!(phase(s), None | Some(Phase::Initialising | Phase::Settling)));
+    if !fresh.is_empty() {
+        return Draft::yes(condition::PROGRESSING, "StoresStarting", fresh.join(", "));
+    }
+    let updated =
+        summary.deployment.and_then(|d| d.status.as_ref()).and_then(|s| s.updated_replicas).unwrap_or(0);
+    if updated < wanted_frontends(summary) || frontends.replicas != wanted_frontends(summary) {
+        let message = format!("{updated} of {} frontends are as they shall be", wanted_frontends(summary));
+        return Draft::yes(condition::PROGRESSING, "FrontendsRolling", message);
+    }
+    Draft::no(condition::PROGRESSING, "Done", "")
+}
+
+fn degraded(summary: &Summary<'_>, frontends: &FrontendCounts) -> Draft {
+    let missing = list(summary, |s| {
+        s.status.as_ref().is_some_and(|st| condition::is_true(&st.conditions, condition::VOLUME_MISSING))
+    });
+    if !missing.is_empty() {
+        let message = format!("volumes are missing: {}; see the MailStores' conditions", missing.join(", "));
+        return Draft::yes(condition::DEGRADED, "VolumeMissing", message);
+    }
+    let down = list(summary, |s| phase(s).is_some_and(|p| p != Phase::Initialising) && !serves(s));
+    if !down.is_empty() {
+        return Draft::yes(condition::DEGRADED, "StoresNotServing", down.join(", "));
+    }
+    if frontends.ready < wanted_frontends(summary) {
+        let message = format!("{} of {} frontends are ready", frontends.ready, wanted_frontends(summary));
+        return Draft::yes(condition::DEGRADED, "FrontendsMissing", message);
+    }
+    Draft::no(condition::DEGRADED, "Whole", "")
+}
+
+fn failing_over(summary: &Summary<'_>) -> Draft {
+    use Phase::{Draining, Fencing, Promoting, Reattaching, Settling, Suspect};
+    let moving = list(summary, |s| {
+        matches!(phase(s), Some(Suspect | Draining | Fencing | Reattaching | Promoting | Settling))
+    });
+    let reason = if moving.is_empty() { "NoneMoving" } else { "StoresMoving" };
+    Draft::of(condition::FAILING_OVER, !moving.is_empty(), reason, moving.join(", "))
+}
+
+fn failover_blocked(summary: &Summary<'_>) -> Draft {
+    let why = |s: &&MailStore| {
+        let conditions = &s.status.as_ref()?.conditions;
+        let blocked =
+            conditions.iter().find(|c| c.type_ == condition::FAILOVER_BLOCKED && c.status == "True");
+        let message = blocked.map(|c| c.message.clone());
+        let message = message
+            .or_else(|| (phase(s) == Some(Phase::Blocked)).then(|| "see its conditions".to_owned()))?;
+        Some(format!("{}: {message}", s.name_any()))
+    };
+    let blocked: Vec<String> = summary.stores.iter().filter_map(why).collect();
+    if !blocked.is_empty() {
+        return Draft::yes(condition::FAILOVER_BLOCKED, "StoresBlocked", blocked.join("; "));
+    }
+    let manual = summary.cluster.spec.failover.policy == FailoverPolicy::Manual;
+    let reason = if manual { "ManualPolicy" } else { "NoneBlocked" };
+    Draft::no(condition::FAILOVER_BLOCKED, reason, "")
+}
+
+fn address_pending(summary: &Summary<'_>, addresses: &[String]) -> Draft {
+    let balanced = summary.cluster.spec.frontends.exposure == Exposure::LoadBalancer;
+    if balanced && addresses.is_empty() {
+        let message = "the LoadBalancer Service has no address: install a load balancer (MetalLB, or your cloud's), or set frontends.exposure to NodePort or HostPort";
+        return Draft::yes(condition::ADDRESS_PENDING, "NoLoadBalancer", message);
+    }
+    Draft::no(condition::ADDRESS_PENDING, "Assigned", addresses.join(", "))
+}
+
+fn hand_off(mail: &StoreCounts) -> Draft {
+    if mail.serving < 2 {
+        let message = "fewer than two mail stores serve: mail for a store that is away is refused for now (451); raise stores.count";
+        return Draft::yes(condition::NO_HAND_OFF_TARGET, "TooFewStores", message);
+    }
+    Draft::no(condition::NO_HAND_OFF_TARGET, "Enough", "")
+}
+
+fn single_node(summary: &Summary<'_>) -> Draft {
+    let alone = |s: &&&MailStore| s.status.as_ref().and_then(|st| st.failover) == Some(FailoverMode::None);
+    let single: Vec<String> = summary.stores.iter().filter(alone).map(|s| s.name_any()).collect();
+    if single.is_empty() {
+        return Draft::no(condition::SINGLE_NODE_VOLUME, "NoneKnown", "");
+    }
+    let message =
+        format!("only one node reaches the volumes of {}: when it dies, they wait for it", single.join(", "));
+    Draft::yes(condition::SINGLE_NODE_VOLUME, "OneNode", message)
+}
+
+fn tls(summary: &Summary<'_>) -> Draft {
+    let tls = summary.tls;
+    if !tls.broken.is_empty() {
+        let each = tls.broken.iter().map(|(name, why)| format!("Secret {name}: {why}")).collect::<Vec<_>>();
+        let message = format!("{}; its last good certificate is kept, if there was one", each.join("; "));
+        return Draft::no(condition::TLS_READY, "BrokenSecret", message);
+    }
+    if tls.self_signed {
+        let message = "clients are shown a self-signed certificate: name a Secret in tls.secretNames";
+        return Draft::no(condition::TLS_READY, "SelfSigned", message);
+    }
+    if tls.expires - summary.now.as_second() < EXPIRES_SOON {
+        return Draft::no(
+            condition::TLS_READY,
+            "ExpiresSoon",
+            "a certificate ends within 14 days, or has ended: renew it",
+        );
+    }
+    Draft::yes(condition::TLS_READY, "Valid", "")
+}
+
+#[cfg(test)]
+#[path = "status/tests.rs"]
+mod tests;

@@ -1,0 +1,290 @@
+//! Carrying out a step: each a single write to the API, safe to repeat, made only after everything it depends on was
+//! read anew.
+
+use k8s_openapi::{
+    api::{batch::v1::Job, coordination::v1::Lease, core::v1::Pod},
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    runtime::events::{Event, EventType},
+};
+use mailcluster_api::{FAILOVER_FIELD_MANAGER, FINALIZER, MailStore, names};
+use mailcluster_failover::{Decision, Observation, Step, TargetKind};
+use serde_json::{Value, json};
+
+use super::{
+    Failover, annotations as keys,
+    cache::{self, World, limited},
+    fence, lease,
+    report::{self, Part},
+};
+use crate::apply;
+
+/// A target is void after this.
+const TARGET_SECONDS: i64 = 120;
+
+/// One store, all that is known of it, read live.
+pub struct Scene<'a> {
+    /// The world around it.
+    pub world: &'a World,
+    /// The store.
+    pub store: &'a MailStore,
+    /// What was observed.
+    pub o: &'a Observation,
+}
+
+impl Failover {
+    /// Carries out one step. Steps that only change the status change `part`, which is written afterwards.
+    ///
+    /// # Errors
+    /// When the API refuses or does not answer; the step is tried again from what is seen then.
+    pub(super) async fn act(
+        &self,
+        scene: &Scene<'_>,
+        decision: &Decision,
+        part: &mut Part,
+    ) -> anyhow::Result<()> {
+        let now = Timestamp::now();
+        match &decision.step {
+            Step::Idle | Step::Await(_) | Step::Block(_) => Ok(()),
+            Step::CreateLease => self.create_lease(scene).await,
+            Step::RestoreLease => self.restore_lease(scene).await,
+            Step::ReleaseLease => self.release_lease(scene).await,
+            Step::SetTarget(kind) => {
+                part.target = report::target(scene.o, *kind, now, TARGET_SECONDS);
+                if *kind == TargetKind::Auto {
+                    self.count_crash(scene, keys::CRASH_TAKEOVERS, now).await?;
+                    self.say(
+                        scene,
+                        EventType::Warning,
+                        "FailoverStarted",
+                        "the lease was not renewed, and nobody reaches the store",
+                    )
+                    .await;
+                }
+                Ok(())
+            }
+            Step::ClearTarget => {
+                part.target = None;
+                Ok(())
+            }
+            Step::RecordEvidence(kind) => {
+                part.evidence.extend(report::evidence(scene.o, *kind, now));
+                if let Some(last) = &mut part.last_failover {
+                    last.evidence = part.evidence.iter().map(|e| e.kind).collect();
+                    if *kind != mailcluster_failover::EvidenceKind::LeaseExpired {
+                        last.fenced_at = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now));
+                    }
+                }
+                self.say(
+                    scene,
+                    EventType::Normal,
+                    "EvidenceRecorded",
+                    &format!("{kind:?} against the holder's process"),
+                )
+                .await;
+                Ok(())
+            }
+            Step::CreateFenceJob { node, boot_id } => self.create_fence_job(scene, node, boot_id).await,
+            Step::Pin(node) => self.pin(scene, node, now).await,
+            Step::DeleteGracefully(uid) => self.delete_pod(scene, uid, None).await,
+            Step::DeleteForced(uid) => self.delete_pod(scene, uid, Some(0)).await,
+        }
+    }
+
+    fn leases(&self, store: &MailStore) -> Api<Lease> {
+        Api::namespaced(self.ctx.client.clone(), &store.namespace().unwrap_or_default())
+    }
+
+    fn lease_seconds(scene: &Scene<'_>) -> u32 {
+        u32::try_from(scene.o.store.lease_ms / 1000).unwrap_or(8)
+    }
+
+    async fn create_lease(&self, scene: &Scene<'_>) -> anyhow::Result<()> {
+        let new = lease::build(scene.store, &lease::first(scene.store), Self::lease_seconds(scene));
+        self.create(scene.store, &new).await
+    }
+
+    async fn create(&self, store: &MailStore, new: &Lease) -> anyhow::Result<()> {
+        let api = self.leases(store);
+        let params = PostParams { dry_run: false, field_manager: Some(FAILOVER_FIELD_MANAGER.into()) };
+        match tokio::time::timeout(super::CALL_LIMIT, api.create(&params, new)).await? {
+            Ok(_) => tracing::info!(store = store.name_any(), "the store's lease is made"),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Makes the lease anew, or replaces one at an epoch below the volume's, from the replica's own account (A5).
+    async fn restore_lease(&self, scene: &Scene<'_>) -> anyhow::Result<()> {
+        let uid = scene.world.pod(scene.store).and_then(|p| p.uid()).unwrap_or_default();
+        let described =
+            self.heard.described.get(&uid).ok_or_else(|| anyhow::anyhow!("the replica does not answer"))?;
+        let record = lease::restored(scene.store, described)
+            .ok_or_else(|| anyhow::anyhow!("the replica that answers is not this store's"))?;
+        let new = lease::build(scene.store, &record, Self::lease_seconds(scene));
+        match scene.world.lease(scene.store) {
+            None => self.create(scene.store, &new).await?,
+            Some(old) => {
+                let mut next = (**old).clone();
+                next.metadata.annotations = new.metadata.annotations;
+                next.metadata.managed_fields = None;
+                next.spec = new.spec;
+                let params =
+                    PostParams { dry_run: false, field_manager: Some(FAILOVER_FIELD_MANAGER.into()) };
+                limited(self.leases(scene.store).replace(&scene.store.name_any(), &params, &next)).await?;
+            }
+        }
+        self.annotate(scene.store, &json!({ keys::RESTORE_LEASE: Value::Null })).await?;
+        let note = format!("from the volume: epoch {}, end {}", record.epoch, record.position);
+        self.say(scene, EventType::Warning, "LeaseRestored", &note).await;
+        Ok(())
+    }
+
+    /// Lets a Lease go that somebody deleted: it is made anew from its holder's account.
+    async fn release_lease(&self, scene: &Scene<'_>) -> anyhow::Result<()> {
+        let Some(old) = scene.world.lease(scene.store) else { return Ok(()) };
+        drop_finalizer(&self.leases(scene.store), old).await
+    }
+
+    async fn create_fence_job(&self, scene: &Scene<'_>, node: &str, boot_id: &str) -> anyhow::Result<()> {
+        let cluster =
+            scene.world.cluster(scene.store).ok_or_else(|| anyhow::anyhow!("the MailCluster is gone"))?;
+        let Some(spec) = &cluster.spec.failover.fencing.job else { return Ok(()) };
+        let Some(view) = scene.o.node(node).filter(|n| n.boot_id == boot_id) else {
+            // The node is gone, or has another boot by now: there is nothing to end (E5).
+            return Ok(());
+        };
+        let job = fence::build(cluster, spec, &self.ctx.config, view, boot_id);
+        let api: Api<Job> =
+            Api::namespaced(self.ctx.client.clone(), &scene.store.namespace().unwrap_or_default());
+        match tokio::time::timeout(super::CALL_LIMIT, api.create(&PostParams::default(), &job)).await? {
+            Ok(_) => {
+                let note = format!(
+                    "Job {} switches off node {node}, boot {boot_id}",
+                    names::fence_job(node, boot_id)
+                );
+                self.say(scene, EventType::Warning, "FencingStarted", &note).await;
+            }
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Pins the store, then applies its StatefulSet as pinned (K16).
+    async fn pin(&self, scene: &Scene<'_>, node: &str, now: Timestamp) -> anyhow::Result<()> {
+        let from = scene.o.placement.as_ref().map(|p| p.node.as_str());
+        let own_crash =
+            scene.o.request.is_none() && from.and_then(|f| scene.o.node(f)).is_some_and(|n| n.ready);
+        if scene.o.pin.as_deref() != Some(node) && from != Some(node) && own_crash {
+            self.annotate(scene.store, &json!({ keys::CRASH_MOVES: keys::with(scene.store.annotations().get(keys::CRASH_MOVES), now.as_second()) })).await?;
+        }
+        if scene.o.request.as_ref().is_some_and(|r| !r.drain && r.to.is_none()) {
+            // From here on the person's "any" has a name: the move is done when the store serves there.
+            self.annotate(scene.store, &json!({ keys::FAILOVER: node })).await?;
+        }
+        let stores: Api<MailStore> = self.stores(scene.store);
+        let patch = json!({
+            "apiVersion": format!("{}/{}", mailcluster_api::GROUP, mailcluster_api::VERSION),
+            "kind": "MailStore",
+            "spec": { "pinnedNode": node },
+        });
+        let params = PatchParams::apply(FAILOVER_FIELD_MANAGER).force();
+        let pinned = limited(stores.patch(&scene.store.name_any(), &params, &Patch::Apply(&patch))).await?;
+        let cluster =
+            scene.world.cluster(scene.store).ok_or_else(|| anyhow::anyhow!("the MailCluster is gone"))?;
+        apply::stateful_set(&self.ctx, cluster, &pinned).await?;
+        self.say(scene, EventType::Normal, "Pinned", &format!("the store goes to node {node}")).await;
+        Ok(())
+    }
+
+    /// Deletes this very pod. What is asked of a Ready node's kubelet is remembered: its completion is evidence.
+    async fn delete_pod(&self, scene: &Scene<'_>, uid: &str, grace: Option<u32>) -> anyhow::Result<()> {
+        if grace.is_none() {
+            self.annotate(scene.store, &json!({ keys::DELETING: uid })).await?;
+        }
+        let name = names::StoreNames::new(scene.store.name_any()).pod(names::FIRST_REPLICA);
+        let api: Api<Pod> =
+            Api::namespaced(self.ctx.client.clone(), &scene.store.namespace().unwrap_or_default());
+        let params = DeleteParams {
+            grace_period_seconds: grace,
+            preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
+            ..DeleteParams::default()
+        };
+        match tokio::time::timeout(super::CALL_LIMIT, api.delete(&name, &params)).await? {
+            Ok(_) => {
+                let how =
+                    if grace.is_some() { "with grace 0: its process is proven dead" } else { "gracefully" };
+                self.say(scene, EventType::Normal, "PodDeleted", &format!("pod {name} ({uid}) {how}")).await;
+                Ok(())
+            }
+            Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn count_crash(&self, scene: &Scene<'_>, key: &str, now: Timestamp) -> anyhow::Result<()> {
+        let node = scene.o.placement.as_ref().and_then(|p| scene.o.node(&p.node));
+        if scene.o.request.is_some() || node.is_none_or(|n| !n.ready) {
+            return Ok(());
+        }
+        let times = keys::with(scene.store.annotations().get(key), now.as_second());
+        self.annotate(scene.store, &json!({ key: times })).await
+    }
+
+    fn stores(&self, store: &MailStore) -> Api<MailStore> {
+        Api::namespaced(self.ctx.client.clone(), &store.namespace().unwrap_or_default())
+    }
+
+    /// Changes annotations of a MailStore.
+    pub(super) async fn annotate(&self, store: &MailStore, annotations: &Value) -> anyhow::Result<()> {
+        let patch = json!({ "metadata": { "annotations": annotations } });
+        limited(self.stores(store).patch(&store.name_any(), &PatchParams::default(), &Patch::Merge(&patch)))
+            .await?;
+        Ok(())
+    }
+
+    /// Writes failover's part of the status, if it differs; only over the version that it was computed from.
+    pub(super) async fn write_status(&self, store: &MailStore, old: &Part, new: &Part) -> anyhow::Result<()> {
+        if old == new {
+            return Ok(());
+        }
+        let patch = new.patch(store.metadata.resource_version.as_deref());
+        let params = PatchParams::apply(FAILOVER_FIELD_MANAGER).force();
+        limited(self.stores(store).patch_status(&store.name_any(), &params, &Patch::Apply(&patch))).await?;
+        if old.phase != new.phase {
+            tracing::info!(store = store.name_any(), from = ?old.phase, to = ?new.phase, "phase");
+        }
+        Ok(())
+    }
+
+    /// An event on the MailStore.
+    pub(super) async fn say(&self, scene: &Scene<'_>, kind: EventType, reason: &str, note: &str) {
+        tracing::info!(store = scene.store.name_any(), reason, note, "failover");
+        let event = Event {
+            type_: kind,
+            reason: reason.into(),
+            note: Some(note.into()),
+            action: "Failover".into(),
+            secondary: None,
+        };
+        let about = scene.store.object_ref(&());
+        let published = self.ctx.recorder.publish(&event, &about);
+        if let Ok(Err(error)) = tokio::time::timeout(super::CALL_LIMIT, published).await {
+            tracing::warn!(%error, "an event could not be published");
+        }
+    }
+}
+
+/// Removes our finalizer from a Lease that is being deleted.
+pub(super) async fn drop_finalizer(api: &Api<Lease>, lease: &Lease) -> anyhow::Result<()> {
+    let kept: Vec<&String> = lease.finalizers().iter().filter(|f| *f != FINALIZER).collect();
+    let patch =
+        json!({ "metadata": { "resourceVersion": lease.metadata.resource_version, "finalizers": kept } });
+    cache::limited(api.patch(&lease.name_any(), &PatchParams::default(), &Patch::Merge(&patch))).await?;
+    Ok(())
+}

@@ -1,0 +1,278 @@
+//! What the API server shows, kept up by watches, and read anew before anything is done.
+
+use std::{fmt::Debug, future::ready, sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use k8s_openapi::{
+    ClusterResourceScope, NamespaceResourceScope,
+    api::{
+        apps::v1::StatefulSet,
+        batch::v1::Job,
+        coordination::v1::Lease,
+        core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod},
+    },
+};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::ListParams,
+    runtime::{WatchStreamExt, reflector, watcher},
+};
+use mailcluster_api::{MailCluster, MailStore, labels, names::StoreNames};
+use serde::de::DeserializeOwned;
+
+use crate::{context::Context, controller::apis};
+
+/// No read may take longer.
+const READ_LIMIT: Duration = Duration::from_secs(3);
+
+/// Everything failover looks at.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    /// The MailClusters.
+    pub clusters: Vec<Arc<MailCluster>>,
+    /// The MailStores.
+    pub stores: Vec<Arc<MailStore>>,
+    /// The stores' Leases.
+    pub leases: Vec<Arc<Lease>>,
+    /// Mail pods.
+    pub pods: Vec<Arc<Pod>>,
+    /// The StatefulSets of replicas.
+    pub sets: Vec<Arc<StatefulSet>>,
+    /// The claims of replicas.
+    pub claims: Vec<Arc<PersistentVolumeClaim>>,
+    /// Fence Jobs.
+    pub jobs: Vec<Arc<Job>>,
+    /// Nodes.
+    pub nodes: Vec<Arc<Node>>,
+    /// Volumes.
+    pub volumes: Vec<Arc<PersistentVolume>>,
+}
+
+impl World {
+    /// The cluster of a store.
+    #[must_use]
+    pub fn cluster(&self, store: &MailStore) -> Option<&Arc<MailCluster>> {
+        self.clusters
+            .iter()
+            .find(|c| c.namespace() == store.namespace() && c.name_any() == store.spec.cluster)
+    }
+
+    /// The Lease of a store.
+    #[must_use]
+    pub fn lease(&self, store: &MailStore) -> Option<&Arc<Lease>> {
+        self.leases.iter().find(|l| same(&***l, store))
+    }
+
+    /// The pod of a store's replica.
+    #[must_use]
+    pub fn pod(&self, store: &MailStore) -> Option<&Arc<Pod>> {
+        let name = StoreNames::new(store.name_any()).pod(mailcluster_api::names::FIRST_REPLICA);
+        self.pods.iter().find(|p| p.namespace() == store.namespace() && p.name_any() == name)
+    }
+
+    /// The StatefulSet of a store's replica.
+    #[must_use]
+    pub fn set(&self, store: &MailStore) -> Option<&Arc<StatefulSet>> {
+        let name = set_name(store);
+        self.sets.iter().find(|s| s.namespace() == store.namespace() && s.name_any() == name)
+    }
+}
+
+fn same<K: ResourceExt>(object: &K, store: &MailStore) -> bool {
+    object.name_any() == store.name_any() && object.namespace() == store.namespace()
+}
+
+fn set_name(store: &MailStore) -> String {
+    StoreNames::new(store.name_any()).stateful_set(mailcluster_api::names::FIRST_REPLICA)
+}
+
+/// The watches of everything.
+pub struct Caches {
+    clusters: Vec<reflector::Store<MailCluster>>,
+    stores: Vec<reflector::Store<MailStore>>,
+    leases: Vec<reflector::Store<Lease>>,
+    pods: Vec<reflector::Store<Pod>>,
+    sets: Vec<reflector::Store<StatefulSet>>,
+    claims: Vec<reflector::Store<PersistentVolumeClaim>>,
+    jobs: Vec<reflector::Store<Job>>,
+    nodes: Option<reflector::Store<Node>>,
+    volumes: Option<reflector::Store<PersistentVolume>>,
+}
+
+impl Caches {
+    /// Starts all watches; they end with the process.
+    #[must_use]
+    pub fn start(ctx: &Context) -> Self {
+        let ours = format!("{}={}", labels::NAME, labels::APP_NAME);
+        let of_stores = format!("{ours},{}", labels::STORE);
+        let cluster_wide = ctx.config.manage_volumes;
+        Self {
+            clusters: watch_all(ctx, None),
+            stores: watch_all(ctx, None),
+            leases: watch_all(ctx, Some(&of_stores)),
+            pods: watch_all(ctx, Some(&ours)),
+            sets: watch_all(ctx, Some(&of_stores)),
+            claims: watch_all(ctx, Some(labels::STORE)),
+            jobs: watch_all(ctx, Some(&ours)),
+            nodes: cluster_wide.then(|| watch_one(ctx, Api::all(ctx.client.clone()), None)),
+            volumes: cluster_wide.then(|| watch_one(ctx, Api::all(ctx.client.clone()), None)),
+        }
+    }
+
+    /// Waits until every watch has shown what there is.
+    pub async fn ready(&self) {
+        ready_all(&self.clusters).await;
+        ready_all(&self.stores).await;
+        ready_all(&self.leases).await;
+        ready_all(&self.pods).await;
+        ready_all(&self.sets).await;
+        ready_all(&self.claims).await;
+        ready_all(&self.jobs).await;
+        ready_all(self.nodes.as_slice()).await;
+        ready_all(self.volumes.as_slice()).await;
+    }
+
+    /// What they show now.
+    #[must_use]
+    pub fn world(&self) -> World {
+        World {
+            clusters: all(&self.clusters),
+            stores: all(&self.stores),
+            leases: all(&self.leases),
+            pods: all(&self.pods),
+            sets: all(&self.sets),
+            claims: all(&self.claims),
+            jobs: all(&self.jobs),
+            nodes: all(self.nodes.as_slice()),
+            volumes: all(self.volumes.as_slice()),
+        }
+    }
+}
+
+fn all<K: Resource<DynamicType = ()> + Clone + 'static>(stores: &[reflector::Store<K>]) -> Vec<Arc<K>> {
+    stores.iter().flat_map(reflector::Store::state).collect()
+}
+
+async fn ready_all<K: Resource<DynamicType = ()> + Clone + 'static>(stores: &[reflector::Store<K>]) {
+    for store in stores {
+        // An error means that the watch's task has ended, which it does only with the process.
+        drop(store.wait_until_ready().await);
+    }
+}
+
+fn watch_all<K>(ctx: &Context, selector: Option<&str>) -> Vec<reflector::Store<K>>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    apis::<K>(ctx).into_iter().map(|api| watch_one(ctx, api, selector)).collect()
+}
+
+fn watch_one<K>(ctx: &Context, api: Api<K>, selector: Option<&str>) -> reflector::Store<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    // What changes by itself is watched closely; the rest is read anew before anything is done with it.
+    let brisk = matches!(K::kind(&()).as_ref(), "Lease" | "Pod" | "Node");
+    let mut config = watcher::Config::default().timeout(if brisk { 60 } else { 290 });
+    if let Some(selector) = selector {
+        config = config.labels(selector);
+    }
+    let (store, writer) = reflector::store();
+    let stream = watcher(api, config)
+        .default_backoff()
+        .modify(|object| object.meta_mut().managed_fields = None)
+        .reflect(writer);
+    let stop = ctx.stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = stream.for_each(|event| {
+                if let Err(error) = event {
+                    tracing::warn!(%error, kind = %K::kind(&()), "a watch of failover failed; it is started again");
+                }
+                ready(())
+            }) => {}
+        }
+    });
+    store
+}
+
+/// Reads what one store's next step depends on live: Lease, MailStore, MailCluster, pod, StatefulSet, claim, volume,
+/// fence Jobs, and all nodes. The rest of the world stays as the watches show it.
+///
+/// # Errors
+/// When one read fails: then nothing is done.
+pub async fn live(ctx: &Context, cached: &World, store: &MailStore) -> anyhow::Result<World> {
+    let namespace = store.namespace().unwrap_or_default();
+    let mut world = cached.clone();
+    let name = store.name_any();
+    replace(&mut world.stores, &name, &namespace, get(ctx, &namespace, &name).await?);
+    replace(&mut world.leases, &name, &namespace, get(ctx, &namespace, &name).await?);
+    let cluster = &store.spec.cluster;
+    replace(&mut world.clusters, cluster, &namespace, get(ctx, &namespace, cluster).await?);
+    let set = set_name(store);
+    let pod = StoreNames::new(name).pod(mailcluster_api::names::FIRST_REPLICA);
+    replace(&mut world.sets, &set, &namespace, get(ctx, &namespace, &set).await?);
+    replace(&mut world.pods, &pod, &namespace, get(ctx, &namespace, &pod).await?);
+    if let Some(replica) = store.spec.replicas.first() {
+        let claim: Option<PersistentVolumeClaim> = get(ctx, &namespace, &replica.pvc).await?;
+        let volume = claim.as_ref().and_then(|c| c.spec.as_ref()?.volume_name.clone());
+        replace(&mut world.claims, &replica.pvc, &namespace, claim);
+        if let (Some(volume), true) = (volume, ctx.config.manage_volumes) {
+            let api: Api<PersistentVolume> = Api::all(ctx.client.clone());
+            let live = limited(api.get_opt(&volume)).await?;
+            world.volumes.retain(|v| v.name_any() != volume);
+            world.volumes.extend(live.map(Arc::new));
+        }
+    }
+    if ctx.config.manage_volumes {
+        world.nodes = list_all::<Node>(ctx).await?;
+    }
+    let jobs: Api<Job> = Api::namespaced(ctx.client.clone(), &namespace);
+    let ours = ListParams::default().labels(&format!("{}={}", labels::NAME, labels::APP_NAME));
+    let live = limited(jobs.list(&ours)).await?;
+    world.jobs.retain(|j| j.namespace().as_deref() != Some(namespace.as_str()));
+    world.jobs.extend(live.items.into_iter().map(Arc::new));
+    Ok(world)
+}
+
+fn replace<K: ResourceExt>(list: &mut Vec<Arc<K>>, name: &str, namespace: &str, live: Option<K>) {
+    list.retain(|o| o.name_any() != name || o.namespace().as_deref() != Some(namespace));
+    list.extend(live.map(Arc::new));
+}
+
+async fn list_all<K>(ctx: &Context) -> anyhow::Result<Vec<Arc<K>>>
+where
+    K: Resource<DynamicType = (), Scope = ClusterResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let api: Api<K> = Api::all(ctx.client.clone());
+    Ok(limited(api.list(&ListParams::default())).await?.items.into_iter().map(Arc::new).collect())
+}
+
+/// One object by a quorum read; `None` when it is not there.
+///
+/// # Errors
+/// When there is no answer in time.
+pub async fn get<K>(ctx: &Context, namespace: &str, name: &str) -> anyhow::Result<Option<K>>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(ctx.client.clone(), namespace);
+    limited(api.get_opt(name)).await
+}
+
+/// A call to the API that takes no longer than it may.
+///
+/// # Errors
+/// The call's own, or that it took too long.
+pub async fn limited<T>(call: impl Future<Output = kube::Result<T>>) -> anyhow::Result<T> {
+    Ok(tokio::time::timeout(READ_LIMIT, call)
+        .await
+        .map_err(|_| anyhow::anyhow!("no answer from the API server in time"))??)
+}

@@ -1,0 +1,121 @@
+//! The stores' Leases as the operator writes them: once at epoch 0, and anew from a replica's own account.
+
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{Resource, ResourceExt};
+use mailcluster_api::{FINALIZER, MailStore, labels};
+use mailcluster_failover::{Durability, FencingMinimum, Holder, InForce, LeaseRecord, Position, RecordError};
+use mailcluster_rpc::control::v1::DescribeResponse;
+
+/// Reads what a Lease says.
+///
+/// # Errors
+/// When it is not understood: then nothing is decided from it.
+pub fn record(lease: &Lease) -> Result<LeaseRecord, RecordError> {
+    let spec = lease.spec.as_ref();
+    LeaseRecord::parse(
+        spec.and_then(|s| s.holder_identity.as_deref()),
+        spec.and_then(|s| s.lease_transitions),
+        lease.annotations(),
+    )
+}
+
+/// A store's Lease with this record.
+#[must_use]
+pub fn build(store: &MailStore, record: &LeaseRecord, lease_seconds: u32) -> Lease {
+    let mut own = labels::common(&store.spec.cluster);
+    own.insert(labels::STORE.into(), store.name_any());
+    Lease {
+        metadata: ObjectMeta {
+            name: Some(store.name_any()),
+            namespace: store.namespace(),
+            labels: Some(own),
+            annotations: Some(record.annotations()),
+            finalizers: Some(vec![FINALIZER.into()]),
+            owner_references: store.controller_owner_ref(&()).map(|owner| vec![owner]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(LeaseSpec {
+            holder_identity: Some(record.holder_identity().unwrap_or_default()),
+            lease_transitions: Some(record.transitions()),
+            lease_duration_seconds: i32::try_from(lease_seconds).ok(),
+            ..LeaseSpec::default()
+        }),
+    }
+}
+
+/// The first record of a store.
+#[must_use]
+pub fn first(store: &MailStore) -> LeaseRecord {
+    LeaseRecord::initial(store.spec.replicas.iter().map(|r| r.id.clone()).collect(), 1)
+}
+
+/// The record that a replica's own account of its volume gives (A5): its epoch is the highest that the volume has seen
+/// or promised, and nothing below its end is accepted. A process that serves goes on holding it, under the strictest
+/// rule: a restored Lease must not let another take the store without evidence against it.
+#[must_use]
+pub fn restored(store: &MailStore, described: &DescribeResponse) -> Option<LeaseRecord> {
+    let named = store.spec.replicas.iter().any(|r| r.id == described.replica);
+    (described.open && named && described.store == store.name_any()).then(|| LeaseRecord {
+        epoch: described.last_epoch.max(described.promise),
+        in_sync_version: described.in_sync_version.max(1),
+        position: Position { epoch: described.end_epoch, seq: described.end_seq },
+        holder: (described.epoch > 0)
+            .then(|| Holder { pod_uid: described.pod_uid.clone(), start_id: described.start_id.clone() }),
+        replica: (described.epoch > 0).then(|| described.replica.clone()),
+        in_force: (described.epoch > 0)
+            .then_some(InForce { durability: Durability::Single, fencing: FencingMinimum::Proof }),
+        ..first(store)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> MailStore {
+        serde_json::from_value(serde_json::json!({
+            "apiVersion": "mailcluster.io/v1alpha1", "kind": "MailStore",
+            "metadata": {"name": "demo-0", "namespace": "mail", "uid": "u"},
+            "spec": {"kind": "Mail", "cluster": "demo", "replicas": [{"id": "aa", "pvc": "mail-demo-0-aa"}]},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_first_lease_is_at_epoch_0_and_read_back_the_same() {
+        let first = first(&store());
+        let lease = build(&store(), &first, 8);
+        assert_eq!(record(&lease), Ok(first.clone()));
+        assert_eq!((first.epoch, first.in_sync, first.holder), (0, vec!["aa".to_owned()], None));
+        assert_eq!(lease.finalizers(), [FINALIZER]);
+    }
+
+    #[test]
+    fn a5_a_restored_lease_is_no_older_than_the_volume() {
+        let described = DescribeResponse {
+            open: true,
+            store: "demo-0".into(),
+            replica: "aa".into(),
+            last_epoch: 7,
+            promise: 8,
+            end_epoch: 7,
+            end_seq: 42,
+            in_sync_version: 3,
+            ..DescribeResponse::default()
+        };
+        let record = restored(&store(), &described).unwrap();
+        assert_eq!((record.epoch, record.in_sync_version), (8, 3));
+        assert_eq!(record.position, Position { epoch: 7, seq: 42 });
+        assert_eq!(record.holder, None);
+        for other in [
+            DescribeResponse { open: false, ..described.clone() },
+            DescribeResponse { replica: "bb".into(), ..described.clone() },
+            DescribeResponse { store: "demo-1".into(), ..described },
+        ] {
+            assert_eq!(restored(&store(), &other), None);
+        }
+    }
+}

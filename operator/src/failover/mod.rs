@@ -1,0 +1,458 @@
+//! Moves stores: detection, evidence, fencing, reattaching. Every decision is `mailcluster_failover::next_step` over
+//! what is seen; this module sees and does. An operator that is killed at any point goes on from the objects.
+//!
+//! Every replica of the operator watches, so that a new leader has its own observations of every lease; only the
+//! leader writes.
+
+mod act;
+pub mod annotations;
+mod cache;
+mod fence;
+mod lease;
+mod measures;
+mod observe;
+mod peers;
+mod report;
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::{
+    api::{coordination::v1::Lease, core::v1::Pod},
+    jiff::Timestamp,
+};
+use kube::{Api, ResourceExt, api::ListParams, runtime::events::EventType};
+use mailcluster_api::{MailStore, labels};
+use mailcluster_failover::{Decision, LeaseWatch, Millis, Observation, Phase, Step, next_step};
+use serde_json::{Value, json};
+
+use self::{
+    act::Scene,
+    annotations as keys,
+    cache::{Caches, World, limited},
+    measures::Measures,
+    observe::{Heard, Other},
+    peers::Peers,
+    report::Part,
+};
+use crate::{context::Context, leader::boot_time};
+
+/// Between two looks at what the watches show.
+const TICK: Duration = Duration::from_millis(500);
+/// Between two looks at stores of which nothing is suspected.
+const CALM: Duration = Duration::from_secs(2);
+/// Counts are written no more often than this.
+const COUNTS: Duration = Duration::from_secs(60);
+/// But those of a store that has just begun to serve.
+const COUNTS_OF_NEW: Duration = Duration::from_secs(5);
+/// Steps of one store in one look; each begins with what is read anew.
+const STEPS: usize = 6;
+/// No call to the API may take longer.
+const CALL_LIMIT: Duration = Duration::from_secs(3);
+
+/// The state of one operator replica's failover part.
+pub(crate) struct Failover {
+    ctx: Context,
+    caches: Caches,
+    peers: Peers,
+    watches: BTreeMap<(String, String), LeaseWatch>,
+    heard: Heard,
+    described_at: Option<Instant>,
+    counted_at: Option<Instant>,
+    counts: BTreeMap<String, (i64, i64)>,
+    said: BTreeMap<(String, String), &'static str>,
+    measures: Measures,
+}
+
+/// Runs until the process is to stop.
+///
+/// # Errors
+/// When metrics cannot be registered.
+pub async fn run(ctx: Context) -> anyhow::Result<()> {
+    let stop = ctx.stop.clone();
+    let work = async {
+        let caches = Caches::start(&ctx);
+        caches.ready().await;
+        let mut failover = Failover {
+            measures: Measures::new(ctx.metrics.registry())?,
+            ctx,
+            caches,
+            peers: Peers::default(),
+            watches: BTreeMap::new(),
+            heard: Heard::default(),
+            described_at: None,
+            counted_at: None,
+            counts: BTreeMap::new(),
+            said: BTreeMap::new(),
+        };
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            failover.look().await;
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        ended = work => ended,
+    }
+}
+
+fn now_ms() -> Millis {
+    u64::try_from(boot_time().as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Failover {
+    /// One look at everything; acts where this replica leads.
+    async fn look(&mut self) {
+        let world = self.caches.world();
+        self.heard.now = Timestamp::now().as_second();
+        let suspects = self.watch_leases(&world).await;
+        self.ask_pods(&world, suspects).await;
+        if !self.ctx.leads() {
+            return;
+        }
+        let mut others = observe::others(&world, &self.heard);
+        let mut stores = world.stores.clone();
+        // The directory first, then by name.
+        stores
+            .sort_by_key(|s| (s.spec.kind != mailcluster_api::mailstore::StoreKind::Directory, s.name_any()));
+        for store in stores {
+            if store.metadata.deletion_timestamp.is_some() {
+                self.let_lease_go(&world, &store).await;
+                continue;
+            }
+            match self.step(&world, &store, &others).await {
+                Ok(Some(Phase::Fencing | Phase::Reattaching | Phase::Draining)) => {
+                    others.iter_mut().for_each(|other| other.began_to_move(&store));
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(%error, store = store.name_any(), "a step of failover failed; it is tried again");
+                }
+            }
+            if !self.ctx.leads() {
+                return;
+            }
+        }
+    }
+
+    /// Feeds each lease's watch. What the API's watch shows counts as written when it was seen; that a version stood
+    /// still is believed of quorum reads only, made for leases that have been quiet for half of D (F2). Answers whether
+    /// there are such leases.
+    async fn watch_leases(&mut self, world: &World) -> bool {
+        let now = now_ms();
+        let mut quiet = Vec::new();
+        self.watches.retain(|(ns, name), _| {
+            world.stores.iter().any(|s| s.name_any() == *name && s.namespace().as_deref() == Some(ns))
+        });
+        self.heard.unchanged.clear();
+        for store in &world.stores {
+            let (Some(lease), Some(cluster)) = (world.lease(store), world.cluster(store)) else { continue };
+            let key = (store.namespace().unwrap_or_default(), store.name_any());
+            let version = lease.metadata.resource_version.clone().unwrap_or_default();
+            let watch = self.watches.entry(key.clone()).or_default();
+            let age = watch.observe(&version, now, now);
+            if lease.spec.as_ref().and_then(|s| s.holder_identity.as_ref()).is_none_or(String::is_empty) {
+                continue;
+            }
+            let d = u64::from(cluster.spec.lease_seconds()) * 1000;
+            if age >= d / 2 {
+                quiet.push(key);
+            } else if watch.watched_for(now) >= d || watch.changed() {
+                // It was renewed while we looked: fresh, and known to be.
+                self.heard.unchanged.insert(key, age);
+            }
+        }
+        if quiet.is_empty() {
+            return false;
+        }
+        self.confirm(&quiet).await;
+        true
+    }
+
+    /// Quorum reads of the leases that have been quiet.
+    async fn confirm(&mut self, quiet: &[(String, String)]) {
+        let namespaces: std::collections::BTreeSet<&String> = quiet.iter().map(|(ns, _)| ns).collect();
+        for namespace in namespaces {
+            let api: Api<Lease> = Api::namespaced(self.ctx.client.clone(), namespace);
+            let asked = now_ms();
+            let ours = ListParams::default().labels(&format!(
+                "{}={},{}",
+                labels::NAME,
+                labels::APP_NAME,
+                labels::STORE
+            ));
+            let live = limited(api.list(&ours)).await;
+            let now = now_ms();
+            for key in quiet.iter().filter(|(ns, _)| ns == namespace) {
+                let watch = self.watches.entry(key.clone()).or_default();
+                match &live {
+                    Ok(list) => {
+                        if let Some(lease) = list.items.iter().find(|l| l.name_any() == key.1) {
+                            let version = lease.metadata.resource_version.clone().unwrap_or_default();
+                            self.heard.unchanged.insert(key.clone(), watch.observe(&version, asked, now));
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, store = key.1, "a lease could not be read: its watch begins anew");
+                        watch.failed();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks pods what they say of themselves, and frontends what they reach where something is suspected.
+    async fn ask_pods(&mut self, world: &World, suspects: bool) {
+        let busy = suspects || world.stores.iter().any(|s| !serves(s));
+        let due = if busy { TICK } else { CALM };
+        if self.described_at.is_some_and(|at| at.elapsed() < due) {
+            return;
+        }
+        self.described_at = Some(Instant::now());
+        self.peers.keep_only(&world.pods);
+        // A pod on a node that is not Ready would only keep the others waiting for its silence.
+        let lost = observe::lost_nodes(world);
+        let pods = || world.pods.iter().filter(|pod| !observe::is_on(pod, &lost));
+        let of_stores: Vec<_> = pods().filter(|p| p.labels().contains_key(labels::STORE)).cloned().collect();
+        self.heard.described = self.peers.describe(&self.ctx, &of_stores).await;
+        self.heard.reports = if suspects {
+            let role = |pod: &Pod| pod.labels().get(labels::COMPONENT).is_some_and(|c| c == "frontend");
+            let frontends: Vec<_> = pods().filter(|pod| role(pod)).cloned().collect();
+            self.peers.reachability(&self.ctx, &frontends).await
+        } else {
+            Vec::new()
+        };
+        let uncounted =
+            self.heard.described.iter().any(|(uid, d)| d.epoch > 0 && !self.counts.contains_key(uid));
+        let age = if uncounted { COUNTS_OF_NEW } else { COUNTS };
+        if self.ctx.leads() && self.counted_at.is_none_or(|at| at.elapsed() >= age) {
+            self.counted_at = Some(Instant::now());
+            let status = self.peers.status(&self.ctx, &of_stores).await;
+            let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+            self.counts = status
+                .into_iter()
+                .filter(|(_, s)| s.epoch > 0)
+                .map(|(uid, s)| (uid, (number(s.accounts), number(s.octets))))
+                .collect();
+        }
+    }
+
+    /// Decides for one store, and does it: what cannot be taken back only after the same decision followed from
+    /// objects that were just read. Answers the phase of what was done.
+    async fn step(
+        &mut self,
+        cached: &World,
+        store: &MailStore,
+        others: &[Other],
+    ) -> anyhow::Result<Option<Phase>> {
+        let Some(o) = observe::observe(cached, &self.heard, store, others) else { return Ok(None) };
+        let decision = next_step(&o);
+        // What only waits is read anew only when there is something to write.
+        let waits = matches!(decision.step, Step::Idle | Step::Await(_) | Step::Block(_));
+        if waits && !self.differs(cached, store, &o, &decision) {
+            return Ok(None);
+        }
+        let mut wanted = Some(decision.step);
+        let mut phase = None;
+        for _ in 0..STEPS {
+            let Some(done) = self.live_step(cached, store, others, wanted.take()).await? else { break };
+            phase = Some(done.phase);
+            if matches!(done.step, Step::Idle | Step::Await(_) | Step::Block(_)) || !self.ctx.leads() {
+                break;
+            }
+        }
+        Ok(phase)
+    }
+
+    /// Reads everything the step depends on anew, decides, and does it. `wanted`: what the watches made of it; where
+    /// the live look does not agree, nothing is done.
+    async fn live_step(
+        &mut self,
+        cached: &World,
+        store: &MailStore,
+        others: &[Other],
+        wanted: Option<Step>,
+    ) -> anyhow::Result<Option<Decision>> {
+        let world = cache::live(&self.ctx, cached, store).await?;
+        let Some(live) = world.stores.iter().find(|s| s.uid() == store.uid()).cloned() else {
+            return Ok(None);
+        };
+        let Some(mut o) = observe::observe(&world, &self.heard, &live, others) else { return Ok(None) };
+        let version =
+            |world: &World, store: &MailStore| world.lease(store).and_then(|l| l.resource_version());
+        if let Some(lease) = o.lease.as_mut().filter(|_| version(&world, &live) != version(cached, store)) {
+            // Written since the watch showed it: what was seen of it before says nothing of it now.
+            lease.unchanged_for = Some(0);
+        }
+        let decision = next_step(&o);
+        if wanted.as_ref().is_some_and(|wanted| *wanted != decision.step) {
+            tracing::debug!(store = live.name_any(), ?wanted, ?decision, "decided otherwise on a live look");
+            return Ok(None);
+        }
+        self.carry_out(&world, &live, &o, &decision).await?;
+        Ok(Some(decision))
+    }
+
+    async fn carry_out(
+        &mut self,
+        world: &World,
+        store: &Arc<MailStore>,
+        o: &Observation,
+        decision: &Decision,
+    ) -> anyhow::Result<()> {
+        let old = Part::of(&store.status.clone().unwrap_or_default());
+        let (mut part, finished) = self.part(world, store, o, decision, &old);
+        let scene = Scene { world, store, o };
+        // The phase is shown before anything is done in it.
+        if part.phase != old.phase
+            && !matches!(decision.step, Step::SetTarget(_) | Step::RecordEvidence(_) | Step::ClearTarget)
+        {
+            self.write_status(store, &old, &part).await?;
+            self.tell(&scene, decision).await;
+            if let Some(finished) = &finished {
+                self.finished(&scene, finished).await;
+            }
+            self.remember_seat(world, store, o, decision).await?;
+            // The status was written: the next look goes on with the version that is there then.
+            return if matches!(decision.step, Step::Idle | Step::Await(_) | Step::Block(_)) {
+                Ok(())
+            } else {
+                self.act(&scene, decision, &mut part).await
+            };
+        }
+        self.act(&scene, decision, &mut part).await?;
+        self.write_status(store, &old, &part).await?;
+        self.tell(&scene, decision).await;
+        if let Some(finished) = &finished {
+            self.finished(&scene, finished).await;
+        }
+        self.remember_seat(world, store, o, decision).await
+    }
+
+    fn part(
+        &self,
+        world: &World,
+        store: &MailStore,
+        o: &Observation,
+        decision: &Decision,
+        old: &Part,
+    ) -> (Part, Option<report::Finished>) {
+        let seat =
+            world.pod(store).and_then(|p| observe::seat(p, &o.nodes)).filter(|seat| holds(o, &seat.pod_uid));
+        let (mut part, finished) = report::next(old, o, decision, seat.as_ref(), Timestamp::now());
+        if let Some((accounts, bytes)) =
+            world.pod(store).and_then(|p| p.uid()).and_then(|uid| self.counts.get(&uid))
+        {
+            (part.accounts, part.bytes) = (Some(*accounts), Some(*bytes));
+        }
+        (part, finished)
+    }
+
+    /// Would a look at an idle store write anything?
+    fn differs(&self, world: &World, store: &MailStore, o: &Observation, decision: &Decision) -> bool {
+        let old = Part::of(&store.status.clone().unwrap_or_default());
+        let (part, _) = self.part(world, store, o, decision, &old);
+        part != old || self.stale_annotations(world, store, o, decision).is_some()
+    }
+
+    /// Annotations that are to change while a store serves: whose machine the status names, and requests that are done.
+    fn stale_annotations(
+        &self,
+        world: &World,
+        store: &MailStore,
+        o: &Observation,
+        decision: &Decision,
+    ) -> Option<Value> {
+        if decision.phase != Phase::Serving || decision.step != Step::Idle {
+            return None;
+        }
+        let fresh =
+            o.lease.as_ref().is_some_and(|l| l.unchanged_for.is_some_and(|age| age < o.store.lease_ms));
+        let seat = world
+            .pod(store)
+            .and_then(|p| observe::seat(p, &o.nodes))
+            .filter(|s| holds(o, &s.pod_uid) && fresh)?;
+        let mut changes = serde_json::Map::new();
+        if store.annotations().get(keys::HELD_BY) != Some(&seat.pod_uid) {
+            changes.insert(keys::HELD_BY.into(), json!(seat.pod_uid));
+        }
+        let asked = store.annotations().get(keys::FAILOVER);
+        if asked.is_some_and(|to| *to == seat.node) {
+            changes.insert(keys::FAILOVER.into(), Value::Null);
+        }
+        for key in [keys::DELETING, keys::FENCE_CONFIRMED] {
+            if store.annotations().get(key).is_some_and(|uid| *uid != seat.pod_uid) {
+                changes.insert(key.into(), Value::Null);
+            }
+        }
+        (!changes.is_empty()).then_some(Value::Object(changes))
+    }
+
+    /// After the status names the holder's machine, the annotation says whose machine that is: in this order, so that
+    /// a machine is never taken for another pod's.
+    async fn remember_seat(
+        &self,
+        world: &World,
+        store: &MailStore,
+        o: &Observation,
+        decision: &Decision,
+    ) -> anyhow::Result<()> {
+        match self.stale_annotations(world, store, o, decision) {
+            Some(changes) => self.annotate(store, &changes).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Says once, by event and metric, why nothing happens.
+    async fn tell(&mut self, scene: &Scene<'_>, decision: &Decision) {
+        let key = (scene.store.namespace().unwrap_or_default(), scene.store.name_any());
+        let Step::Block(why) = &decision.step else {
+            self.said.remove(&key);
+            return;
+        };
+        if self.said.insert(key, why.reason()) != Some(why.reason()) {
+            self.measures.deferred(why.reason());
+            self.say(scene, EventType::Warning, "FailoverBlocked", &report::message(why)).await;
+        }
+    }
+
+    async fn finished(&self, scene: &Scene<'_>, finished: &report::Finished) {
+        self.measures.finished(&finished.record.reason, finished.seconds);
+        let (from, to) = (finished.record.from.as_deref(), finished.record.to.as_deref());
+        let note = format!(
+            "{}: served by node {} (before: {}), {:.1} s after the first sign",
+            finished.record.reason,
+            to.unwrap_or("?"),
+            from.unwrap_or("none"),
+            finished.seconds
+        );
+        self.say(scene, EventType::Normal, "FailoverFinished", &note).await;
+    }
+
+    /// A store that is being deleted: its Lease goes when its pod has gone.
+    async fn let_lease_go(&self, world: &World, store: &MailStore) {
+        let (Some(lease), None) = (world.lease(store), world.pod(store)) else { return };
+        if lease.metadata.deletion_timestamp.is_none() {
+            return;
+        }
+        let api: Api<Lease> =
+            Api::namespaced(self.ctx.client.clone(), &store.namespace().unwrap_or_default());
+        if let Err(error) = act::drop_finalizer(&api, lease).await {
+            tracing::debug!(%error, store = store.name_any(), "a lease could not be let go yet");
+        }
+    }
+}
+
+/// Is this pod the lease's holder?
+fn holds(o: &Observation, pod_uid: &str) -> bool {
+    o.lease.as_ref().and_then(|l| l.record.holder.as_ref()).is_some_and(|h| h.pod_uid == pod_uid)
+}
+
+fn serves(store: &MailStore) -> bool {
+    store.status.as_ref().is_some_and(|s| s.phase == Some(mailcluster_api::mailstore::Phase::Serving))
+}

@@ -1,0 +1,256 @@
+//! Asking mail pods, over mutual TLS with the operator's identity of their cluster.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task,
+    time::{Duration, Instant},
+};
+
+use futures::future::join_all;
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::ResourceExt;
+use mailcluster_api::{
+    labels,
+    names::ClusterNames,
+    ports,
+    roles::{Identity, Role},
+};
+use mailcluster_rpc::control::v1::{
+    DescribeRequest, DescribeResponse, ReachabilityRequest, StatusRequest, StatusResponse, StoreReach,
+    control_client::ControlClient,
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tonic::{
+    codegen::Service,
+    transport::{Channel, Endpoint, Uri},
+};
+use x509_parser::{extensions::GeneralName, prelude::FromDer};
+
+use super::cache;
+use crate::context::Context;
+
+/// An answer later than this is none.
+const ANSWER_LIMIT: Duration = Duration::from_millis(1_500);
+/// A frontend first tries the stores that it has not heard of lately.
+const REACH_LIMIT: Duration = Duration::from_secs(4);
+/// The operator's identity of a cluster is read anew after this.
+const IDENTITY_AGE: Duration = Duration::from_secs(60);
+
+/// Who must be at the other end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Expected {
+    role: Role,
+    store: Option<String>,
+}
+
+/// What a frontend says of the stores.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The frontend's pod.
+    pub pod: String,
+    /// Each store it has tried.
+    pub stores: Vec<StoreReach>,
+}
+
+/// The operator's identity of a cluster, and when it was read.
+type Known = (Instant, Option<Arc<ClientConfig>>);
+
+/// Connections to mail pods, kept while the pods are there.
+#[derive(Default)]
+pub struct Peers {
+    identities: HashMap<(String, String), Known>,
+    channels: HashMap<String, (SocketAddr, Channel)>,
+}
+
+impl Peers {
+    /// Asks each store's pod to describe itself. Those that do not answer are left out.
+    pub async fn describe(&mut self, ctx: &Context, pods: &[Arc<Pod>]) -> BTreeMap<String, DescribeResponse> {
+        let calls = self.clients(ctx, pods).await.into_iter().map(|(uid, mut client)| async move {
+            let answer = limited(client.describe(DescribeRequest {})).await?;
+            // The address may be another pod's by now: it must be this very pod that answers.
+            (answer.pod_uid == uid).then_some((uid, answer))
+        });
+        join_all(calls).await.into_iter().flatten().collect()
+    }
+
+    /// Asks each store's pod for counts. Those that do not answer are left out.
+    pub async fn status(&mut self, ctx: &Context, pods: &[Arc<Pod>]) -> BTreeMap<String, StatusResponse> {
+        let calls = self.clients(ctx, pods).await.into_iter().map(|(uid, mut client)| async move {
+            Some((uid, limited(client.status(StatusRequest {})).await?))
+        });
+        join_all(calls).await.into_iter().flatten().collect()
+    }
+
+    /// Asks each frontend which stores it reaches. Those that do not answer are left out.
+    pub async fn reachability(&mut self, ctx: &Context, frontends: &[Arc<Pod>]) -> Vec<Report> {
+        let calls = self.clients(ctx, frontends).await.into_iter().map(|(pod, mut client)| async move {
+            let answer = within(REACH_LIMIT, client.reachability(ReachabilityRequest {})).await?;
+            Some(Report { pod, stores: answer.stores })
+        });
+        join_all(calls).await.into_iter().flatten().collect()
+    }
+
+    /// Closes connections to pods that are no more.
+    pub fn keep_only(&mut self, pods: &[Arc<Pod>]) {
+        let there: BTreeSet<String> = pods.iter().filter_map(|p| p.uid()).collect();
+        self.channels.retain(|uid, _| there.contains(uid));
+    }
+
+    async fn clients(&mut self, ctx: &Context, pods: &[Arc<Pod>]) -> Vec<(String, ControlClient<Channel>)> {
+        let mut clients = Vec::new();
+        for pod in pods {
+            let Some(uid) = pod.uid() else { continue };
+            if let Some(channel) = self.channel(ctx, pod, &uid).await {
+                clients.push((uid, ControlClient::new(channel).max_decoding_message_size(1 << 20)));
+            }
+        }
+        clients
+    }
+
+    async fn channel(&mut self, ctx: &Context, pod: &Pod, uid: &str) -> Option<Channel> {
+        let ip = pod.status.as_ref()?.pod_ip.as_deref()?.parse().ok()?;
+        let addr = SocketAddr::new(ip, ports::BACKEND_GRPC);
+        if let Some((known, channel)) = self.channels.get(uid)
+            && *known == addr
+        {
+            return Some(channel.clone());
+        }
+        let expected = expected(pod)?;
+        let config = self.identity(ctx, pod).await?;
+        let channel = Endpoint::from(Uri::from_static("http://mailcluster.internal"))
+            .connect_timeout(ANSWER_LIMIT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(Duration::from_secs(5))
+            .keep_alive_timeout(Duration::from_secs(5))
+            .connect_with_connector_lazy(Connector { addr, config, expected: Arc::new(expected) });
+        self.channels.insert(uid.to_owned(), (addr, channel.clone()));
+        Some(channel)
+    }
+
+    async fn identity(&mut self, ctx: &Context, pod: &Pod) -> Option<Arc<ClientConfig>> {
+        let key = (pod.namespace()?, pod.labels().get(labels::CLUSTER)?.clone());
+        if let Some((at, config)) = self.identities.get(&key)
+            && at.elapsed() < if config.is_some() { IDENTITY_AGE } else { Duration::from_secs(2) }
+        {
+            return config.clone();
+        }
+        let name = ClusterNames::new(key.1.clone()).operator_identity();
+        let secret = cache::get::<Secret>(ctx, &key.0, &name).await;
+        let config = match secret {
+            Ok(Some(secret)) => client_config(&secret)
+                .inspect_err(|error| tracing::warn!(%error, name, "the operator's identity cannot be used"))
+                .ok(),
+            Ok(None) => None,
+            Err(error) => {
+                tracing::warn!(%error, name, "the operator's identity cannot be read");
+                self.identities.get(&key).and_then(|(_, config)| config.clone())
+            }
+        };
+        // Connections made with an older identity go on; new ones use the new one.
+        self.identities.insert(key, (Instant::now(), config.clone()));
+        config
+    }
+}
+
+async fn limited<T>(call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>) -> Option<T> {
+    within(ANSWER_LIMIT, call).await
+}
+
+async fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Option<T> {
+    match tokio::time::timeout(limit, call).await {
+        Ok(Ok(response)) => Some(response.into_inner()),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a mail pod does not answer");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+fn expected(pod: &Pod) -> Option<Expected> {
+    let role = match pod.labels().get(labels::COMPONENT)?.as_str() {
+        "frontend" => Role::Frontend,
+        "backend" => Role::Backend,
+        "directory" => Role::Directory,
+        _ => return None,
+    };
+    Some(Expected { role, store: pod.labels().get(labels::STORE).cloned() })
+}
+
+fn client_config(secret: &Secret) -> anyhow::Result<Arc<ClientConfig>> {
+    let data = |key: &str| {
+        let found = secret.data.as_ref().and_then(|d| d.get(key));
+        found.map(|b| b.0.as_slice()).ok_or_else(|| anyhow::anyhow!("{key} is missing"))
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(data("ca.crt")?) {
+        roots.add(certificate?)?;
+    }
+    let chain = CertificateDer::pem_slice_iter(data("tls.crt")?).collect::<Result<Vec<_>, _>>()?;
+    let key = PrivateKeyDer::from_pem_slice(data("tls.key")?)?;
+    let mut config =
+        ClientConfig::builder().with_root_certificates(roots).with_client_auth_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(config))
+}
+
+struct Connector {
+    addr: SocketAddr,
+    config: Arc<ClientConfig>,
+    expected: Arc<Expected>,
+}
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> task::Poll<io::Result<()>> {
+        task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let (addr, config, expected) = (self.addr, self.config.clone(), self.expected.clone());
+        Box::pin(async move {
+            let connect = async {
+                let tcp = TcpStream::connect(addr).await?;
+                tcp.set_nodelay(true)?;
+                let name = ServerName::try_from(expected.role.dns_name()).map_err(io::Error::other)?;
+                TlsConnector::from(config).connect(name, tcp).await
+            };
+            let stream = tokio::time::timeout(ANSWER_LIMIT, connect).await??;
+            let chain = stream.get_ref().1.peer_certificates();
+            if chain.and_then(|c| c.first()).is_some_and(|leaf| names(leaf, &expected)) {
+                Ok(TokioIo::new(stream))
+            } else {
+                Err(io::Error::other("the peer's certificate names another role or store"))
+            }
+        })
+    }
+}
+
+/// Does this certificate name the expected role and store?
+fn names(leaf: &CertificateDer<'_>, expected: &Expected) -> bool {
+    let Ok((_, certificate)) = x509_parser::certificate::X509Certificate::from_der(leaf) else {
+        return false;
+    };
+    let Ok(Some(names)) = certificate.subject_alternative_name() else { return false };
+    names.value.general_names.iter().any(|name| match name {
+        GeneralName::URI(uri) => Identity::parse(uri)
+            .is_some_and(|identity| identity.role == expected.role && identity.store == expected.store),
+        _ => false,
+    })
+}

@@ -1,0 +1,286 @@
+//! What failover writes into a MailStore's status: computed from what was there and what was decided, pure.
+
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::{SignedDuration, Timestamp},
+};
+use mailcluster_api::{
+    condition::{Draft, FAILOVER_BLOCKED},
+    mailstore::{self, Evidence, LastFailover, MailStoreStatus, NodeIdentity, Target},
+};
+use mailcluster_failover::{Blocked, Decision, Gate, Observation, Phase, Placement, Step};
+use serde_json::{Value, json};
+
+/// The part of the status that failover owns.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Part {
+    /// Where the store stands.
+    pub phase: Option<mailstore::Phase>,
+    /// The node it is served from.
+    pub host: Option<String>,
+    /// The node it was served from before.
+    pub old_host: Option<String>,
+    /// The Lease's epoch.
+    pub epoch: Option<i64>,
+    /// Counts.
+    pub accounts: Option<i64>,
+    /// Counts.
+    pub bytes: Option<i64>,
+    /// The target.
+    pub target: Option<Target>,
+    /// Evidence.
+    pub evidence: Vec<Evidence>,
+    /// The last failover.
+    pub last_failover: Option<LastFailover>,
+    /// The machine of the holder.
+    pub node_identity: Option<NodeIdentity>,
+    /// FailoverBlocked.
+    pub blocked: Option<Condition>,
+}
+
+impl Part {
+    /// As it stands in a status.
+    #[must_use]
+    pub fn of(status: &MailStoreStatus) -> Self {
+        Self {
+            phase: status.phase,
+            host: status.host.clone(),
+            old_host: status.old_host.clone(),
+            epoch: status.epoch,
+            accounts: status.accounts,
+            bytes: status.bytes,
+            target: status.target.clone(),
+            evidence: status.evidence.clone(),
+            last_failover: status.last_failover.clone(),
+            node_identity: status.node_identity.clone(),
+            blocked: status.conditions.iter().find(|c| c.type_ == FAILOVER_BLOCKED).cloned(),
+        }
+    }
+
+    /// The body of a server-side apply of just this part.
+    #[must_use]
+    pub fn patch(&self, resource_version: Option<&str>) -> Value {
+        let mut status = json!({
+            "phase": self.phase,
+            "host": self.host,
+            "oldHost": self.old_host,
+            "epoch": self.epoch,
+            "accounts": self.accounts,
+            "bytes": self.bytes,
+            "target": self.target,
+            "lastFailover": self.last_failover,
+            "nodeIdentity": self.node_identity,
+            "conditions": self.blocked.iter().collect::<Vec<_>>(),
+        });
+        if let Value::Object(fields) = &mut status {
+            fields.retain(|_, value| !value.is_null());
+            if !self.evidence.is_empty() {
+                fields.insert("evidence".into(), json!(self.evidence));
+            }
+        }
+        let mut metadata = json!({});
+        if let Some(version) = resource_version {
+            metadata["resourceVersion"] = json!(version);
+        }
+        json!({
+            "apiVersion": format!("{}/{}", mailcluster_api::GROUP, mailcluster_api::VERSION),
+            "kind": "MailStore",
+            "metadata": metadata,
+            "status": status,
+        })
+    }
+}
+
+/// A failover that came to its end with this write.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finished {
+    /// Its record.
+    pub record: LastFailover,
+    /// From the first sign to serving.
+    pub seconds: f64,
+}
+
+/// What the status shall say after this decision.
+#[must_use]
+pub fn next(
+    old: &Part,
+    o: &Observation,
+    decision: &Decision,
+    seat: Option<&Placement>,
+    now: Timestamp,
+) -> (Part, Option<Finished>) {
+    let mut part = old.clone();
+    let phase = phase_to(decision.phase);
+    let watched = o.lease.as_ref().is_some_and(|l| l.unchanged_for.is_some() || l.record.holder.is_none());
+    // A leader that has not watched for D says nothing about a store that was not serving.
+    part.phase = if watched || phase != mailstore::Phase::Serving || old.phase.is_none() {
+        Some(phase)
+    } else {
+        old.phase
+    };
+    if let Some(lease) = &o.lease {
+        part.epoch = i64::try_from(lease.record.epoch).ok().or(part.epoch).max(part.epoch);
+    }
+    part.blocked =
+        Some(condition(decision).finish(&old.blocked.iter().cloned().collect::<Vec<_>>(), None, now));
+    begin(&mut part, o, decision, now);
+    let mut finished = None;
+    let lease_fresh =
+        o.lease.as_ref().is_some_and(|l| l.unchanged_for.is_some_and(|age| age < o.store.lease_ms));
+    if let (Phase::Serving, true, Some(seat)) = (decision.phase, lease_fresh, seat) {
+        settle(&mut part, seat);
+        if matches!(decision.step, Step::Idle) {
+            part.target = None;
+            part.evidence.clear();
+            finished = finish(&mut part, seat, now);
+        }
+    }
+    (part, finished)
+}
+
+/// The holder was seen renewing from this pod, on this boot of this machine.
+fn settle(part: &mut Part, seat: &Placement) {
+    if part.host.as_deref() != Some(seat.node.as_str()) {
+        part.old_host = part.host.take().or(part.old_host.take());
+        part.host = Some(seat.node.clone());
+    }
+    part.node_identity = Some(NodeIdentity {
+        node: seat.node.clone(),
+        boot_id: seat.boot_id.clone(),
+        system_uuid: seat.system_uuid.clone(),
+    });
+}
+
+/// A failover begins with the first step of one.
+fn begin(part: &mut Part, o: &Observation, decision: &Decision, now: Timestamp) {
+    let silent = o.lease.as_ref().and_then(|l| l.record.holder.as_ref().and(l.unchanged_for)).unwrap_or(0);
+    let held_back = decision.phase == Phase::Blocked && silent >= o.store.lease_ms;
+    let starts = matches!(decision.phase, Phase::Fencing | Phase::Draining)
+        || held_back
+        || (decision.phase == Phase::Reattaching && o.lease.as_ref().is_some_and(|l| l.record.epoch > 0));
+    let under_way = part.last_failover.as_ref().is_some_and(|l| l.serving_at.is_none());
+    if starts && !under_way {
+        let late = i64::try_from(silent.saturating_sub(o.store.lease_ms)).unwrap_or(0);
+        part.last_failover = Some(LastFailover {
+            reason: reason(o, decision).into(),
+            from: part.host.clone(),
+            // When the lease had stood still for its whole length.
+            detected_at: Some(Time(now - SignedDuration::from_millis(late))),
+            ..LastFailover::default()
+        });
+    }
+}
+
+fn reason(o: &Observation, decision: &Decision) -> &'static str {
+    let node = o.placement.as_ref().map(|p| (o.node(&p.node), &p.boot_id));
+    match (&o.request, node) {
+        (Some(request), _) if request.drain => "NodeDrained",
+        (Some(_), _) => "Requested",
+        (None, Some((None, _))) => "NodeGone",
+        (None, Some((Some(node), boot))) if !node.ready || node.boot_id != *boot => "NodeLost",
+        _ if decision.phase == Phase::Reattaching => "Restarted",
+        _ => "Crashed",
+    }
+}
+
+fn finish(part: &mut Part, seat: &Placement, now: Timestamp) -> Option<Finished> {
+    let last = part.last_failover.as_mut().filter(|l| l.serving_at.is_none())?;
+    last.serving_at = Some(Time(now));
+    last.to = Some(seat.node.clone());
+    let from = last.detected_at.as_ref().map_or(now, |t| t.0);
+    let millis = u32::try_from(now.as_millisecond().saturating_sub(from.as_millisecond())).unwrap_or(0);
+    Some(Finished { record: last.clone(), seconds: f64::from(millis) / 1000.0 })
+}
+
+/// The condition FailoverBlocked.
+fn condition(decision: &Decision) -> Draft {
+    match &decision.step {
+        Step::Block(why) => Draft::yes(FAILOVER_BLOCKED, why.reason(), message(why)),
+        _ => Draft::no(FAILOVER_BLOCKED, "NothingBlocked", ""),
+    }
+}
+
+/// What a person reads, with what to do.
+#[must_use]
+pub fn message(why: &Blocked) -> String {
+    match why {
+        Blocked::Gate(gate) => gate_message(*gate).into(),
+        Blocked::NoEvidence => "nothing proves yet that the old node writes no more: bring the node back, configure failover.fencing.job, or switch it off and run `kubectl mailcluster fence confirm NODE`".into(),
+        Blocked::FenceFailed(what) => format!("the fence Job failed ({what}): look at its log, delete it to try again, or switch the node off and run `kubectl mailcluster fence confirm NODE`"),
+        Blocked::NodeStillServes => "another store on that node renews its lease, so the node is not switched off".into(),
+        Blocked::NoCandidate => "no other node that reaches the volume is Ready and not cordoned".into(),
+        Blocked::OneNodeVolume => "one node alone reaches the volume: the store waits for that node, nothing can reattach its disk elsewhere".into(),
+        Blocked::Flapping => "the store has crashed by itself more than 3 times in 15 minutes: look at its log, then run `kubectl mailcluster failover STORE`".into(),
+        Blocked::Refused(what) => what.clone(),
+        Blocked::Poisoned => "a sync failed on this disk: check or replace it, then delete the pod".into(),
+        Blocked::LeaseMissing => "the Lease is missing and no replica answers for it: bring the store's pod up where it ran last".into(),
+        Blocked::SharedBlockDevice => "the volume is a block device that several nodes reach: it is moved only after its node was fenced".into(),
+    }
+}
+
+fn gate_message(gate: Gate) -> &'static str {
+    match gate {
+        Gate::Paused => "the MailCluster is paused: set spec.paused to false to go on",
+        other => other.message(),
+    }
+}
+
+fn phase_to(phase: Phase) -> mailstore::Phase {
+    match phase {
+        Phase::Initialising => mailstore::Phase::Initialising,
+        Phase::Serving => mailstore::Phase::Serving,
+        Phase::Suspect => mailstore::Phase::Suspect,
+        Phase::Draining => mailstore::Phase::Draining,
+        Phase::Fencing => mailstore::Phase::Fencing,
+        Phase::Reattaching => mailstore::Phase::Reattaching,
+        Phase::Settling => mailstore::Phase::Settling,
+        Phase::Blocked => mailstore::Phase::Blocked,
+        Phase::Down => mailstore::Phase::Down,
+    }
+}
+
+/// The target of a step.
+#[must_use]
+pub fn target(
+    o: &Observation,
+    kind: mailcluster_failover::TargetKind,
+    now: Timestamp,
+    seconds: i64,
+) -> Option<Target> {
+    use mailcluster_failover::TargetKind as Kind;
+    let lease = o.lease.as_ref()?;
+    let deadline = Timestamp::from_second(now.as_second() + seconds).ok()?;
+    Some(Target {
+        replica: o.store.replica.clone(),
+        lease_version: lease.resource_version.clone(),
+        epoch: i64::try_from(lease.record.epoch).ok()?,
+        kind: match kind {
+            Kind::Initial => mailstore::TargetKind::Initial,
+            Kind::Auto => mailstore::TargetKind::Auto,
+            Kind::Planned => mailstore::TargetKind::Planned,
+            Kind::Forced => mailstore::TargetKind::Forced,
+        },
+        deadline: Time(deadline),
+    })
+}
+
+/// A piece of evidence, as it is recorded.
+#[must_use]
+pub fn evidence(
+    o: &Observation,
+    kind: mailcluster_failover::EvidenceKind,
+    now: Timestamp,
+) -> Option<Evidence> {
+    let lease = o.lease.as_ref()?;
+    let holder = lease.record.holder.as_ref()?;
+    let placement = o.placement.as_ref().filter(|p| p.pod_uid == holder.pod_uid);
+    Some(Evidence {
+        kind: super::observe::kind_to(kind),
+        pod_uid: holder.pod_uid.clone(),
+        node: placement.map(|p| p.node.clone()).unwrap_or_default(),
+        boot_id: placement.map(|p| p.boot_id.clone()).unwrap_or_default(),
+        epoch: i64::try_from(lease.record.epoch).ok()?,
+        at: Time(now),
+        detail: None,
+    })
+}

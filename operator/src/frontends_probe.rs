@@ -1,0 +1,149 @@
+//! The leader looks at every frontend each second; one that misses three times in a row is taken out of the Service by
+//! its readiness gate, long before Kubernetes notices that its node is gone.
+
+mod decide;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures::{StreamExt, future::join_all};
+use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams},
+    runtime::{WatchStreamExt, reflector, watcher},
+};
+use mailcluster_api::{FRONTEND_GATE, labels, ports, roles::Role};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::{context::Context, leader::boot_time};
+use decide::{Gate, Record, Round};
+
+/// Between two looks.
+const PERIOD: Duration = Duration::from_secs(1);
+/// No answer for this long is a miss.
+const TIMEOUT: Duration = Duration::from_millis(900);
+/// A field manager of its own: the kubelet writes the rest of a pod's status.
+const FIELD_MANAGER: &str = "mailcluster-frontend-probe";
+
+/// Runs until the process is to stop; acts only while this replica leads.
+///
+/// # Errors
+/// When leader election has ended.
+pub async fn run(mut ctx: Context) -> anyhow::Result<()> {
+    let stores = watch_pods(&ctx);
+    let mut round = Round::default();
+    let mut tick = tokio::time::interval(PERIOD);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = ctx.stop.cancelled() => return Ok(()),
+            _ = tick.tick() => {}
+        }
+        if !ctx.leads() {
+            // A new leader begins with a clean record: three misses of its own.
+            round = Round::default();
+            let stop = ctx.stop.clone();
+            tokio::select! { () = stop.cancelled() => return Ok(()), led = ctx.until_leading() => led? }
+        }
+        let pods: Vec<Arc<Pod>> = stores.iter().flat_map(reflector::Store::state).collect();
+        look(&ctx, &mut round, &pods).await;
+    }
+}
+
+/// Caches of the frontends' pods, one per served namespace or one for all.
+fn watch_pods(ctx: &Context) -> Vec<reflector::Store<Pod>> {
+    let selector = format!("{}={},{}={}", labels::NAME, labels::APP_NAME, labels::COMPONENT, Role::Frontend);
+    let config = watcher::Config::default().labels(&selector).timeout(30);
+    crate::controller::apis::<Pod>(ctx)
+        .into_iter()
+        .map(|api| {
+            let (store, writer) = reflector::store();
+            let stream = watcher(api, config.clone()).default_backoff().reflect(writer).touched_objects();
+            let stop = ctx.stop.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = stream.for_each(|event| async move {
+                        if let Err(error) = event {
+                            tracing::warn!(%error, "the watch of frontends failed; it is started again");
+                        }
+                    }) => {}
+                }
+            });
+            store
+        })
+        .collect()
+}
+
+/// One look at all frontends.
+async fn look(ctx: &Context, round: &mut Round, pods: &[Arc<Pod>]) {
+    let probes = pods.iter().filter_map(|pod| {
+        let address = pod.status.as_ref()?.pod_ip.clone()?;
+        Some(async move { (pod.clone(), reachable(&address).await) })
+    });
+    let records: Vec<Record> =
+        join_all(probes).await.into_iter().map(|(pod, reached)| record(&pod, reached)).collect();
+    let by_uid: BTreeMap<String, &Arc<Pod>> = pods.iter().filter_map(|p| Some((p.uid()?, p))).collect();
+    let writes = round.decide(records).into_iter().filter_map(|(uid, gate)| Some((*by_uid.get(&uid)?, gate)));
+    join_all(writes.map(|(pod, gate)| write(ctx, pod, gate))).await;
+}
+
+fn record(pod: &Pod, reached: bool) -> Record {
+    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
+    let gate =
+        conditions.and_then(|all| all.iter().find(|c| c.type_ == FRONTEND_GATE)).map(|c| c.status == "True");
+    Record {
+        uid: pod.uid().unwrap_or_default(),
+        cluster: format!(
+            "{}/{}",
+            pod.namespace().unwrap_or_default(),
+            pod.labels().get(labels::CLUSTER).map_or("", |c| c)
+        ),
+        reached,
+        gate,
+    }
+}
+
+/// Does anything answer HTTP on the health port? What it says is the kubelet's business.
+async fn reachable(address: &str) -> bool {
+    let attempt = async {
+        let ip: std::net::IpAddr = address.parse().ok()?;
+        let mut stream = TcpStream::connect((ip, ports::HEALTH)).await.ok()?;
+        let request = b"GET /readyz HTTP/1.1\r\nHost: frontend\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).await.ok()?;
+        let mut answer = [0; 5];
+        stream.read_exact(&mut answer).await.ok()?;
+        (&answer == b"HTTP/").then_some(())
+    };
+    matches!(tokio::time::timeout(TIMEOUT, attempt).await, Ok(Some(())))
+}
+
+async fn write(ctx: &Context, pod: &Pod, gate: Gate) {
+    let (name, namespace) = (pod.name_any(), pod.namespace().unwrap_or_default());
+    let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &namespace);
+    let condition = json!({
+        "type": FRONTEND_GATE,
+        "status": if gate == Gate::In { "True" } else { "False" },
+        "reason": if gate == Gate::In { "Reachable" } else { "Unreachable" },
+        "message": if gate == Gate::In { "" } else { "the operator's leader could not reach it three times in a row" },
+        "lastTransitionTime": Timestamp::now().to_string(),
+    });
+    let patch = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"uid": pod.uid()}, "status": {"conditions": [condition]}});
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let started = boot_time();
+    match api.patch_status(&name, &params, &Patch::Apply(&patch)).await {
+        Ok(_) => {
+            let to = if gate == Gate::In { "in" } else { "out" };
+            ctx.metrics.frontend_gates.with_label_values(&[to]).inc();
+            let took_ms = boot_time().saturating_sub(started).as_millis();
+            tracing::info!(name, namespace, to, took_ms, "frontend's readiness gate written");
+        }
+        Err(error) => {
+            tracing::warn!(%error, name, namespace, "frontend's readiness gate could not be written")
+        }
+    }
+}

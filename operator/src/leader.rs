@@ -1,0 +1,245 @@
+//! Leader election among the operator's replicas by a Lease of 6 seconds.
+//!
+//! Expiry is judged by each replica's own clock, from when it saw the record change; times written by others are for
+//! people only. A leader that could not renew for three quarters of the lease steps down in the process.
+
+use std::time::Duration;
+
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+    jiff::Timestamp,
+};
+use kube::{Api, api::PostParams};
+use tokio::sync::watch;
+
+use crate::context::Context;
+
+/// The Lease's name, in the operator's own namespace.
+pub const LEASE: &str = "mailcluster-operator";
+/// How long a lease is good for.
+pub const DURATION: Duration = Duration::from_secs(6);
+/// How often it is renewed, or looked at.
+const PERIOD: Duration = Duration::from_millis(1_500);
+/// No answer for this long counts as a failed attempt.
+const ATTEMPT: Duration = Duration::from_millis(1_400);
+
+/// Does this replica lead, and since when?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leadership {
+    /// Yes or no.
+    pub leading: bool,
+    /// When that last changed, by [`boot_time`].
+    pub since: Duration,
+}
+
+impl Leadership {
+    /// Not leading, from now on.
+    #[must_use]
+    pub fn standby() -> Self {
+        Self { leading: false, since: boot_time() }
+    }
+}
+
+/// Time since the machine started, suspended time included; never set back.
+#[must_use]
+pub fn boot_time() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+/// What was read of another's lease, and when this replica first read it so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Observed {
+    holder: String,
+    version: String,
+    at: Duration,
+}
+
+/// What to do about a Lease that was just read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Decision {
+    /// It is ours: renew it.
+    Renew,
+    /// Nobody has it, or its holder was silent for its whole length: replace it.
+    Take,
+    /// Look again later.
+    Wait,
+}
+
+/// Remembers what was seen, to tell when a holder has gone silent.
+#[derive(Debug, Default)]
+struct Observer {
+    seen: Option<Observed>,
+    /// Our own lease as we wrote it last: it is renewed without being read again.
+    held: Option<Lease>,
+}
+
+impl Observer {
+    fn decide(&mut self, me: &str, holder: &str, version: &str, now: Duration) -> Decision {
+        if holder == me {
+            return Decision::Renew;
+        }
+        if holder.is_empty() {
+            return Decision::Take;
+        }
+        match &self.seen {
+            Some(seen) if seen.holder == holder && seen.version == version => {
+                if now.saturating_sub(seen.at) >= DURATION { Decision::Take } else { Decision::Wait }
+            }
+            _ => {
+                self.seen = Some(Observed { holder: holder.into(), version: version.into(), at: now });
+                Decision::Wait
+            }
+        }
+    }
+}
+
+/// Leads when it can, tells so through `lead`, and ends when the process is to stop (giving the lease up).
+///
+/// # Errors
+/// Never while running; the signature leaves room for the caller's context.
+pub async fn run(ctx: Context, lead: watch::Sender<Leadership>) -> anyhow::Result<()> {
+    if !ctx.config.leader_election {
+        set(&lead, true);
+        ctx.stop.cancelled().await;
+        return Ok(());
+    }
+    let api: Api<Lease> = Api::namespaced(ctx.client.clone(), &ctx.config.namespace);
+    let me = ctx.config.identity.holder();
+    let mut observer = Observer::default();
+    let mut good_until = Duration::ZERO;
+    loop {
+        let started = boot_time();
+        match tokio::time::timeout(ATTEMPT, attempt(&api, &me, &mut observer)).await {
+            Ok(Ok(true)) => good_until = started + DURATION * 3 / 4,
+            Ok(Ok(false)) => good_until = Duration::ZERO,
+            Ok(Err(error)) => tracing::warn!(%error, "the leader's lease could not be read or written"),
+            Err(_) => tracing::warn!("the API server did not answer about the leader's lease in time"),
+        }
+        set(&lead, boot_time() < good_until);
+        ctx.metrics.leading.set(i64::from(boot_time() < good_until));
+        let next =
+            if good_until > started { PERIOD.min(good_until.saturating_sub(boot_time())) } else { PERIOD };
+        tokio::select! {
+            () = ctx.stop.cancelled() => break,
+            () = tokio::time::sleep(next.saturating_sub(boot_time().saturating_sub(started)).max(Duration::from_millis(50))) => {}
+        }
+    }
+    set(&lead, false);
+    if good_until > Duration::ZERO {
+        release(&api, &me).await;
+    }
+    Ok(())
+}
+
+fn set(lead: &watch::Sender<Leadership>, leading: bool) {
+    lead.send_if_modified(|l| {
+        let changed = l.leading != leading;
+        if changed {
+            tracing::info!(leading, "leadership changed");
+            *l = Leadership { leading, since: boot_time() };
+        }
+        changed
+    });
+}
+
+/// One renewal or look at the lease. True: it is ours, and was written just now.
+async fn attempt(api: &Api<Lease>, me: &str, observer: &mut Observer) -> kube::Result<bool> {
+    let from_memory = observer.held.is_some();
+    let renewed = once(api, me, observer).await?;
+    // What was remembered may be older than what somebody else wrote without taking the lease.
+    if renewed || !from_memory { Ok(renewed) } else { once(api, me, observer).await }
+}
+
+async fn once(api: &Api<Lease>, me: &str, observer: &mut Observer) -> kube::Result<bool> {
+    let known = match observer.held.take() {
+        Some(lease) => Some(lease),
+        None => api.get_opt(LEASE).await?,
+    };
+    let Some(lease) = known else {
+        return created(api, me).await;
+    };
+    let spec = lease.spec.clone().unwrap_or_default();
+    let holder = spec.holder_identity.clone().unwrap_or_default();
+    let version = lease.metadata.resource_version.clone().unwrap_or_default();
+    let decision = observer.decide(me, &holder, &version, boot_time());
+    if decision == Decision::Wait {
+        return Ok(false);
+    }
+    let mut next = lease;
+    next.spec = Some(claim(me, &spec, decision == Decision::Take));
+    match api.replace(LEASE, &PostParams::default(), &next).await {
+        Ok(lease) => {
+            observer.held = Some(lease);
+            Ok(true)
+        }
+        // Somebody else wrote, or removed it: read it before the next attempt.
+        Err(kube::Error::Api(status)) if status.is_conflict() || status.is_not_found() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+async fn created(api: &Api<Lease>, me: &str) -> kube::Result<bool> {
+    let lease = Lease {
+        metadata: ObjectMeta { name: Some(LEASE.into()), ..ObjectMeta::default() },
+        spec: Some(claim(me, &LeaseSpec::default(), true)),
+    };
+    match api.create(&PostParams::default(), &lease).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn claim(me: &str, old: &LeaseSpec, taken: bool) -> LeaseSpec {
+    let now = MicroTime(Timestamp::now());
+    let transitions = old.lease_transitions.unwrap_or(0);
+    LeaseSpec {
+        holder_identity: Some(me.into()),
+        lease_duration_seconds: Some(i32::try_from(DURATION.as_secs()).unwrap_or(i32::MAX)),
+        renew_time: Some(now.clone()),
+        acquire_time: if taken { Some(now) } else { old.acquire_time.clone() },
+        lease_transitions: Some(if taken { transitions.saturating_add(1) } else { transitions }),
+        ..LeaseSpec::default()
+    }
+}
+
+/// Gives the lease up, so that the next leader need not wait. Best effort.
+async fn release(api: &Api<Lease>, me: &str) {
+    let attempt = async {
+        let mut lease = api.get(LEASE).await?;
+        let spec = lease.spec.get_or_insert_default();
+        if spec.holder_identity.as_deref() == Some(me) {
+            spec.holder_identity = Some(String::new());
+            api.replace(LEASE, &PostParams::default(), &lease).await?;
+        }
+        Ok::<(), kube::Error>(())
+    };
+    if !matches!(tokio::time::timeout(ATTEMPT, attempt).await, Ok(Ok(()))) {
+        tracing::info!("the leader's lease was not given up; the next leader waits for its end");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_taken_only_after_its_record_stood_still() {
+        let s = Duration::from_secs;
+        let mut o = Observer::default();
+        for (name, holder, version, now, expected) in [
+            ("own lease", "me", "1", 0, Decision::Renew),
+            ("nobody's", "", "1", 0, Decision::Take),
+            ("first sight", "other", "2", 100, Decision::Wait),
+            ("not long enough", "other", "2", 105, Decision::Wait),
+            ("renewed", "other", "3", 106, Decision::Wait),
+            ("counted anew", "other", "3", 111, Decision::Wait),
+            ("silent", "other", "3", 112, Decision::Take),
+            ("another holder", "third", "4", 113, Decision::Wait),
+        ] {
+            assert_eq!(o.decide("me", holder, version, s(now)), expected, "{name}");
+        }
+    }
+}

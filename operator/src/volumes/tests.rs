@@ -1,0 +1,101 @@
+//! Tables for what claims and volumes say.
+
+use serde_json::json;
+
+use super::*;
+
+fn claim(name: &str, id: &str, store: &str, replica: &str) -> PersistentVolumeClaim {
+    serde_json::from_value(json!({"metadata": {"name": name, "labels": {
+        labels::CLUSTER: "demo", labels::CLUSTER_ID: id, labels::STORE: store, labels::REPLICA: replica}}}))
+    .unwrap()
+}
+
+fn volume(name: &str, namespace: &str, id: &str, replica: &str) -> PersistentVolume {
+    serde_json::from_value(json!({"metadata": {"name": name, "labels": {
+        labels::CLUSTER: "demo", labels::CLUSTER_NAMESPACE: namespace, labels::CLUSTER_ID: id,
+        labels::STORE: "demo-0", labels::REPLICA: replica}}}))
+    .unwrap()
+}
+
+#[test]
+fn the_cluster_id_is_found_on_what_is_left() {
+    let none = cluster_id("mail", "demo", &[], &[]);
+    assert_eq!(none, Ok(None));
+    let found = cluster_id("mail", "demo", &[], &[volume("pv", "mail", "aa", "r1")]);
+    assert_eq!(found, Ok(Some("aa".into())));
+    let foreign = cluster_id("mail", "demo", &[], &[volume("pv", "other", "aa", "r1")]);
+    assert_eq!(foreign, Ok(None));
+    let two =
+        cluster_id("mail", "demo", &[claim("c", "bb", "demo-0", "r1")], &[volume("pv", "mail", "aa", "r1")]);
+    assert_eq!(two, Err(Invalid::TwoClusters(vec!["aa".into(), "bb".into()])));
+}
+
+#[test]
+fn the_replica_is_found_on_what_is_left() {
+    let (r1, r2) = ("1".repeat(32), "2".repeat(32));
+    let claims = [claim("mail-demo-0-11111111", "aa", "demo-0", &r1)];
+    let known = replica_of("demo-0", "mail", &claims, &[]).unwrap().unwrap();
+    assert_eq!((known.replica.as_str(), known.claim.as_str()), (r1.as_str(), "mail-demo-0-11111111"));
+    assert_eq!(replica_of("demo-1", "mail", &claims, &[]), Ok(None));
+    let volumes = [volume("pv", "mail", "aa", &r1)];
+    let known = replica_of("demo-0", "mail", &[], &volumes).unwrap().unwrap();
+    assert_eq!((known.claim.as_str(), known.volume.as_deref()), ("mail-demo-0-11111111", Some("pv")));
+    let two = [volume("pv", "mail", "aa", &r2)];
+    assert!(matches!(replica_of("demo-0", "mail", &claims, &two), Err(Invalid::TwoReplicas { .. })));
+}
+
+#[test]
+fn failover_depends_on_who_reaches_the_volume() {
+    let nodes: Vec<Node> = ["n1", "n2", "n3"]
+        .iter()
+        .map(|n| {
+            serde_json::from_value(
+                json!({"metadata": {"name": n, "labels": {"kubernetes.io/hostname": n, "z": "1"}}}),
+            )
+            .unwrap()
+        })
+        .collect();
+    for (name, affinity, expected) in [
+        ("no affinity: a network volume", json!(null), FailoverMode::Reattach),
+        (
+            "one host",
+            json!([{"key": "kubernetes.io/hostname", "operator": "In", "values": ["n1"]}]),
+            FailoverMode::None,
+        ),
+        (
+            "two hosts",
+            json!([{"key": "kubernetes.io/hostname", "operator": "In", "values": ["n1", "n3"]}]),
+            FailoverMode::Reattach,
+        ),
+        (
+            "two hosts, one of them gone",
+            json!([{"key": "kubernetes.io/hostname", "operator": "In", "values": ["n1", "n9"]}]),
+            FailoverMode::None,
+        ),
+        ("a zone", json!([{"key": "z", "operator": "Exists"}]), FailoverMode::Reattach),
+        ("an unknown operator", json!([{"key": "z", "operator": "Like"}]), FailoverMode::None),
+    ] {
+        let mut pv: PersistentVolume =
+            serde_json::from_value(json!({"metadata": {"name": "pv"}, "spec": {}})).unwrap();
+        if !affinity.is_null() {
+            pv.spec.as_mut().unwrap().node_affinity = serde_json::from_value(
+                json!({"required": {"nodeSelectorTerms": [{"matchExpressions": affinity}]}}),
+            )
+            .unwrap();
+        }
+        assert_eq!(failover_mode(&pv, &nodes), expected, "{name}");
+    }
+}
+
+#[test]
+fn only_a_released_volume_of_the_same_claim_is_let_in_again() {
+    let pv = |phase: &str, name: &str, uid: Option<&str>| -> PersistentVolume {
+        serde_json::from_value(json!({"metadata": {"name": "pv"}, "status": {"phase": phase},
+            "spec": {"claimRef": {"namespace": "mail", "name": name, "uid": uid}}}))
+        .unwrap()
+    };
+    assert!(waits_for_claim(&pv("Released", "c", Some("u")), "mail", "c"));
+    assert!(!waits_for_claim(&pv("Released", "other", Some("u")), "mail", "c"));
+    assert!(!waits_for_claim(&pv("Bound", "c", Some("u")), "mail", "c"));
+    assert!(!waits_for_claim(&pv("Released", "c", None), "mail", "c"));
+}

@@ -1,0 +1,214 @@
+//! A background load that writes down what it was promised, and the reading back that it is compared with.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+
+use crate::{ImapClient, Ledger, Outcome, Pop3Client, SendOutcome, SmtpClient, Tls};
+
+/// The header that names a message in the ledger.
+const TOKEN: &str = "X-Test-Token: ";
+
+/// What to send where.
+#[derive(Debug, Clone)]
+pub struct LoadPlan {
+    /// The server.
+    pub addr: SocketAddr,
+    /// Speak LMTP instead of SMTP.
+    pub lmtp: bool,
+    /// Accounts that get mail in turn; every fifth message goes to two of them.
+    pub recipients: Vec<String>,
+    /// Parallel senders.
+    pub threads: usize,
+    /// Octets of each body.
+    pub size: usize,
+    /// Pause between two messages of one sender.
+    pub pause: Duration,
+    /// How long to wait for an answer.
+    pub timeout: Duration,
+    /// Makes tokens of several loads differ.
+    pub name: String,
+}
+
+/// A running load.
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    ledger: Arc<Mutex<Ledger>>,
+    gap: Arc<Mutex<Gap>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// The longest time without an accepted message.
+#[derive(Debug, Clone, Copy)]
+struct Gap {
+    last: Instant,
+    longest: Duration,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Load {
+    /// Starts sending.
+    #[must_use]
+    pub fn start(plan: &LoadPlan) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let ledger = Arc::new(Mutex::new(Ledger::default()));
+        let gap = Arc::new(Mutex::new(Gap { last: Instant::now(), longest: Duration::ZERO }));
+        let number = Arc::new(AtomicU64::new(0));
+        let threads = (0..plan.threads)
+            .map(|_| {
+                let (plan, stop, ledger, gap) = (plan.clone(), stop.clone(), ledger.clone(), gap.clone());
+                let number = number.clone();
+                std::thread::spawn(move || {
+                    let mut session = None;
+                    while !stop.load(Ordering::Relaxed) {
+                        attempt(&plan, &mut session, number.fetch_add(1, Ordering::Relaxed), &ledger, &gap);
+                        std::thread::sleep(plan.pause);
+                    }
+                })
+            })
+            .collect();
+        Self { stop, ledger, gap, threads }
+    }
+
+    /// Messages accepted so far.
+    #[must_use]
+    pub fn accepted(&self) -> usize {
+        lock(&self.ledger).accepted()
+    }
+
+    /// What has been promised so far.
+    #[must_use]
+    pub fn snapshot(&self) -> Ledger {
+        lock(&self.ledger).clone()
+    }
+
+    /// The longest time without an accepted message so far.
+    #[must_use]
+    pub fn longest_gap(&self) -> Duration {
+        lock(&self.gap).longest
+    }
+
+    /// Stops, and answers what was promised.
+    #[must_use]
+    pub fn finish(self) -> Ledger {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            let _panicked = thread.join();
+        }
+        let ledger = lock(&self.ledger);
+        ledger.clone()
+    }
+}
+
+fn attempt(
+    plan: &LoadPlan,
+    session: &mut Option<SmtpClient>,
+    number: u64,
+    ledger: &Mutex<Ledger>,
+    gap: &Mutex<Gap>,
+) {
+    let token = format!("{}-{number}", plan.name);
+    let count = plan.recipients.len();
+    let first = usize::try_from(number).unwrap_or(0) % count.max(1);
+    let mut to = vec![plan.recipients[first].as_str()];
+    if number % 5 == 4 && count > 1 && !plan.lmtp {
+        to.push(plan.recipients[(first + 1) % count].as_str());
+    }
+    let connected = match session.take() {
+        Some(open) => Ok(open),
+        None if plan.lmtp => SmtpClient::lmtp(plan.addr, plan.timeout),
+        None => SmtpClient::connect(plan.addr, Tls::None, plan.timeout),
+    };
+    let Ok(mut client) = connected else { return };
+    let sent = client.send("sender@elsewhere.test", &to, &message(&token, plan.size));
+    let outcome = match &sent {
+        SendOutcome::Accepted(_) => Outcome::Accepted,
+        SendOutcome::Refused(_) | SendOutcome::Failed(_) => Outcome::Refused,
+        SendOutcome::Ambiguous(_) => Outcome::Ambiguous,
+    };
+    for rcpt in to {
+        lock(ledger).record(&token, rcpt, outcome);
+    }
+    if outcome == Outcome::Accepted {
+        let mut gap = lock(gap);
+        gap.longest = gap.longest.max(gap.last.elapsed());
+        gap.last = Instant::now();
+        *session = Some(client);
+    }
+}
+
+/// A message that carries its token.
+#[must_use]
+pub fn message(token: &str, size: usize) -> Vec<u8> {
+    let mut text = format!(
+        "From: sender@elsewhere.test\r\nTo: someone@example.test\r\nSubject: test {token}\r\n{TOKEN}{token}\r\n\
+         Message-ID: <{token}@elsewhere.test>\r\nDate: Mon, 23 Nov 2026 00:00:00 +0000\r\n\r\n"
+    );
+    let line = "All work and no play makes Jack a dull boy; this line is only here to be long enough.\r\n";
+    while text.len() < size {
+        text.push_str(line);
+    }
+    text.into_bytes()
+}
+
+/// The token in a message, if it has one.
+#[must_use]
+pub fn token_of(body: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(body);
+    text.lines().find_map(|line| line.strip_prefix(TOKEN)).map(|token| token.trim().to_owned())
+}
+
+/// Reads every account's INBOX over IMAP: one (token, account) for each copy.
+///
+/// # Errors
+/// When an account cannot be read or a message has no token.
+pub fn collect_imap(
+    addr: SocketAddr,
+    tls: Tls,
+    accounts: &[String],
+    password: &str,
+) -> Result<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    for account in accounts {
+        let mut client = ImapClient::login(addr, tls, Duration::from_secs(60), account, password)?;
+        for fetched in client.fetch_all("INBOX").with_context(|| format!("INBOX of {account}"))? {
+            let token = token_of(&fetched.body);
+            found.push((
+                token.with_context(|| format!("UID {} of {account}: no token", fetched.uid))?,
+                account.clone(),
+            ));
+        }
+    }
+    Ok(found)
+}
+
+/// The same over POP3.
+///
+/// # Errors
+/// As [`collect_imap`].
+pub fn collect_pop3(
+    addr: SocketAddr,
+    tls: Tls,
+    accounts: &[String],
+    password: &str,
+) -> Result<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    for account in accounts {
+        let mut client = Pop3Client::login(addr, tls, Duration::from_secs(60), account, password)?;
+        for body in client.retrieve_all().with_context(|| format!("POP3 of {account}"))? {
+            found.push((token_of(&body).with_context(|| format!("{account}: no token"))?, account.clone()));
+        }
+    }
+    Ok(found)
+}

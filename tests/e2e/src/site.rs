@@ -1,0 +1,170 @@
+//! The cluster under test and the ways to reach it.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use mailcluster_lab::Lab;
+use serde_json::Value;
+
+use crate::stores::StoreView;
+
+/// The namespace of the MailCluster.
+pub const NAMESPACE: &str = "mail";
+/// The namespace of the operator.
+pub const SYSTEM: &str = "mailcluster-system";
+
+/// A MailCluster on the lab.
+#[derive(Debug)]
+pub struct Site {
+    /// The Kubernetes it runs on.
+    pub lab: Lab,
+    /// The MailCluster's name.
+    pub cluster: String,
+    /// The folder of the project's binaries.
+    pub binaries: PathBuf,
+}
+
+/// Waits until `look` answers something, trying four times a second.
+///
+/// # Errors
+/// When it does not within `limit`; the last error or the reason stands in the message.
+pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let start = Instant::now();
+    loop {
+        let seen = look();
+        if let Ok(Some(found)) = seen {
+            return Ok(found);
+        }
+        if start.elapsed() > limit {
+            let why = seen.err().map(|error| format!(": {error:#}")).unwrap_or_default();
+            bail!("{what}: not within {} s{why}", limit.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(250));
+    }
+}
+
+impl Site {
+    /// `kubectl -n NAMESPACE …` as JSON.
+    ///
+    /// # Errors
+    /// When kubectl fails.
+    pub fn get(&self, args: &[&str]) -> Result<Value> {
+        let mut words = vec!["-n", NAMESPACE, "get", "-o", "json"];
+        words.extend(args);
+        serde_json::from_str(&self.lab.kubectl(&words)?).context("kubectl's answer")
+    }
+
+    /// All stores.
+    ///
+    /// # Errors
+    /// When the API cannot be asked.
+    pub fn stores(&self) -> Result<Vec<StoreView>> {
+        let list = self.get(&["mailstores"])?;
+        Ok(list["items"].as_array().into_iter().flatten().map(StoreView::from_json).collect())
+    }
+
+    /// One store.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn store(&self, name: &str) -> Result<StoreView> {
+        self.stores()?
+            .into_iter()
+            .find(|store| store.name == name)
+            .with_context(|| format!("no MailStore {name}"))
+    }
+
+    /// Waits until every store serves and the MailCluster says Ready.
+    ///
+    /// # Errors
+    /// When that takes longer than `limit`.
+    pub fn wait_ready(&self, limit: Duration) -> Result<()> {
+        wait_for("the MailCluster is Ready", limit, || {
+            let cluster = self.get(&["mailcluster", &self.cluster])?;
+            let conditions = cluster.pointer("/status/conditions").and_then(Value::as_array);
+            let ready = conditions.into_iter().flatten().find(|condition| condition["type"] == "Ready");
+            match ready {
+                Some(condition) if condition["status"] == "True" => Ok(Some(())),
+                Some(condition) => bail!("{}: {}", condition["reason"], condition["message"]),
+                None => Ok(None),
+            }
+        })
+    }
+
+    /// The address of the Service in front of the frontends.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn address(&self) -> Result<IpAddr> {
+        let service = self.get(&["service", &self.cluster])?;
+        let ip = service.pointer("/status/loadBalancer/ingress/0/ip").and_then(Value::as_str);
+        Ok(ip.context("the Service has no address yet")?.parse()?)
+    }
+
+    /// A port of that Service.
+    ///
+    /// # Errors
+    /// When it has no address.
+    pub fn port(&self, port: u16) -> Result<SocketAddr> {
+        Ok(SocketAddr::new(self.address()?, port))
+    }
+
+    /// Runs the admin command against the cluster, with this standard input.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn admin(&self, args: &[&str], input: &str) -> Result<String> {
+        use std::io::Write;
+        let mut child = Command::new(self.binaries.join("kubectl-mailcluster"))
+            .args(["--kubeconfig".as_ref(), self.lab.kubeconfig().as_os_str()])
+            .args(["--namespace", NAMESPACE, "--cluster", &self.cluster])
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("failed to start kubectl-mailcluster")?;
+        if let Some(mut stdin) = child.stdin.take() {
+            let _closed = stdin.write_all(input.as_bytes());
+        }
+        let output = child.wait_with_output()?;
+        if !output.status.success() {
+            bail!(
+                "kubectl-mailcluster {}: {}",
+                args.join(" "),
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The node of a pod.
+    ///
+    /// # Errors
+    /// When there is no such pod.
+    pub fn node_of(&self, namespace: &str, pod: &str) -> Result<String> {
+        let node =
+            self.lab.kubectl(&["-n", namespace, "get", "pod", pod, "-o", "jsonpath={.spec.nodeName}"])?;
+        Ok(node.trim().to_owned())
+    }
+
+    /// The pod that leads the operator.
+    ///
+    /// # Errors
+    /// When none leads.
+    pub fn leader(&self) -> Result<String> {
+        let lease =
+            ["-n", SYSTEM, "get", "lease", "mailcluster-operator", "-o", "jsonpath={.spec.holderIdentity}"];
+        let holder = self.lab.kubectl(&lease)?;
+        let pod = holder.trim().split(['_', '/']).next().unwrap_or_default().to_owned();
+        if pod.is_empty() {
+            bail!("no operator leads");
+        }
+        Ok(pod)
+    }
+}

@@ -1,0 +1,186 @@
+//! Network namespaces: a hub with a bridge, where the control plane lives, and one for each node.
+//!
+//! The host gets one interface and one route and forwards nothing, so its own firewall, a FORWARD DROP of Docker's
+//! say, is neither in the way nor touched: all that the lab forwards, it forwards in namespaces of its own.
+
+use anyhow::{Context, Result};
+
+use crate::command::Cmd;
+use crate::paths::instance;
+use crate::ranges::Ranges;
+use crate::site::Site;
+use crate::state::{ApiServer, Node};
+
+/// The network namespace of the bridge, the control plane and the BMCs.
+pub(crate) fn hub() -> String {
+    namespace("hub")
+}
+
+/// The host's interface towards the lab.
+pub(crate) fn host_link() -> String {
+    format!("{}0", instance())
+}
+
+/// The network namespace of a node.
+pub(crate) fn namespace(node: &str) -> String {
+    format!("{}-{node}", instance())
+}
+
+/// Runs lines of `ip` commands in a namespace ("" is the host's).
+pub(crate) fn ip(namespace: &str, lines: &str) -> Result<()> {
+    let command = Cmd::new("ip");
+    let command = if namespace.is_empty() { command } else { command.args(["-n", namespace]) };
+    command.args(["-batch", "-"]).input(lines).run()
+}
+
+fn set_sysctls(namespace: &str, settings: &[(&str, &str)]) -> Result<()> {
+    let script: Vec<String> = settings
+        .iter()
+        .map(|(name, value)| format!("[ ! -e /proc/sys/net/{name} ] || echo {value} > /proc/sys/net/{name}"))
+        .collect();
+    Cmd::new("nsenter")
+        .arg(format!("--net=/run/netns/{namespace}"))
+        .args(["sh", "-ec", &script.join("\n")])
+        .run()
+}
+
+/// Chooses the lab's addresses beside what this machine routes already.
+pub(crate) fn choose_ranges() -> Result<Ranges> {
+    let routes = Cmd::line("ip -j -4 route show table all").output()?;
+    Ranges::choose(&crate::ranges::parse_routes(&routes))
+}
+
+/// Makes the hub and the host's link to it.
+pub(crate) fn create_hub(ranges: Ranges, api_servers: usize) -> Result<()> {
+    let (host, gateway) = (ranges.host(), ranges.host_gateway());
+    let (hub, link) = (hub(), host_link());
+    ip(
+        "",
+        &format!(
+            "netns add {hub}\n\
+             link add {link} type veth peer name host0 netns {hub}\n\
+             addr add {host}/30 dev {link}\n\
+             link set {link} up\n"
+        ),
+    )
+    .context("failed to make the lab's network")?;
+    let mut lines = format!(
+        "link set lo up\naddr add {gateway}/30 dev host0\nlink set host0 up\n\
+         link add br0 type bridge\naddr add {}/24 dev br0\nlink set br0 up\n",
+        ranges.hub()
+    );
+    for index in 1..=api_servers {
+        lines += &format!("addr add {}/24 dev br0\n", ranges.api_server(index));
+    }
+    ip(&hub, &lines)?;
+    set_sysctls(&hub, &[("ipv4/ip_forward", "1"), ("bridge/bridge-nf-call-iptables", "0")])?;
+    ip("", &format!("route add {} via {gateway} dev {link}\n", ranges.all()))
+}
+
+/// Makes the namespace of a node, new, and links it to the hub.
+pub(crate) fn create_node(ranges: Ranges, node: &Node, all: &[Node]) -> Result<()> {
+    let (name, own) = (&node.name, namespace(&node.name));
+    let address = ranges.node(node.index);
+    ip("", &format!("netns add {own}\n"))?;
+    ip(
+        &hub(),
+        &format!(
+            "link add {name} type veth peer name eth0 netns {own}\n\
+             link set {name} master br0 {}\n\
+             route replace {} via {address} dev br0\n",
+            if node.connected { "up" } else { "down" },
+            ranges.node_pods(node.index)
+        ),
+    )?;
+    let mut lines = format!(
+        "link set lo up\naddr add {address}/24 dev eth0\nlink set eth0 up\nroute add default via {}\n",
+        ranges.hub()
+    );
+    for other in all.iter().filter(|other| other.index != node.index) {
+        let (pods, via) = (ranges.node_pods(other.index), ranges.node(other.index));
+        lines += &format!("route add {pods} via {via} dev eth0\n");
+    }
+    ip(&own, &lines)?;
+    set_sysctls(&own, &[("ipv4/ip_forward", "1")])
+}
+
+/// Pulls or plugs the network cable of a node.
+pub(crate) fn set_link(node: &str, plug: Plug) -> Result<()> {
+    let state = if plug == Plug::In { "up" } else { "down" };
+    ip(&hub(), &format!("link set {node} {state}\n"))
+}
+
+/// The cable's state.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Plug {
+    In,
+    Out,
+}
+
+/// Removes the namespace of a node that has no processes any more.
+pub(crate) fn remove_node(node: &str) -> Result<()> {
+    // The namespace itself goes some time later.
+    ip(&hub(), &format!("link del {node}\n"))?;
+    ip("", &format!("netns del {}\n", namespace(node)))
+}
+
+/// Points the API's common address at those servers that are up; with none, connections are refused.
+pub(crate) fn route_api(site: &Site, ranges: Ranges, servers: &[ApiServer]) -> Result<()> {
+    let up: Vec<String> = servers
+        .iter()
+        .filter(|server| server.up)
+        .map(|server| ranges.api_server(server.index).to_string())
+        .collect();
+    let target = match up.as_slice() {
+        [] => String::new(),
+        [one] => format!("dnat to {one}"),
+        many => {
+            let map: Vec<String> =
+                many.iter().enumerate().map(|(at, address)| format!("{at} : {address}")).collect();
+            format!("dnat to numgen inc mod {} map {{ {} }}", many.len(), map.join(", "))
+        }
+    };
+    let rule = match target.as_str() {
+        "" => target,
+        to => format!("    ip daddr {} tcp dport 6443 {to}\n", ranges.hub()),
+    };
+    let chains = ["prerouting", "output"].map(|hook| {
+        format!("  chain {hook} {{\n    type nat hook {hook} priority -100; policy accept;\n{rule}  }}\n")
+    });
+    apply_table(site, &hub(), "ip mclab-api", &chains.concat())
+}
+
+/// Replaces one nftables table in a namespace in one transaction.
+pub(crate) fn apply_table(site: &Site, namespace: &str, table: &str, content: &str) -> Result<()> {
+    let script = format!("table {table} {{}}\ndelete table {table}\ntable {table} {{\n{content}}}\n");
+    site.tools
+        .command("nsenter")
+        .arg(format!("--net=/run/netns/{namespace}"))
+        .arg(site.tools.program("nft"))
+        .args(["-f", "-"])
+        .input(script)
+        .run()
+        .with_context(|| format!("failed to set the nftables table {table} of {namespace}"))
+}
+
+/// Sets what a node is cut off from, in both directions; established connections included.
+pub(crate) fn apply_cuts(site: &Site, ranges: Ranges, node: &Node, all: &[Node]) -> Result<()> {
+    let (mut arriving, mut leaving) = (String::new(), String::new());
+    for peer in &node.cut_from {
+        if peer == "api" {
+            let servers = format!("{}-{}", ranges.hub(), ranges.api_server(2));
+            arriving += &format!("    ip saddr {servers} tcp sport 6443 drop\n");
+            leaving += &format!("    ip daddr {servers} tcp dport 6443 drop\n");
+        } else if let Some(other) = all.iter().find(|other| &other.name == peer) {
+            for range in [ranges.node(other.index).to_string(), ranges.node_pods(other.index)] {
+                arriving += &format!("    ip saddr {range} drop\n");
+                leaving += &format!("    ip daddr {range} drop\n");
+            }
+        }
+    }
+    let content = format!(
+        "  chain arriving {{\n    type filter hook prerouting priority -300; policy accept;\n{arriving}  }}\n\
+         \x20 chain leaving {{\n    type filter hook postrouting priority 300; policy accept;\n{leaving}  }}\n"
+    );
+    apply_table(site, &namespace(&node.name), "ip mclab-cuts", &content)
+}

@@ -1,0 +1,146 @@
+//! What this machine must have, checked before anything is started or downloaded: each lack with its reason.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use crate::cgroup::Cgroups;
+use crate::command::{Cmd, in_path};
+use crate::kubebox;
+use crate::paths::Paths;
+
+const GIB: u64 = 1 << 30;
+const MEMORY: u64 = 6 * GIB;
+const DISK: u64 = 20 * GIB;
+
+/// Programs of the host, each with the Debian package that has it.
+const PROGRAMS: &[(&str, &str)] = &[
+    ("ip", "iproute2"),
+    ("nsenter", "util-linux"),
+    ("unshare", "util-linux"),
+    ("setsid", "util-linux"),
+    ("mount", "mount"),
+    ("umount", "mount"),
+    ("losetup", "mount"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("apt-get", "apt"),
+    ("dpkg", "dpkg"),
+];
+
+/// Fails with every reason why a lab cannot run here.
+pub(crate) fn check(paths: &Paths) -> Result<()> {
+    root()?;
+    let mut lacks = Vec::new();
+    lacks.extend(memory(&fs::read_to_string("/proc/meminfo").unwrap_or_default()));
+    fs::create_dir_all(&paths.cache)?;
+    lacks.extend(disk(paths));
+    for (program, package) in PROGRAMS {
+        if !in_path(program) {
+            lacks.push(format!("the program {program} is missing (Debian package {package})"));
+        }
+    }
+    if !crate::pause::location(paths).is_file() && !in_path("gcc") {
+        lacks.push("the program gcc is missing (Debian package gcc, with libc6-dev)".to_owned());
+    }
+    if !kubebox::location(paths).is_file() || !kubebox::helm_location(paths).is_file() {
+        lacks.extend(go(&Cmd::line("go env GOVERSION").output().unwrap_or_default()));
+    }
+    lacks.extend(Cgroups::detect().err().map(|error| error.to_string()));
+    lacks.extend(kernel());
+    if lacks.is_empty() {
+        Ok(())
+    } else {
+        bail!("the lab cannot run on this machine:\n  - {}", lacks.join("\n  - "))
+    }
+}
+
+/// Fails for anyone but root.
+pub(crate) fn root() -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("the lab needs root: it makes network namespaces, mounts and cgroups");
+    }
+    Ok(())
+}
+
+fn memory(meminfo: &str) -> Option<String> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let bytes = line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024;
+    let gib = |bytes: u64| format!("{}.{} GiB", bytes / GIB, bytes % GIB * 10 / GIB);
+    (bytes < MEMORY).then(|| format!("it has {} of memory, {} are needed", gib(bytes), gib(MEMORY)))
+}
+
+fn disk(paths: &Paths) -> Option<String> {
+    let stat = rustix::fs::statvfs(&paths.cache).ok()?;
+    let free = stat.f_bavail * stat.f_frsize;
+    (free < DISK).then(|| {
+        let (free, needed) = (free / GIB, DISK / GIB);
+        format!(
+            "{} has {free} GiB free, {needed} are needed (MAILCLUSTER_CACHE chooses another place)",
+            paths.cache.display()
+        )
+    })
+}
+
+/// The first Go release that builds these sources is 1.24; `version` is like `go1.24.3`.
+fn go(version: &str) -> Option<String> {
+    let numbers: Vec<u32> =
+        version.trim().trim_start_matches("go").split('.').map_while(|part| part.parse().ok()).collect();
+    match numbers.as_slice() {
+        [major, minor, ..] if (*major, *minor) >= (1, 24) => None,
+        [] => Some("Go is missing: 1.24 or newer builds Kubernetes and helm (https://go.dev/dl)".to_owned()),
+        _ => Some(format!("{} is too old: Go 1.24 or newer builds Kubernetes and helm", version.trim())),
+    }
+}
+
+fn kernel() -> Vec<String> {
+    let mut lacks = Vec::new();
+    for name in ["ext4", "xfs", "overlay"] {
+        let loaded = || Cmd::new("modprobe").args(["-q", name]).succeeds() && has_filesystem(name);
+        if !has_filesystem(name) && !loaded() {
+            lacks.push(format!("the kernel has no file system {name}"));
+        }
+    }
+    for module in ["br_netfilter", "nf_tables", "nf_conntrack"] {
+        // Built in, loaded or loadable; what is really missing, the first nft command says.
+        let _optional = Cmd::new("modprobe").args(["-q", module]).succeeds();
+    }
+    if !Path::new("/dev/loop-control").exists() && !Cmd::line("modprobe -q loop").succeeds() {
+        lacks.push("the kernel has no loop devices".to_owned());
+    }
+    if !Path::new("/proc/self/ns/pid").exists() || !Path::new("/proc/self/ns/net").exists() {
+        lacks.push("the kernel has no PID or network namespaces".to_owned());
+    }
+    lacks
+}
+
+fn has_filesystem(name: &str) -> bool {
+    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    known.lines().any(|line| line.split_whitespace().last() == Some(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_little_memory_is_refused() {
+        assert_eq!(memory("MemTotal:       24684084 kB\n"), None);
+        let said = memory("MemFree: 1 kB\nMemTotal:       4194304 kB\n").unwrap();
+        assert_eq!(said, "it has 4.0 GiB of memory, 6.0 GiB are needed");
+    }
+
+    #[test]
+    fn an_old_or_missing_go_is_refused() {
+        for (version, fine) in [
+            ("go1.24.0\n", true),
+            ("go1.26", true),
+            ("go2.0", true),
+            ("go1.23.9", false),
+            ("", false),
+            ("go1.25rc1", false),
+        ] {
+            assert_eq!(go(version).is_none(), fine, "{version}");
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What is running, in one JSON file: written whole under a lock, read by every process that uses the lab.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::paths::Paths;
+use crate::ranges::Ranges;
+
+/// The state file's content.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct State {
+    /// Tells this lab from one brought up later.
+    pub id: String,
+    /// This machine's boot: after a reboot nothing of the lab can be running.
+    pub host_boot_id: String,
+    /// The address ranges.
+    pub ranges: Ranges,
+    /// Whether `up` has come to its end.
+    pub ready: bool,
+    /// The API servers, in order of their numbers.
+    pub api_servers: Vec<ApiServer>,
+    /// The nodes, in order of their numbers.
+    pub nodes: Vec<Node>,
+    /// The volumes.
+    pub volumes: Vec<Volume>,
+    /// The processes started, by name, nodes' own ones aside.
+    pub processes: BTreeMap<String, Process>,
+    /// The password of every BMC's user `admin`.
+    pub bmc_password: String,
+}
+
+/// An API server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ApiServer {
+    /// 1 or 2.
+    pub index: usize,
+    /// Whether it is meant to run.
+    pub up: bool,
+}
+
+/// A node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Node {
+    /// `node1`, `node2`, …
+    pub name: String,
+    /// 1, 2, …
+    pub index: usize,
+    /// Whether the power is on.
+    pub on: bool,
+    /// Whether its network link is up.
+    pub connected: bool,
+    /// What it is cut off from by `partition --from`: `api` or other nodes' names.
+    pub cut_from: Vec<String>,
+    /// The boot id its kubelet reports; a new one at every power-on.
+    pub boot_id: String,
+    /// Its machine id, and system UUID.
+    pub machine_id: String,
+}
+
+impl Node {
+    /// The machine id in the form of a system UUID.
+    pub fn system_uuid(&self) -> String {
+        let part = |from: usize, to: usize| self.machine_id.get(from..to).unwrap_or_default();
+        format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
+    }
+}
+
+/// A volume: an ext4 image, mounted where the nodes that may use it find it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Volume {
+    /// The PersistentVolume's name.
+    pub name: String,
+    /// The nodes that reach it.
+    pub nodes: Vec<String>,
+    /// The image file in use.
+    pub image: PathBuf,
+    /// The loop device of the image.
+    pub device: String,
+    /// How many images there have been: one more after each loss of power.
+    pub generation: u32,
+}
+
+/// A process, told from a later one of the same number by its start time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// The process id.
+    pub pid: i32,
+    /// Field 22 of /proc/PID/stat: clock ticks after boot.
+    pub started: u64,
+}
+
+impl Process {
+    /// The process of that number, as it is now.
+    pub(crate) fn of(pid: i32) -> Result<Self> {
+        let started = started(pid).with_context(|| format!("process {pid} ended at once"))?;
+        Ok(Self { pid, started })
+    }
+
+    /// Whether it still runs.
+    pub fn alive(self) -> bool {
+        started(self.pid) == Some(self.started)
+    }
+}
+
+/// The start time of a process that is there and no zombie.
+fn started(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    if state == "Z" || state == "X" { None } else { fields.nth(18)?.parse().ok() }
+}
+
+impl State {
+    /// Reads the state; `None` where no lab is up.
+    pub(crate) fn load(paths: &Paths) -> Result<Option<Self>> {
+        let path = paths.lab.join("state.json");
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(
+                serde_json::from_slice(&bytes)
+                    .with_context(|| format!("failed to read {}", path.display()))?,
+            )),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("failed to read {}", path.display())),
+        }
+    }
+
+    /// Reads the state of a lab that must be there.
+    pub(crate) fn expect(paths: &Paths) -> Result<Self> {
+        Self::load(paths)?.context("no lab is up: `cargo xtask lab up` brings one up")
+    }
+
+    /// Replaces the file, whole.
+    pub(crate) fn save(&self, paths: &Paths) -> Result<()> {
+        let path = paths.lab.join("state.json");
+        let fresh = path.with_extension("json.new");
+        fs::write(&fresh, serde_json::to_vec_pretty(self)?)?;
+        fs::rename(&fresh, &path).context("failed to write the lab's state")
+    }
+
+    /// The node of that name.
+    ///
+    /// # Errors
+    /// There is none; the message names those there are.
+    pub fn node(&self, name: &str) -> Result<&Node> {
+        let found = self.nodes.iter().find(|node| node.name == name);
+        found.with_context(|| {
+            let names: Vec<&str> = self.nodes.iter().map(|node| node.name.as_str()).collect();
+            format!("there is no node {name}: the lab has {}", names.join(", "))
+        })
+    }
+
+    pub(crate) fn node_mut(&mut self, name: &str) -> Result<&mut Node> {
+        self.node(name)?;
+        self.nodes.iter_mut().find(|node| node.name == name).context("no such node")
+    }
+}
+
+/// The right to change the lab; one process at a time has it.
+pub(crate) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Waits for its turn.
+    pub fn take(paths: &Paths) -> Result<Self> {
+        let file = Self::open(paths)?;
+        file.lock().context("failed to lock the lab")?;
+        Ok(Self { _file: file })
+    }
+
+    /// Fails when another process has it.
+    pub fn try_take(paths: &Paths) -> Result<Self> {
+        let file = Self::open(paths)?;
+        if file.try_lock().is_err() {
+            bail!("another command is changing the lab right now");
+        }
+        Ok(Self { _file: file })
+    }
+
+    fn open(paths: &Paths) -> Result<File> {
+        fs::create_dir_all(&paths.cache)?;
+        let path = paths.lab.with_extension("lock");
+        // The lock is close-on-exec, as every file std opens: no child keeps it.
+        File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("failed to open {}", path.display()))
+    }
+}
+
+/// A new random UUID, from the kernel.
+pub(crate) fn new_uuid() -> Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/uuid")?.trim().to_owned())
+}
+
+/// This machine's boot id.
+pub(crate) fn host_boot_id() -> Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}

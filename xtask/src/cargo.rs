@@ -1,0 +1,128 @@
+//! Running cargo, with everything it builds kept in the cache folder outside the checkout.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+use mailcluster_lab::Paths;
+
+/// The folder of the workspace.
+pub fn workspace() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| PathBuf::from("."), PathBuf::from)
+}
+
+/// Where cargo builds: where CARGO_TARGET_DIR says, else in the cache, outside the checkout, so that a fresh clone
+/// finds its dependencies built.
+pub fn target_dir() -> Result<PathBuf> {
+    if let Some(named) =
+        std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from).filter(|path| path.is_absolute())
+    {
+        return Ok(named);
+    }
+    Ok(Paths::from_environment()?.cache.join("target"))
+}
+
+/// A program that `cargo build` has made.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    let output = Command::new("rustc").args(["-vV"]).output().context("rustc -vV")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let host = text.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
+    Ok(target_dir()?.join(host).join("debug").join(name))
+}
+
+/// `cargo` in the workspace.
+pub fn command(args: &[&str]) -> Result<Command> {
+    let mut command = Command::new("cargo");
+    command.args(args).current_dir(workspace()).env("CARGO_TARGET_DIR", target_dir()?).stdin(Stdio::null());
+    // What `cargo xtask` was built with must not reach what it builds.
+    for name in ["CARGO", "CARGO_MANIFEST_DIR", "CARGO_PKG_NAME", "RUSTFLAGS", "CARGO_BUILD_TARGET"] {
+        command.env_remove(name);
+    }
+    Ok(command)
+}
+
+/// Runs `cargo` to its end.
+pub fn run(args: &[&str]) -> Result<()> {
+    let status = command(args)?.status().context("failed to start cargo")?;
+    if !status.success() {
+        bail!("`cargo {}` failed", args.join(" "));
+    }
+    Ok(())
+}
+
+/// Builds every program. Always the whole workspace with its tests: with fewer packages, or without the tests' own
+/// dependencies, cargo would choose other features for shared dependencies, and build those a second time.
+pub fn build_programs() -> Result<()> {
+    println!("building the programs (about 15 minutes, the first time)");
+    run(&["build", "--quiet", "--workspace", "--bins", "--tests"])
+}
+
+/// How many tests ran.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Passed.
+    pub passed: u64,
+    /// Failed.
+    pub failed: u64,
+}
+
+impl std::ops::AddAssign for Count {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+/// Runs `cargo test` and counts; a failure to build is an error, failed tests are counted.
+pub fn test(args: &[&str], env: &[(&str, &str)]) -> Result<Count> {
+    let mut child =
+        command(args)?.envs(env.iter().copied()).stdout(Stdio::piped()).spawn().context("cargo test")?;
+    let mut count = Count::default();
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).lines() {
+            let line = line?;
+            count += summary(&line);
+            if worth_showing(&line) {
+                println!("{line}");
+            }
+        }
+    }
+    if !child.wait()?.success() && count.failed == 0 {
+        bail!("`cargo {}` failed before its tests could", args.join(" "));
+    }
+    Ok(count)
+}
+
+/// Lines of passing tests and empty runs say nothing.
+fn worth_showing(line: &str) -> bool {
+    !(line.trim().is_empty()
+        || line.starts_with("running ")
+        || line.ends_with("... ok")
+        || line.contains("ok. 0 passed"))
+}
+
+/// `test result: ok. 12 passed; 0 failed; …`
+fn summary(line: &str) -> Count {
+    let Some(rest) = line.strip_prefix("test result: ") else { return Count::default() };
+    let number = |what: &str| {
+        rest.split([';', '.'])
+            .find_map(|part| part.trim().strip_suffix(what)?.trim().parse().ok())
+            .unwrap_or(0)
+    };
+    Count { passed: number("passed"), failed: number("failed") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn summaries_are_counted() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.10s";
+        assert_eq!(summary(line), Count { passed: 12, failed: 3 });
+        assert_eq!(summary("test foo ... ok"), Count::default());
+    }
+}

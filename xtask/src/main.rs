@@ -1,0 +1,96 @@
+//! The project's own commands: `cargo xtask COMMAND`. Each command is a module; this file only picks one.
+
+mod bench;
+mod cargo;
+mod demo;
+mod generate;
+mod images;
+mod lab;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, runs and tests mailcluster")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The main job on a real local Kubernetes: mail, a node's death, every message back
+    Demo {
+        /// Remove what an earlier demo left up
+        #[arg(long)]
+        down: bool,
+    },
+    /// Every test; the last line counts them
+    Test {
+        /// The stated lengths instead of the short forms (hours instead of minutes)
+        #[arg(long)]
+        long: bool,
+        /// Leave out what needs the Kubernetes lab
+        #[arg(long)]
+        no_lab: bool,
+    },
+    /// Our figures beside a peer's, measured in the same run
+    Bench {
+        /// Which: delivery
+        name: String,
+        /// Write the rows here as JSON too
+        #[arg(long)]
+        json: Option<std::path::PathBuf>,
+    },
+    /// Make the generated files: crds/ and the chart's CRDs
+    Generate {
+        /// Only say whether they are fresh
+        #[arg(long)]
+        check: bool,
+    },
+    /// Check the structure: arrows between crates, sizes of files
+    Tidy,
+    /// Container images
+    #[command(subcommand)]
+    Images(Images),
+    /// A real Kubernetes on this machine, with faults
+    #[command(subcommand)]
+    Lab(lab::Command),
+}
+
+#[derive(Subcommand)]
+enum Images {
+    /// Write an OCI archive of each image into a folder
+    Save {
+        /// The folder
+        folder: std::path::PathBuf,
+    },
+    /// Load the images into a cluster made by another tool
+    Load {
+        /// kind or k3s
+        target: String,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Demo { down } => demo::run(down),
+        Command::Test { long, no_lab } => test::run(test::Options { long, no_lab }),
+        Command::Bench { name, json } => bench::run(&name, json),
+        Command::Generate { check } => generate::run(check),
+        Command::Tidy => tidy::run(),
+        Command::Images(Images::Save { folder }) => images::save(&folder),
+        Command::Images(Images::Load { target }) => images::load(&target),
+        Command::Lab(command) => lab::run(command),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
