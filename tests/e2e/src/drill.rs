@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use mailcluster_test_clients::{
     ImapClient, Ledger, Load, LoadPlan, Tls, Verdict, collect_imap, collect_pop3,
 };
+use serde_json::Value;
 
 use crate::{
     layout::PASSWORD,
@@ -103,8 +104,7 @@ impl Site {
     pub fn drain_queues(&self, say: Say<'_>) -> Result<()> {
         wait_for("every queue is empty", Duration::from_secs(180), || {
             let text = self.admin(&["queue", "list", "-o", "json"], "")?;
-            let queue: serde_json::Value = serde_json::from_str(&text)?;
-            let waiting = queue["items"].as_array().map_or(0, Vec::len);
+            let waiting = waiting(&serde_json::from_str(&text)?)?;
             if waiting > 0 {
                 bail!("{waiting} messages wait");
             }
@@ -148,6 +148,17 @@ impl Site {
     }
 }
 
+/// How many recipients wait, by `queue list -o json`; an error as long as a store has not told.
+fn waiting(queue: &Value) -> Result<usize> {
+    let unreachable = queue["unreachableStores"].as_array().context("no unreachableStores")?;
+    if !unreachable.is_empty() {
+        bail!("did not answer: {unreachable:?}");
+    }
+    let entries = queue["entries"].as_array().context("no entries")?;
+    let recipients = entries.iter().flat_map(|entry| entry["recipients"].as_array().into_iter().flatten());
+    Ok(recipients.filter(|recipient| recipient["held"] != true).count())
+}
+
 /// Can this user log in and select INBOX?
 #[must_use]
 pub fn reads(port: SocketAddr, user: &str) -> bool {
@@ -188,5 +199,22 @@ impl Reader {
         self.stop.store(true, Ordering::Relaxed);
         let _panicked = self.thread.join();
         (self.done.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_queue_is_empty_only_when_every_store_says_so() {
+        let entry = |held: bool| json!({"recipients": [{"address": "a@x", "held": held}]});
+        let list = |entries: Value, away: Value| json!({"entries": entries, "unreachableStores": away});
+        assert_eq!(waiting(&list(json!([]), json!([]))).unwrap(), 0);
+        assert_eq!(waiting(&list(json!([entry(true), entry(false)]), json!([]))).unwrap(), 1);
+        assert!(waiting(&list(json!([]), json!(["demo-0"]))).is_err());
+        assert!(waiting(&json!({"items": []})).is_err());
     }
 }
