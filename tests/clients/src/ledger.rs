@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::{Context, Result};
+
+use crate::{damage, token_of};
+
 /// What a client was told of one message for one recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
@@ -11,6 +15,28 @@ pub enum Outcome {
     Refused,
     /// No answer: none or one copy.
     Ambiguous,
+}
+
+/// A copy that was found.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Found {
+    /// The message's token.
+    pub token: String,
+    /// The account that has it.
+    pub account: String,
+    /// In what it differs from what was sent.
+    pub damage: Option<String>,
+}
+
+impl Found {
+    /// The copy that an account has.
+    ///
+    /// # Errors
+    /// When it has no token.
+    pub fn read(account: &str, text: &[u8]) -> Result<Self> {
+        let token = token_of(text).context("a message without a token")?;
+        Ok(Self { token, account: account.to_owned(), damage: damage(text) })
+    }
 }
 
 /// All attempts, by (token, recipient).
@@ -30,6 +56,8 @@ pub struct Verdict {
     pub duplicated: Vec<(String, String)>,
     /// Refused, never offered, or with the wrong recipient, and there.
     pub unexpected: Vec<(String, String)>,
+    /// There, and not as it was sent: (token, recipient, in what it differs).
+    pub damaged: Vec<(String, String, String)>,
     /// Attempts without an answer.
     pub ambiguous: usize,
 }
@@ -62,14 +90,15 @@ impl Ledger {
         self.attempts.values().filter(|outcome| **outcome == Outcome::Accepted).count()
     }
 
-    /// Compares with what was found: one (token, recipient) for each copy.
+    /// Compares with every copy that was found.
     #[must_use]
-    pub fn compare(&self, found: &[(String, String)]) -> Verdict {
-        let mut copies: BTreeMap<&(String, String), usize> = BTreeMap::new();
-        for copy in found {
-            *copies.entry(copy).or_default() += 1;
-        }
+    pub fn compare(&self, found: &[Found]) -> Verdict {
+        let mut copies: BTreeMap<(String, String), usize> = BTreeMap::new();
         let mut verdict = Verdict { accepted: self.accepted(), ..Verdict::default() };
+        for Found { token, account, damage } in found {
+            *copies.entry((token.clone(), account.clone())).or_default() += 1;
+            verdict.damaged.extend(damage.clone().map(|damage| (token.clone(), account.clone(), damage)));
+        }
         for (attempt, outcome) in &self.attempts {
             let count = copies.remove(attempt).unwrap_or(0);
             match (outcome, count) {
@@ -80,22 +109,27 @@ impl Ledger {
             }
             verdict.ambiguous += usize::from(*outcome == Outcome::Ambiguous);
         }
-        verdict.unexpected.extend(copies.into_keys().cloned());
+        verdict.unexpected.extend(copies.into_keys());
         verdict
     }
 }
 
 impl Verdict {
-    /// Nothing lost, duplicated or unexpected.
+    /// Nothing lost, duplicated, unexpected or damaged.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.lost.is_empty() && self.duplicated.is_empty() && self.unexpected.is_empty()
+        let wrong = [&self.lost, &self.duplicated, &self.unexpected];
+        wrong.iter().all(|list| list.is_empty()) && self.damaged.is_empty()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn copy(token: &str, damage: Option<&str>) -> Found {
+        Found { token: token.to_owned(), account: "a@x".to_owned(), damage: damage.map(str::to_owned) }
+    }
 
     #[test]
     fn the_ledger_tells_lost_duplicated_and_ambiguous_apart() {
@@ -111,12 +145,22 @@ mod tests {
         ] {
             ledger.record(token, "a@x", outcome);
         }
-        let found = [key("kept"), key("twice"), key("twice"), key("refused"), key("perhaps"), key("alien")];
-        let verdict = ledger.compare(&found);
+        let found = ["kept", "twice", "twice", "refused", "perhaps", "alien"];
+        let verdict = ledger.compare(&found.map(|token| copy(token, None)));
         assert_eq!(verdict.lost, [key("lost")]);
         assert_eq!(verdict.duplicated, [key("twice")]);
         assert_eq!(verdict.unexpected, [key("refused"), key("alien")]);
         assert_eq!((verdict.accepted, verdict.ambiguous), (3, 2));
+        assert!(!verdict.is_clean() && verdict.damaged.is_empty());
+    }
+
+    #[test]
+    fn a_damaged_copy_is_not_a_kept_one() {
+        let mut ledger = Ledger::default();
+        ledger.record("one", "a@x", Outcome::Accepted);
+        assert!(ledger.compare(&[copy("one", None)]).is_clean());
+        let verdict = ledger.compare(&[copy("one", Some("short"))]);
+        assert_eq!(verdict.damaged, [("one".to_owned(), "a@x".to_owned(), "short".to_owned())]);
         assert!(!verdict.is_clean());
     }
 }

@@ -1,6 +1,7 @@
 //! Small blocking mail clients for tests and the demo. They say exactly what a server answered, and tell a refusal
 //! from an answer that never came: the checker of "no mail lost, none duplicated" stands on that difference.
 
+mod body;
 mod imap;
 mod ledger;
 mod load;
@@ -8,9 +9,10 @@ mod pop3;
 mod smtp;
 mod wire;
 
+pub use body::{damage, message, token_of};
 pub use imap::{Fetched, ImapClient};
-pub use ledger::{Ledger, Outcome, Verdict};
-pub use load::{Load, LoadPlan, collect_imap, collect_pop3, message, token_of};
+pub use ledger::{Found, Ledger, Outcome, Verdict};
+pub use load::{Load, LoadPlan, collect_imap, collect_pop3};
 pub use pop3::Pop3Client;
 pub use smtp::{Reply, SendOutcome, SmtpClient};
 pub use wire::{Tls, Wire};

@@ -12,10 +12,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::{ImapClient, Ledger, Outcome, Pop3Client, SendOutcome, SmtpClient, Tls};
-
-/// The header that names a message in the ledger.
-const TOKEN: &str = "X-Test-Token: ";
+use crate::{Found, ImapClient, Ledger, Outcome, Pop3Client, SendOutcome, SmtpClient, Tls, message};
 
 /// What to send where.
 #[derive(Debug, Clone)]
@@ -148,46 +145,17 @@ fn attempt(
     }
 }
 
-/// A message that carries its token.
-#[must_use]
-pub fn message(token: &str, size: usize) -> Vec<u8> {
-    let mut text = format!(
-        "From: sender@elsewhere.test\r\nTo: someone@example.test\r\nSubject: test {token}\r\n{TOKEN}{token}\r\n\
-         Message-ID: <{token}@elsewhere.test>\r\nDate: Mon, 23 Nov 2026 00:00:00 +0000\r\n\r\n"
-    );
-    let line = "All work and no play makes Jack a dull boy; this line is only here to be long enough.\r\n";
-    while text.len() < size {
-        text.push_str(line);
-    }
-    text.into_bytes()
-}
-
-/// The token in a message, if it has one.
-#[must_use]
-pub fn token_of(body: &[u8]) -> Option<String> {
-    let text = String::from_utf8_lossy(body);
-    text.lines().find_map(|line| line.strip_prefix(TOKEN)).map(|token| token.trim().to_owned())
-}
-
-/// Reads every account's INBOX over IMAP: one (token, account) for each copy.
+/// Reads every account's INBOX over IMAP: every copy, compared with what was sent.
 ///
 /// # Errors
 /// When an account cannot be read or a message has no token.
-pub fn collect_imap(
-    addr: SocketAddr,
-    tls: Tls,
-    accounts: &[String],
-    password: &str,
-) -> Result<Vec<(String, String)>> {
+pub fn collect_imap(addr: SocketAddr, tls: Tls, accounts: &[String], password: &str) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     for account in accounts {
         let mut client = ImapClient::login(addr, tls, Duration::from_secs(60), account, password)?;
         for fetched in client.fetch_all("INBOX").with_context(|| format!("INBOX of {account}"))? {
-            let token = token_of(&fetched.body);
-            found.push((
-                token.with_context(|| format!("UID {} of {account}: no token", fetched.uid))?,
-                account.clone(),
-            ));
+            let copy = Found::read(account, &fetched.body);
+            found.push(copy.with_context(|| format!("UID {} of {account}", fetched.uid))?);
         }
     }
     Ok(found)
@@ -197,17 +165,12 @@ pub fn collect_imap(
 ///
 /// # Errors
 /// As [`collect_imap`].
-pub fn collect_pop3(
-    addr: SocketAddr,
-    tls: Tls,
-    accounts: &[String],
-    password: &str,
-) -> Result<Vec<(String, String)>> {
+pub fn collect_pop3(addr: SocketAddr, tls: Tls, accounts: &[String], password: &str) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     for account in accounts {
         let mut client = Pop3Client::login(addr, tls, Duration::from_secs(60), account, password)?;
         for body in client.retrieve_all().with_context(|| format!("POP3 of {account}"))? {
-            found.push((token_of(&body).with_context(|| format!("{account}: no token"))?, account.clone()));
+            found.push(Found::read(account, &body).with_context(|| account.clone())?);
         }
     }
     Ok(found)

@@ -4,7 +4,7 @@ use std::{fs, process::Command, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use mailcluster_interop::{ClientRoot, Standalone};
-use mailcluster_test_clients::{ImapClient, Tls, message};
+use mailcluster_test_clients::{ImapClient, Tls, collect_imap, collect_pop3, message};
 
 const PASSWORD: &str = "correct horse";
 
@@ -50,6 +50,29 @@ fn swaks_delivers_to_mx_and_submits_after_auth() -> Result<()> {
         PASSWORD,
     )?;
     ensure!(bob.fetch_all("INBOX")?.len() == 2);
+    Ok(())
+}
+
+#[test]
+fn a_message_passes_through_swaks_unchanged() -> Result<()> {
+    let (root, node) = (ClientRoot::ensure()?, node("unchanged")?);
+    let line = format!(
+        "swaks --server {} --tls-optional --from joe@elsewhere.test --to ann@example.test --data -",
+        node.addr("smtp")?
+    );
+    // swaks ends the last line itself.
+    let ran = root.shell(&line, message("swaks", 2000).trim_ascii_end(), 60)?;
+    ensure!(ran.success, "swaks: {}", ran.output);
+    let ann = ["ann@example.test".to_owned()];
+    for found in [
+        collect_imap(node.addr("imaps")?, Tls::Implicit, &ann, PASSWORD)?,
+        collect_pop3(node.addr("pop3s")?, Tls::Implicit, &ann, PASSWORD)?,
+    ] {
+        ensure!(
+            matches!(found.as_slice(), [one] if one.token == "swaks" && one.damage.is_none()),
+            "{found:?}"
+        );
+    }
     Ok(())
 }
 

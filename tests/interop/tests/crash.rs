@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use mailcluster_interop::{CrashDisk, Cut, Standalone};
-use mailcluster_test_clients::{ImapClient, Ledger, Load, LoadPlan, Tls, token_of};
+use mailcluster_test_clients::{Found, ImapClient, Ledger, Load, LoadPlan, Tls, token_of};
 
 const PASSWORD: &str = "correct horse";
 const NAMES: [&str; 4] = ["a0", "a1", "a2", "a3"];
@@ -49,8 +49,9 @@ impl Memory {
                 select.iter().find_map(|u| u.line.split_once("UIDVALIDITY ")).context("no UIDVALIDITY")?.1;
             let validity = validity.split(']').next().unwrap_or_default().to_owned();
             for message in client.fetch_all("INBOX")? {
-                let token = token_of(&message.body)
-                    .with_context(|| format!("{account} UID {}: no token", message.uid))?;
+                let copy = Found::read(&account, &message.body)
+                    .with_context(|| format!("{account} UID {}", message.uid))?;
+                let token = copy.token.clone();
                 let key = (account.clone(), validity.clone(), message.uid);
                 let before = self.uids.entry(key).or_insert_with(|| token.clone());
                 ensure!(*before == token, "{account} UID {} was {before}, is {token}", message.uid);
@@ -60,7 +61,7 @@ impl Memory {
                         "{account} {token} lost its flag {flag}"
                     );
                 }
-                found.push((token, account.clone()));
+                found.push(copy);
             }
         }
         let mut all = Ledger::default();
