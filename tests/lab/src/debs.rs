@@ -4,11 +4,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use crate::apt::Apt;
 use crate::command::Cmd;
-use crate::paths::{Paths, cache_key, instance};
+use crate::lock::Lock;
+use crate::paths::{Paths, cache_key};
 use crate::progress::step;
 
 const PACKAGES: &[&str] = &[
@@ -79,20 +82,35 @@ pub(crate) fn location(paths: &Paths) -> Tools {
     Tools { root: paths.cache.join("debs").join(key) }
 }
 
+/// A program of the packages, for use without a lab; what is missing is downloaded first.
+///
+/// # Errors
+/// The packages cannot be had.
+pub fn tool(program: &str) -> Result<Command> {
+    let tools = ensure(&Paths::from_environment()?)?;
+    let mut command = Command::new(tools.program(program));
+    command.env("PATH", tools.path()).env("LD_LIBRARY_PATH", tools.libraries());
+    Ok(command)
+}
+
 /// Downloads and unpacks what is not there yet.
 pub(crate) fn ensure(paths: &Paths) -> Result<Tools> {
     let tools = location(paths);
     if tools.root.is_dir() {
         return Ok(tools);
     }
+    // Several tests may need a tool at once: the first one gets it for all.
+    let _lock = Lock::part(paths, "debs")?;
+    if tools.root.is_dir() {
+        return Ok(tools);
+    }
     step("downloading containerd, etcd and tools as Debian packages (about 1 minute, once)");
-    let parent = paths.cache.join("debs");
-    fs::create_dir_all(&parent)?;
-    let work = parent.join(format!("unpack-{}", instance()));
+    let work = paths.cache.join("debs").join("unpack");
     let _stale = fs::remove_dir_all(&work);
     let unpacked = Tools { root: work.join("root") };
     fs::create_dir_all(&unpacked.root)?;
-    let result = download(&work).and_then(|()| unpack(&work, &unpacked.root)).and_then(|()| probe(&unpacked));
+    let result =
+        download(paths, &work).and_then(|()| unpack(&work, &unpacked.root)).and_then(|()| probe(&unpacked));
     if result.is_ok() {
         fs::rename(&unpacked.root, &tools.root).context("failed to move the packages into place")?;
     }
@@ -100,27 +118,19 @@ pub(crate) fn ensure(paths: &Paths) -> Result<Tools> {
     result.map(|()| tools)
 }
 
-fn download(folder: &Path) -> Result<()> {
-    let fetch = || {
-        let names = wanted()?;
-        Cmd::new("apt-get")
-            .args(["-q", "-o", "APT::Sandbox::User=root", "download"])
-            .args(names)
-            .directory(folder)
-            .run()
-    };
-    if fetch().is_ok() {
-        return Ok(());
-    }
-    step("refreshing the package lists (apt-get update)");
-    Cmd::line("apt-get -q update").run().context("failed to refresh the package lists")?;
-    fetch().context("failed to download the Debian packages the lab needs")
+fn download(paths: &Paths, folder: &Path) -> Result<()> {
+    Apt::with(paths, |apt| {
+        let names = wanted(apt)?;
+        Cmd::line("apt-get -q").args(apt.options()).arg("download").args(names).directory(folder).run()
+    })
+    .context("failed to download the Debian packages the lab needs")
 }
 
 /// The packages and those libraries under them that the host doesn't have.
-fn wanted() -> Result<BTreeSet<String>> {
+fn wanted(apt: &Apt) -> Result<BTreeSet<String>> {
     let flags = ["recommends", "suggests", "conflicts", "breaks", "replaces", "enhances"];
     let closure = Cmd::line("apt-cache depends --recurse")
+        .args(apt.options())
         .args(flags.iter().map(|flag| format!("--no-{flag}")))
         .args(PACKAGES)
         .output()?;

@@ -8,8 +8,9 @@ use serde_json::Value;
 
 use crate::cgroup::{collect, signal_all};
 use crate::lab::Lab;
+use crate::lock::Lock;
 use crate::network::{self, Plug};
-use crate::state::{Lock, State};
+use crate::state::State;
 use crate::{control_plane, power};
 
 impl Lab {

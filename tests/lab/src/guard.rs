@@ -10,9 +10,11 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
 
+use crate::lock::Lock;
 use crate::paths::Paths;
+use crate::progress::say;
 use crate::site::helper;
-use crate::state::{Lock, State};
+use crate::state::State;
 
 /// The guarded program's end.
 #[derive(Debug)]
@@ -60,7 +62,7 @@ pub fn run(cache: &Path, id: &str) -> Result<()> {
     let _lock = Lock::take(&paths)?;
     // Someone may have brought it down, and another one up, since.
     if State::load(&paths)?.is_some_and(|state| state.id == id) {
-        eprintln!("lab: its user ended, bringing it down");
+        say("its user ended, bringing it down");
         crate::cleanup::remove_all(&paths)?;
     }
     Ok(())

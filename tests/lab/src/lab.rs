@@ -9,12 +9,13 @@ use serde_json::Value;
 
 use crate::command::Cmd;
 use crate::guard::Guard;
+use crate::lock::Lock;
 use crate::network::{self, hub};
 use crate::paths::Paths;
-use crate::progress::step;
+use crate::progress::{say, step};
 use crate::ranges::MAX_NODES;
 use crate::site::{CONTROL, Site, install_helper};
-use crate::state::{ApiServer, Lock, State, host_boot_id, new_uuid};
+use crate::state::{ApiServer, State, host_boot_id, new_uuid};
 use crate::volumes::{self, VolumeSpec};
 use crate::{cleanup, control_plane, debs, kubebox, node, pause, preflight};
 
@@ -124,6 +125,20 @@ impl Lab {
         cleanup::remove_all(&paths)
     }
 
+    /// Ends and removes this lab, as dropping it does, and tells what could not be removed.
+    ///
+    /// # Errors
+    /// As [`Self::down`].
+    pub fn shutdown(mut self) -> Result<()> {
+        let guard = self.guard.take();
+        // Guarded to the end: should this program be ended in the middle, the guard takes over.
+        let result = Self::down();
+        if let Some(guard) = guard {
+            guard.dismiss();
+        }
+        result
+    }
+
     /// The state as it is now.
     ///
     /// # Errors
@@ -230,7 +245,7 @@ impl Drop for Lab {
     fn drop(&mut self) {
         if let Some(guard) = self.guard.take() {
             if let Err(error) = Self::down() {
-                eprintln!("lab: {error:#}");
+                say(&format!("{error:#}"));
             }
             guard.dismiss();
         }

@@ -18,6 +18,7 @@
 //! Names of pods and Services aren't served: there is no DNS in the lab.
 
 mod api;
+mod apt;
 mod bmc;
 mod boot_id;
 mod cgroup;
@@ -31,6 +32,7 @@ mod guard;
 mod kubebox;
 mod lab;
 mod load_balancer;
+mod lock;
 mod network;
 mod network_policy;
 mod node;
@@ -50,12 +52,15 @@ mod status;
 mod volumes;
 mod watch;
 
+pub use apt::Apt;
 pub use bmc::Bmc;
 pub use boot_id::run as run_container_hook;
 pub use daemon::run as run_daemon;
+pub use debs::tool;
 pub use guard::run as run_guard;
 pub use kubebox::{HELM_VERSION, KUBERNETES_VERSION};
 pub use lab::{Lab, Options};
+pub use lock::Lock;
 pub use node_init::run as run_node;
 pub use oci_archive::{OciImage, Source};
 pub use paths::Paths;

@@ -1,10 +1,10 @@
 //! What is running, in one JSON file: written whole under a lock, read by every process that uses the lab.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::paths::Paths;
@@ -157,40 +157,6 @@ impl State {
     pub(crate) fn node_mut(&mut self, name: &str) -> Result<&mut Node> {
         self.node(name)?;
         self.nodes.iter_mut().find(|node| node.name == name).context("no such node")
-    }
-}
-
-/// The right to change the lab; one process at a time has it.
-pub(crate) struct Lock {
-    _file: File,
-}
-
-impl Lock {
-    /// Waits for its turn.
-    pub fn take(paths: &Paths) -> Result<Self> {
-        let file = Self::open(paths)?;
-        file.lock().context("failed to lock the lab")?;
-        Ok(Self { _file: file })
-    }
-
-    /// Fails when another process has it.
-    pub fn try_take(paths: &Paths) -> Result<Self> {
-        let file = Self::open(paths)?;
-        if file.try_lock().is_err() {
-            bail!("another command is changing the lab right now");
-        }
-        Ok(Self { _file: file })
-    }
-
-    fn open(paths: &Paths) -> Result<File> {
-        fs::create_dir_all(&paths.cache)?;
-        let path = paths.lab.with_extension("lock");
-        // The lock is close-on-exec, as every file std opens: no child keeps it.
-        File::options()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .with_context(|| format!("failed to open {}", path.display()))
     }
 }
 

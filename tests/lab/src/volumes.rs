@@ -14,6 +14,7 @@ use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
 use serde_json::{Value, json};
 
 use crate::command::Cmd;
+use crate::progress::say;
 use crate::site::Site;
 use crate::state::{State, Volume};
 
@@ -122,7 +123,7 @@ pub(crate) fn clone_used(site: &Site, state: &State, node: &str) -> Result<Vec<C
             .map(|other| &other.name)
             .find(|other| devices_in_use(site, other).contains(&device_number(&volume.device)))
         {
-            eprintln!("lab: {} is in use on {other} too: it goes on as it is, nothing is lost", volume.name);
+            say(&format!("{} is in use on {other} too: it goes on as it is, nothing is lost", volume.name));
             continue;
         }
         let clone = pool(site).join(format!("{}.{}.img", volume.name, volume.generation + 1));

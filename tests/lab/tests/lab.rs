@@ -126,7 +126,10 @@ fn killed_in_the_middle(root: &Path) -> Result<()> {
         let mut victim = std::process::Command::new(std::env::current_exe()?)
             .args(["--exact", "victim", "--nocapture"])
             .env("MAILCLUSTER_LAB_VICTIM", "1")
+            .stderr(std::process::Stdio::piped())
             .spawn()?;
+        // As when `tee` dies of the same Ctrl-C: nobody reads what the victim and its guard say.
+        drop(victim.stderr.take());
         eventually(&format!("{sign} is there"), LATER, || {
             Ok(root.join(sign).exists() && root.join("state.json").exists())
         })?;
