@@ -54,6 +54,7 @@ pub fn run(name: &str, out: Option<PathBuf>) -> Result<()> {
 
 /// LMTP into `standalone` beside dovecot-lmtpd with `mail_fsync=always`.
 fn delivery() -> Result<Vec<Value>> {
+    mailcluster_interop::sweep()?;
     cargo::build_programs()?;
     let program = cargo::binary("mailcluster-node")?;
     let binary = NodeBinary::in_folder(program.parent().context("no target folder")?)?;

@@ -27,15 +27,20 @@ pub fn target_dir() -> Result<PathBuf> {
 
 /// A program that `cargo build` has made.
 pub fn binary(name: &str) -> Result<PathBuf> {
+    Ok(target_dir()?.join(host()?).join("debug").join(name))
+}
+
+/// The target that cargo builds for, like `x86_64-unknown-linux-gnu`.
+fn host() -> Result<String> {
     let output = Command::new("rustc").args(["-vV"]).output().context("rustc -vV")?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let host = text.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
-    Ok(target_dir()?.join(host).join("debug").join(name))
+    Ok(host.to_owned())
 }
 
-/// `cargo` in the workspace.
+/// `cargo` in the workspace; it ends with this program, however that ends.
 pub fn command(args: &[&str]) -> Result<Command> {
-    let mut command = Command::new("cargo");
+    let mut command = mailcluster_interop::mortal("cargo");
     command.args(args).current_dir(workspace()).env("CARGO_TARGET_DIR", target_dir()?).stdin(Stdio::null());
     // What `cargo xtask` was built with must not reach what it builds.
     for name in ["CARGO", "CARGO_MANIFEST_DIR", "CARGO_PKG_NAME", "RUSTFLAGS", "CARGO_BUILD_TARGET"] {
@@ -78,8 +83,14 @@ impl std::ops::AddAssign for Count {
 
 /// Runs `cargo test` and counts; a failure to build is an error, failed tests are counted.
 pub fn test(args: &[&str], env: &[(&str, &str)]) -> Result<Count> {
-    let mut child =
-        command(args)?.envs(env.iter().copied()).stdout(Stdio::piped()).spawn().context("cargo test")?;
+    let runner = format!("CARGO_TARGET_{}_RUNNER", host()?.to_uppercase().replace('-', "_"));
+    let mut child = command(args)?
+        .envs(env.iter().copied())
+        // The test programs end with cargo as cargo does with this one, and their nodes with them.
+        .env(runner, "setpriv --pdeathsig KILL --")
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cargo test")?;
     let mut count = Count::default();
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).lines() {

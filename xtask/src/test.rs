@@ -99,6 +99,7 @@ fn prepended(folder: &std::path::Path) -> Result<std::ffi::OsString> {
 
 /// Unit, property and protocol tests, real clients and crashes.
 fn without_lab(long: &str) -> Result<Count> {
+    mailcluster_interop::sweep()?;
     cargo::build_programs()?;
     let bin = binaries()?;
     let env = [("MAILCLUSTER_BIN", bin.as_str()), ("MAILCLUSTER_LONG", long), ("RUST_BACKTRACE", "0")];
@@ -107,7 +108,7 @@ fn without_lab(long: &str) -> Result<Count> {
 
 fn end_to_end(long: &str) -> Result<Count> {
     let archives = images::build()?;
-    let mut lab = Lab::up(&mailcluster_lab::Options { nodes: 3, ..Default::default() })?;
+    let lab = Lab::up(&mailcluster_lab::Options { nodes: 3, ..Default::default() })?;
     for archive in &archives {
         lab.load_image(archive)?;
     }
@@ -120,8 +121,7 @@ fn end_to_end(long: &str) -> Result<Count> {
     ];
     let args = ["test", "--workspace", "--test", E2E, "--", "--test-threads", "1", "--nocapture"];
     let result = cargo::test(&args, &env);
-    lab.release();
-    Lab::down()?;
+    lab.shutdown()?;
     result
 }
 

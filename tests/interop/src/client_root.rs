@@ -10,7 +10,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use mailcluster_lab::Paths;
+use mailcluster_lab::{Apt, Lock, Paths};
+
+use crate::mortal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 /// What is unpacked, with all it depends on.
@@ -50,19 +52,19 @@ impl ClientRoot {
     /// # Errors
     /// When a package cannot be had.
     pub fn ensure() -> Result<Self> {
-        let cache = Paths::from_environment()?.cache;
-        let root = cache.join("clients-4");
+        let paths = Paths::from_environment()?;
+        let root = location(&paths);
+        // Several tests may want it at once: the first one makes it for all.
+        let _lock = Lock::part(&paths, "clients")?;
         if !root.is_dir() {
             eprintln!(
                 "unpacking swaks, isync, neomutt, fetchmail and dovecot into the cache (1-2 minutes, once)"
             );
-            let work = cache.join(format!("clients-tmp-{}", std::process::id()));
-            let made = make(&work).and_then(|()| Ok(fs::rename(work.join("root"), &root)?));
+            let work = paths.cache.join("clients-unpack");
+            let _stale = fs::remove_dir_all(&work);
+            let made = make(&paths, &work).and_then(|()| Ok(fs::rename(work.join("root"), &root)?));
             let _best_effort = fs::remove_dir_all(&work);
-            // Another test process may have been quicker; its root is as good.
-            if !root.is_dir() {
-                made?;
-            }
+            made?;
         }
         Ok(Self { root })
     }
@@ -85,10 +87,10 @@ impl ClientRoot {
         Ok((outside, inside))
     }
 
-    /// A command inside the root.
+    /// A command inside the root, which ends with the thread that starts it.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new("chroot");
+        let mut command = mortal("chroot");
         command.arg(&self.root).arg(program);
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin").env("HOME", "/root").env("LC_ALL", "C.UTF-8");
         command
@@ -166,7 +168,12 @@ impl ClientRoot {
     }
 }
 
-fn make(work: &Path) -> Result<()> {
+/// Where the root is, or will be.
+pub(crate) fn location(paths: &Paths) -> PathBuf {
+    paths.cache.join("clients-4")
+}
+
+fn make(paths: &Paths, work: &Path) -> Result<()> {
     let root = work.join("root");
     fs::create_dir_all(root.join("usr"))?;
     for name in ["bin", "sbin", "lib", "lib64"] {
@@ -176,7 +183,7 @@ fn make(work: &Path) -> Result<()> {
     for name in ["etc", "tmp", "work", "root", "dev", "proc", "run", "var/lib", "var/log"] {
         fs::create_dir_all(root.join(name))?;
     }
-    download(work)?;
+    download(paths, work)?;
     for entry in fs::read_dir(work)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "deb") {
@@ -191,26 +198,24 @@ fn make(work: &Path) -> Result<()> {
     furnish(&root)
 }
 
-fn download(work: &Path) -> Result<()> {
-    let fetch = || -> Result<()> {
-        let names = closure(work)?;
+fn download(paths: &Paths, work: &Path) -> Result<()> {
+    Apt::with(paths, |apt| {
+        let names = closure(apt, work)?;
         run(Command::new("apt-get")
-            .args(["-q", "-o", "APT::Sandbox::User=root", "download"])
+            .arg("-q")
+            .args(apt.options())
+            .arg("download")
             .args(names)
             .current_dir(work))
-    };
-    if fetch().is_ok() {
-        return Ok(());
-    }
-    run(Command::new("apt-get").args(["-q", "update"]))?;
-    fetch()
+    })
 }
 
 /// The packages and all they depend on, as if nothing were installed.
-fn closure(work: &Path) -> Result<Vec<String>> {
+fn closure(apt: &Apt, work: &Path) -> Result<Vec<String>> {
     let empty = work.join("no-status");
     fs::write(&empty, "")?;
     let output = Command::new("apt-get")
+        .args(apt.options())
         .args(["-o", &format!("Dir::State::status={}", empty.display())])
         .args(["-o", "APT::Install-Recommends=false", "--print-uris", "-y", "install"])
         .args(PACKAGES)

@@ -6,8 +6,21 @@
 
 mod client_root;
 mod crash_disk;
+mod scratch;
 mod standalone;
+
+use std::{ffi::OsStr, process::Command};
 
 pub use client_root::{ClientRoot, Ran};
 pub use crash_disk::{CrashDisk, Cut};
-pub use standalone::{NodeBinary, Standalone, scratch, wait_until};
+pub use scratch::{scratch, sweep};
+pub use standalone::{NodeBinary, Standalone, wait_until};
+
+/// A command that is killed when the thread that started it ends, however that comes: nothing outlives a test that
+/// was killed itself.
+#[must_use]
+pub fn mortal(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command
+}

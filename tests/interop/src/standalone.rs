@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::{OsStr, OsString},
     fs,
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
@@ -11,8 +12,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use mailcluster_lab::Paths;
 use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{CrashDisk, mortal, scratch};
 
 /// How long a node may take to serve: recovery after a crash included, on a busy machine.
 const START: Duration = Duration::from_secs(60);
@@ -54,25 +56,16 @@ impl NodeBinary {
     }
 }
 
-/// A running standalone node.
+/// A running standalone node. It lives no longer than the thread that started it.
+#[derive(Debug)]
 pub struct Standalone {
     binary: NodeBinary,
+    /// The words that a program is started by where the data directory is mounted.
+    entrance: Vec<String>,
     data: PathBuf,
     child: Child,
     ports: BTreeMap<String, SocketAddr>,
     remove: bool,
-}
-
-/// A folder for one test, on a real file system, removed first if it is left from before.
-///
-/// # Errors
-/// When it cannot be made.
-pub fn scratch(name: &str) -> Result<PathBuf> {
-    let folder =
-        Paths::from_environment()?.cache.join("scratch").join(format!("{name}-{}", std::process::id()));
-    let _stale = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder)?;
-    Ok(folder)
 }
 
 /// Waits until `condition` holds, trying every 20 ms.
@@ -114,8 +107,20 @@ impl Standalone {
     /// # Errors
     /// When it does not serve within a minute.
     pub fn start_with(binary: NodeBinary, data: &Path) -> Result<Self> {
-        let (child, ports) = spawn(&binary, data)?;
-        Ok(Self { binary, data: data.to_owned(), child, ports, remove: false })
+        Self::start_at(binary, Vec::new(), data)
+    }
+
+    /// Starts a node with its data on this disk.
+    ///
+    /// # Errors
+    /// When it does not serve within a minute.
+    pub fn start_on(disk: &CrashDisk) -> Result<Self> {
+        Self::start_at(NodeBinary::find()?, disk.entrance(), &disk.mount_point().join("data"))
+    }
+
+    fn start_at(binary: NodeBinary, entrance: Vec<String>, data: &Path) -> Result<Self> {
+        let (child, ports) = spawn(&binary.node, &entrance, data)?;
+        Ok(Self { binary, entrance, data: data.to_owned(), child, ports, remove: false })
     }
 
     /// Where a protocol listens.
@@ -153,7 +158,7 @@ impl Standalone {
     /// # Errors
     /// When it fails.
     pub fn admin(&self, args: &[&str], input: &str) -> Result<String> {
-        let mut child = Command::new(&self.binary.cli)
+        let mut child = started_by(&self.entrance, &self.binary.cli)
             .arg("--standalone")
             .arg(&self.data)
             .args(args)
@@ -220,7 +225,7 @@ impl Standalone {
     /// # Errors
     /// When it does not serve within a minute.
     pub fn restart(&mut self) -> Result<()> {
-        (self.child, self.ports) = spawn(&self.binary, &self.data)?;
+        (self.child, self.ports) = spawn(&self.binary.node, &self.entrance, &self.data)?;
         Ok(())
     }
 }
@@ -238,10 +243,21 @@ impl Drop for Standalone {
 const PROTOS: [&str; 9] =
     ["smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s", "lmtp", "http"];
 
-fn spawn(binary: &NodeBinary, data: &Path) -> Result<(Child, BTreeMap<String, SocketAddr>)> {
-    fs::create_dir_all(data)?;
+fn started_by(entrance: &[String], program: impl AsRef<OsStr>) -> Command {
+    let mut words = entrance.iter().map(OsString::from).collect::<Vec<_>>();
+    words.push(program.as_ref().to_owned());
+    let mut command = mortal(&words[0]);
+    command.args(&words[1..]);
+    command
+}
+
+fn spawn(program: &Path, entrance: &[String], data: &Path) -> Result<(Child, BTreeMap<String, SocketAddr>)> {
+    let made = started_by(entrance, "mkdir").arg("-p").arg(data).status()?;
+    if !made.success() {
+        bail!("failed to make {}", data.display());
+    }
     let log = fs::OpenOptions::new().create(true).append(true).open(data.with_extension("log"))?;
-    let mut child = Command::new(&binary.node)
+    let mut child = started_by(entrance, program)
         .arg("standalone")
         .arg("--data")
         .arg(data)

@@ -237,7 +237,7 @@ fn a_foreign_volume_and_a_full_folder_are_refused() -> Result<()> {
 #[test]
 fn f08_a_full_disk_refuses_mail_and_still_lets_users_delete() -> Result<()> {
     let disk = CrashDisk::new("full", 200)?;
-    let node = Standalone::start_in(&disk.mount_point().join("data"))?;
+    let node = Standalone::start_on(&disk)?;
     node.accounts("example.test", &["ann", "bob"], PASSWORD)?;
     let mut refused = None;
     for n in 0..400 {

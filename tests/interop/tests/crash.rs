@@ -4,7 +4,6 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -144,16 +143,11 @@ fn round(
     memory.check(node)
 }
 
-fn start(data: &Path) -> Result<Standalone> {
-    let node = Standalone::start_in(data)?;
-    node.accounts("example.test", &NAMES, PASSWORD)?;
-    Ok(node)
-}
-
 #[test]
 fn f05_kill_nine_at_random_moments_loses_nothing() -> Result<()> {
     let data = mailcluster_interop::scratch("kill")?;
-    let mut node = start(&data)?;
+    let mut node = Standalone::start_in(&data)?;
+    node.accounts("example.test", &NAMES, PASSWORD)?;
     let mut memory = Memory::default();
     for number in 0..rounds(100, 20) {
         round(&mut node, number, &mut memory, Standalone::kill).with_context(|| format!("round {number}"))?;
@@ -165,7 +159,8 @@ fn f05_kill_nine_at_random_moments_loses_nothing() -> Result<()> {
 #[test]
 fn f03_power_cuts_at_random_instants_lose_nothing() -> Result<()> {
     let mut disk = CrashDisk::new("power", 512)?;
-    let mut node = start(&disk.mount_point().join("data"))?;
+    let mut node = Standalone::start_on(&disk)?;
+    node.accounts("example.test", &NAMES, PASSWORD)?;
     let mut memory = Memory::default();
     for number in 0..rounds(20, 5) {
         let cut =
