@@ -19,7 +19,7 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, PersistentVolumeClaim, Secret, Service, ServiceAccount},
     networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
-    rbac::v1::{Role, RoleBinding},
+    rbac::v1::{ClusterRoleBinding, Role, RoleBinding},
 };
 use kube::{
     Api, Resource, ResourceExt,
@@ -131,11 +131,16 @@ macro_rules! children {
         $(
             let $controller = $controller.watches(
                 api::<PartialObjectMeta<$kind>>($ctx, $scope),
-                watcher::Config::default().labels(&format!("{}={OPERATOR_FIELD_MANAGER}", labels::MANAGED_BY)),
+                ours(),
                 |object| cluster_of(&object),
             );
         )+
     };
+}
+
+/// Only what the operator applied.
+fn ours() -> watcher::Config {
+    watcher::Config::default().labels(&format!("{}={OPERATOR_FIELD_MANAGER}", labels::MANAGED_BY))
 }
 
 async fn control(ctx: Context, scope: Option<String>) {
@@ -171,6 +176,12 @@ async fn control(ctx: Context, scope: Option<String>) {
             store.state().iter().filter(|c| uses(c)).map(|c| ObjectRef::from_obj(&**c)).collect::<Vec<_>>()
         },
     );
+    // It belongs to the whole cluster, and there is one only where directories may review tokens.
+    let bindings = Api::<PartialObjectMeta<ClusterRoleBinding>>::all(ctx.client.clone());
+    let controller = match ctx.config.token_review_cluster_role {
+        Some(_) => controller.watches(bindings, ours(), |object| cluster_of(&object)),
+        None => controller,
+    };
     let state = Arc::new(State { ctx: ctx.clone(), failures: Mutex::new(HashMap::new()) });
     let stop = ctx.stop.clone();
     controller
@@ -186,11 +197,12 @@ async fn control(ctx: Context, scope: Option<String>) {
         .await;
 }
 
-/// The MailCluster that a child's labels name.
+/// The MailCluster that a child's labels name; what has no namespace of its own names that too.
 fn cluster_of<K>(object: &PartialObjectMeta<K>) -> Option<ObjectRef<Guarded>> {
     let metadata = &object.metadata;
-    let cluster = metadata.labels.as_ref()?.get(labels::CLUSTER)?;
-    Some(ObjectRef::new(cluster).within(metadata.namespace.as_deref()?))
+    let own = metadata.labels.as_ref()?;
+    let namespace = metadata.namespace.as_ref().or_else(|| own.get(labels::CLUSTER_NAMESPACE))?;
+    Some(ObjectRef::new(own.get(labels::CLUSTER)?).within(namespace))
 }
 
 async fn reconcile_guarded(object: Arc<Guarded>, state: Arc<State>) -> Result<Action, Error> {

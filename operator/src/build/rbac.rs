@@ -53,10 +53,12 @@ pub fn admin(cluster: &Cluster) -> Account {
 /// removed when the MailCluster is.
 #[must_use]
 pub fn token_review(cluster: &Cluster, cluster_role: &str) -> ClusterRoleBinding {
+    let mut own = labels::common(&cluster.name);
+    own.insert(labels::CLUSTER_NAMESPACE.into(), cluster.namespace.clone());
     ClusterRoleBinding {
         metadata: ObjectMeta {
             name: Some(cluster.names().token_review(&cluster.namespace)),
-            labels: Some(labels::common(&cluster.name)),
+            labels: Some(own),
             ..ObjectMeta::default()
         },
         role_ref: RoleRef { api_group: RBAC.into(), kind: "ClusterRole".into(), name: cluster_role.into() },
