@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: our figures beside a peer's, measured in turn in the same run on the same disk.
 
 mod dovecot;
+mod failover;
 
 use std::{
     net::SocketAddr,
@@ -23,32 +24,36 @@ const ROUNDS: usize = 3;
 /// Accounts that the deliveries go to in turn.
 const ACCOUNTS: usize = 64;
 
-/// Runs the benchmark of this name; with `out`, the rows are written there as JSON too.
-pub fn run(name: &str, out: Option<PathBuf>) -> Result<()> {
+/// Runs the benchmark of this name; with `out`, the rows are written there as JSON too. `runs`: of each fault.
+pub fn run(name: &str, runs: usize, out: Option<PathBuf>) -> Result<()> {
     let rows = match name {
         "delivery" => delivery()?,
-        _ => bail!("there is no benchmark {name:?}: use delivery"),
+        "failover" => failover::run(runs)?,
+        _ => bail!("there is no benchmark {name:?}: use delivery or failover"),
     };
-    println!(
-        "{:<10} {:>7} {:>8} {:<7} {:>10} {:>10} {:>7}",
-        "name", "clients", "size", "path", "ours/s", "peer/s", "ratio"
-    );
-    for row in &rows {
-        println!(
-            "{:<10} {:>7} {:>8} {:<7} {:>10.0} {:>10.0} {:>7.2}",
-            row["name"].as_str().unwrap_or_default(),
-            row["clients"],
-            row["size"],
-            row["path"].as_str().unwrap_or_default(),
-            row["ours"].as_f64().unwrap_or_default(),
-            row["peer"].as_f64().unwrap_or_default(),
-            row["ratio"].as_f64().unwrap_or_default()
-        );
-    }
+    table(&rows);
     match out {
         Some(file) => std::fs::write(&file, serde_json::to_vec_pretty(&rows)?)
             .with_context(|| file.display().to_string()),
         None => Ok(()),
+    }
+}
+
+/// Rows of one kind, under the names of their fields.
+fn table(rows: &[Value]) {
+    let Some(first) = rows.first().and_then(Value::as_object) else { return };
+    let names: Vec<&String> = first.keys().collect();
+    println!("{}", names.iter().map(|name| format!("{name:>10}")).collect::<Vec<_>>().join(" "));
+    for row in rows {
+        let cells = names.iter().map(|name| match &row[name.as_str()] {
+            Value::Number(number) if number.is_f64() => {
+                format!("{:>10.2}", number.as_f64().unwrap_or_default())
+            }
+            Value::String(text) => format!("{text:>10}"),
+            Value::Null => format!("{:>10}", "-"),
+            other => format!("{other:>10}"),
+        });
+        println!("{}", cells.collect::<Vec<_>>().join(" "));
     }
 }
 

@@ -5,7 +5,7 @@ mod story;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use mailcluster_e2e::{NAMESPACE, Plan, Reader, SYSTEM, Site, wait_for};
+use mailcluster_e2e::{NAMESPACE, Placed, Plan, Reader, SYSTEM, Site, wait_for};
 use mailcluster_lab::{Lab, Options};
 use mailcluster_test_clients::{Ledger, Verdict};
 use story::Story;
@@ -49,6 +49,24 @@ pub fn run(down: bool) -> Result<()> {
             Err(error)
         }
     }
+}
+
+/// The cluster that a demo left up, or a new one with accounts on every store, which stays up too.
+pub fn site() -> Result<(Site, Vec<Placed>)> {
+    if let Ok(lab) = Lab::attach() {
+        let binary = cargo::binary("kubectl-mailcluster")?;
+        let binaries = binary.parent().context("no target folder")?.to_owned();
+        let site = Site { lab, cluster: CLUSTER.to_owned(), binaries };
+        let accounts = site.known_accounts().context(
+            "a lab is up, but not with the demo's cluster: `cargo xtask lab down` ends it",
+        )?;
+        return Ok((site, accounts));
+    }
+    let story = Story::begin();
+    let mut site = bring_up(&story)?;
+    site.lab.release();
+    let accounts = site.make_accounts(&|what| story.say(what))?;
+    Ok((site, accounts))
 }
 
 fn bring_up(story: &Story) -> Result<Site> {

@@ -39,8 +39,11 @@ enum Command {
     },
     /// Our figures beside a peer's, measured in the same run
     Bench {
-        /// Which: delivery
+        /// Which: delivery (beside dovecot-lmtpd), failover (gaps as clients see them)
         name: String,
+        /// How often each fault is made (failover)
+        #[arg(long, default_value_t = 10)]
+        runs: usize,
         /// Write the rows here as JSON too
         #[arg(long)]
         json: Option<std::path::PathBuf>,
@@ -79,7 +82,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo { down } => demo::run(down),
         Command::Test { long, no_lab } => test::run(test::Options { long, no_lab }),
-        Command::Bench { name, json } => bench::run(&name, json),
+        Command::Bench { name, runs, json } => bench::run(&name, runs, json),
         Command::Generate { check } => generate::run(check),
         Command::Tidy => tidy::run(),
         Command::Images(Images::Save { folder }) => images::save(&folder),

@@ -74,6 +74,8 @@ fn licences() -> Result<Count> {
         let args = ["install", "cargo-deny", "--version", "0.20.2", "--locked", "--root", &root, "--debug"];
         cargo::run(&args).context("failed to build cargo-deny")?;
     }
+    // cargo-deny looks at every platform's dependencies, a build has fetched this one's.
+    cargo::run(&["fetch", "--locked"])?;
     let status = cargo::command(&[
         "deny",
         "--offline",

@@ -32,25 +32,38 @@ impl Plan<'_> {
     /// Installs the chart, waits for a leader, and answers the node it runs on.
     ///
     /// # Errors
-    /// When no leader is there within two minutes.
+    /// When no leader is there within three minutes.
     pub fn install(&self, lab: Lab, cluster: &str) -> Result<(Site, String)> {
-        let chart = self.workspace.join("charts/mailcluster");
-        let chart = chart.to_str().context("the project's path is not UTF-8")?;
-        let images = [
-            format!("image.registry={}", self.registry),
-            format!("image.tag={}", self.tag),
-            "image.pullPolicy=Never".to_owned(),
-        ];
-        let mut words = vec!["install", "mailcluster", chart, "--namespace", SYSTEM, "--create-namespace"];
-        for image in &images {
-            words.extend(["--set", image]);
-        }
-        lab.helm(&words)?;
+        self.install_chart(&lab)?;
         let site = Site { lab, cluster: cluster.to_owned(), binaries: self.binaries.to_owned() };
         let limit = Duration::from_secs(180);
         let leader = wait_for("an operator leads", limit, || site.leader().map(Some))?;
         let node = wait_for("the leader's node", limit, || site.node_of(SYSTEM, &leader).map(Some))?;
         Ok((site, node))
+    }
+
+    /// `helm install` of the working tree's chart with these images.
+    ///
+    /// # Errors
+    /// When helm refuses.
+    pub fn install_chart(&self, lab: &Lab) -> Result<()> {
+        let chart = self.chart();
+        let images = [
+            format!("image.registry={}", self.registry),
+            format!("image.tag={}", self.tag),
+            "image.pullPolicy=Never".to_owned(),
+        ];
+        let mut words = vec!["install", "mailcluster", &chart, "--namespace", SYSTEM, "--create-namespace"];
+        for image in &images {
+            words.extend(["--set", image]);
+        }
+        lab.helm(&words).map(drop)
+    }
+
+    /// Where the chart lies.
+    #[must_use]
+    pub fn chart(&self) -> String {
+        self.workspace.join("charts/mailcluster").display().to_string()
     }
 }
 

@@ -1,12 +1,15 @@
 //! A mail cluster on the lab, as its users see it: through helm, kubectl, the admin command and the Service's
 //! address. The demo and the end-to-end tests drive it.
 
+pub mod audit;
 mod drill;
 mod layout;
+mod prober;
 mod site;
 mod stores;
 
 pub use drill::{DOMAIN, Placed, Reader, Say, reads};
 pub use layout::{PASSWORD, Plan};
+pub use prober::Prober;
 pub use site::{NAMESPACE, SYSTEM, Site, wait_for};
 pub use stores::{StoreView, describe_change};

@@ -11,7 +11,10 @@ use anyhow::{Context, Result, bail};
 use mailcluster_lab::Lab;
 use serde_json::Value;
 
-use crate::stores::StoreView;
+use crate::{
+    drill::{DOMAIN, Placed},
+    stores::StoreView,
+};
 
 /// The namespace of the MailCluster.
 pub const NAMESPACE: &str = "mail";
@@ -166,5 +169,67 @@ impl Site {
             bail!("no operator leads");
         }
         Ok(pod)
+    }
+
+    /// The UID of a pod of the MailCluster.
+    ///
+    /// # Errors
+    /// When there is no such pod.
+    pub fn pod_uid(&self, pod: &str) -> Result<String> {
+        let object = self.get(&["pod", pod])?;
+        let uid = object.pointer("/metadata/uid").and_then(Value::as_str);
+        Ok(uid.context("a pod without a UID")?.to_owned())
+    }
+
+    /// Names of the frontends' pods that are not being deleted.
+    ///
+    /// # Errors
+    /// When the API cannot be asked.
+    pub fn frontends(&self) -> Result<Vec<String>> {
+        let pods = self.get(&["pods", "-l", "app.kubernetes.io/component=frontend"])?;
+        let stay = pods["items"].as_array().into_iter().flatten();
+        let stay = stay.filter(|pod| pod.pointer("/metadata/deletionTimestamp").is_none());
+        Ok(stay.filter_map(|pod| Some(pod.pointer("/metadata/name")?.as_str()?.to_owned())).collect())
+    }
+
+    /// The address of a pod whose container runs; `None` as long as it does not.
+    ///
+    /// # Errors
+    /// When there is no such pod.
+    pub fn running_at(&self, pod: &str) -> Result<Option<IpAddr>> {
+        let object = self.get(&["pod", pod])?;
+        if object.pointer("/status/containerStatuses/0/state/running").is_none() {
+            return Ok(None);
+        }
+        let ip = object.pointer("/status/podIP").and_then(Value::as_str);
+        ip.map(|ip| Ok(ip.parse()?)).transpose()
+    }
+
+    /// The domain's accounts, and the stores that they are on.
+    ///
+    /// # Errors
+    /// When the admin command fails.
+    pub fn known_accounts(&self) -> Result<Vec<Placed>> {
+        let text = self.admin(&["account", "list", "--domain", DOMAIN, "-o", "json"], "")?;
+        let list: Value = serde_json::from_str(&text)?;
+        let items = list.as_array().or_else(|| list["accounts"].as_array()).context("no list of accounts")?;
+        let text = |item: &Value, key: &str| Some(item[key].as_str()?.to_owned());
+        let placed = |item| Some(Placed { address: text(item, "address")?, store: text(item, "store")? });
+        Ok(items.iter().filter_map(placed).collect())
+    }
+
+    /// Switches a node on and waits until it is Ready.
+    ///
+    /// # Errors
+    /// When it is not within three minutes.
+    pub fn power_on(&self, node: &str) -> Result<()> {
+        self.lab.power_on(node)?;
+        wait_for("the node is Ready", Duration::from_secs(180), || {
+            let text = self.lab.kubectl(&["get", "node", node, "-o", "json"])?;
+            let object: Value = serde_json::from_str(&text)?;
+            let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
+            let ready = conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True");
+            Ok(ready.then_some(()))
+        })
     }
 }

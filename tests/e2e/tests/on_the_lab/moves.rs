@@ -1,0 +1,56 @@
+//! Stores that move: asked for, by a drain, and because their node died.
+
+use anyhow::{Context, Result, ensure};
+use mailcluster_e2e::wait_for;
+use mailcluster_test_clients::Ledger;
+
+use crate::stage::{LIMIT, Stage, say};
+
+/// `kubectl mailcluster failover`, there and back.
+pub fn planned(stage: &Stage) -> Result<Ledger> {
+    let store = &stage.accounts[0].store;
+    let home = stage.site.store(store)?;
+    stage.sending("planned", || {
+        stage.site.admin(&["failover", store], "")?;
+        let away = stage.serves_again(store, home.epoch)?;
+        ensure!(away.host != home.host, "it was to move and is on {} still", away.host);
+        stage.site.admin(&["failover", store, "--to", &home.host], "")?;
+        let back = stage.serves_again(store, away.epoch)?;
+        ensure!(back.host == home.host, "it was to go back to {} and is on {}", home.host, back.host);
+        Ok(())
+    })
+}
+
+/// `kubectl drain`: what can move moves, in order; nothing is lost.
+pub fn drained(stage: &Stage) -> Result<Ledger> {
+    let site = &stage.site;
+    let stores = site.stores()?;
+    let victim = stores.iter().find(|s| s.kind == "Mail").context("no store")?.host.clone();
+    let ledger = stage.sending("drained", || {
+        site.lab.kubectl(&[
+            "drain",
+            &victim,
+            "--ignore-daemonsets",
+            "--delete-emptydir-data",
+            "--timeout=180s",
+        ])?;
+        wait_for("no store is left on the drained node", LIMIT, || {
+            Ok(site.stores()?.iter().all(|s| s.host != victim && s.phase == "Serving").then_some(()))
+        })
+    });
+    site.lab.kubectl(&["uncordon", &victim])?;
+    ledger
+}
+
+/// A node loses its power: it is fenced, and its stores move.
+pub fn lost_node(stage: &Stage) -> Result<Ledger> {
+    let site = &stage.site;
+    let victim = site.store(&stage.accounts[0].store)?.host;
+    let ledger = stage.sending("lost-node", || {
+        let seconds = site.pull_the_plug(&say, &stage.accounts, &victim)?;
+        say(&format!("served again after {seconds:.1} s"));
+        Ok(())
+    })?;
+    site.power_on(&victim)?;
+    Ok(ledger)
+}

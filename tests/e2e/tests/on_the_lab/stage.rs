@@ -1,0 +1,143 @@
+//! The cluster that the scenarios share, and what most of them do with it.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use mailcluster_e2e::{NAMESPACE, Placed, Plan, SYSTEM, Site, reads, wait_for};
+use mailcluster_lab::Lab;
+use mailcluster_test_clients::Ledger;
+
+/// Longer than anything here may take; a deadline, not an expectation.
+pub const LIMIT: Duration = Duration::from_secs(240);
+
+/// A MailCluster that serves, with accounts on every store.
+pub struct Stage {
+    pub site: Site,
+    pub accounts: Vec<Placed>,
+    pub addresses: Vec<String>,
+}
+
+/// Says what goes on, below the scenario's name.
+pub fn say(what: &str) {
+    println!("    {what}");
+}
+
+/// The short form of a time in ordinary runs, the stated one in long runs.
+pub fn length(short: u64, stated: u64) -> Duration {
+    let long = std::env::var("MAILCLUSTER_LONG").is_ok_and(|value| !value.is_empty());
+    Duration::from_secs(if long { stated } else { short })
+}
+
+/// What is installed: the working tree, with the images that the lab has loaded.
+pub fn plan(binaries: &Path) -> Result<Plan<'_>> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("no workspace")?;
+    Ok(Plan { workspace, binaries, registry: "localhost", tag: env!("CARGO_PKG_VERSION") })
+}
+
+impl Stage {
+    /// Installs the chart and the quickstart; goes on with those that an earlier run left there when
+    /// `MAILCLUSTER_E2E_ATTACH` says so.
+    pub fn set() -> Result<Self> {
+        let binaries = PathBuf::from(std::env::var("MAILCLUSTER_BIN").context("MAILCLUSTER_BIN")?);
+        let plan = plan(&binaries)?;
+        if std::env::var_os("MAILCLUSTER_E2E_ATTACH").is_some() {
+            let site = Site { lab: Lab::attach()?, cluster: "demo".to_owned(), binaries: plan.binaries.to_owned() };
+            site.wait_ready(LIMIT)?;
+            let accounts = site.known_accounts()?;
+            return Ok(Self::of(site, accounts));
+        }
+        let (site, first) = plan.install(Lab::attach()?, "demo")?;
+        let others = site.other_nodes(&first)?;
+        site.volumes(&first, &others[0], &others[1])?;
+        site.bmc_secret()?;
+        let manifest = std::fs::read_to_string(plan.workspace.join("docs/examples/quickstart.yaml"))?;
+        site.apply_on(&first, &manifest)?;
+        site.wait_ready(LIMIT)?;
+        wait_for("the Service has an address", LIMIT, || site.address().map(Some))?;
+        let accounts = site.make_accounts(&say)?;
+        Ok(Self::of(site, accounts))
+    }
+
+    fn of(site: Site, accounts: Vec<Placed>) -> Self {
+        let addresses = accounts.iter().map(|account| account.address.clone()).collect();
+        Self { site, accounts, addresses }
+    }
+
+    /// Sends for as long as `during` takes, and a little longer.
+    pub fn sending(&self, name: &str, during: impl FnOnce() -> Result<()>) -> Result<Ledger> {
+        let load = self.site.load(name, &self.addresses)?;
+        wait_for("mail flows", LIMIT, || Ok((load.accepted() >= 20).then_some(())))?;
+        let outcome = during();
+        let before = load.accepted();
+        let after = wait_for("mail flows on", LIMIT, || Ok((load.accepted() >= before + 20).then_some(())));
+        say(&format!("longest time without an accepted message: {:.1} s", load.longest_gap().as_secs_f64()));
+        let ledger = load.finish();
+        outcome.and(after)?;
+        Ok(ledger)
+    }
+
+    /// Waits until all is well again and nothing is queued.
+    pub fn settle(&self) -> Result<()> {
+        self.site.wait_ready(LIMIT)?;
+        self.site.drain_queues(&say)
+    }
+
+    /// Waits until a store serves at a higher epoch than `before`, and its users can read; answers it.
+    pub fn serves_again(&self, store: &str, before: u64) -> Result<mailcluster_e2e::StoreView> {
+        let port = self.site.port(993)?;
+        let user = self.user_of(store)?;
+        wait_for(&format!("{store} serves again"), LIMIT, || {
+            let view = self.site.store(store)?;
+            if view.epoch <= before || view.phase != "Serving" {
+                bail!("{view:?}");
+            }
+            Ok(reads(port, &user).then_some(view))
+        })
+    }
+
+    /// An account on this store.
+    pub fn user_of(&self, store: &str) -> Result<String> {
+        let user = self.accounts.iter().find(|account| account.store == store);
+        Ok(user.with_context(|| format!("no account on {store}"))?.address.clone())
+    }
+
+    /// Fails when somebody cannot read for `time`, tried each second.
+    pub fn all_can_read_for(&self, time: Duration) -> Result<()> {
+        let port = self.site.port(993)?;
+        let until = std::time::Instant::now() + time;
+        while std::time::Instant::now() < until {
+            for address in &self.addresses {
+                ensure!(reads(port, address), "{address} cannot read");
+            }
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        Ok(())
+    }
+
+    /// The epochs of all stores.
+    pub fn epochs(&self) -> Result<Vec<(String, u64)>> {
+        Ok(self.site.stores()?.into_iter().map(|store| (store.name, store.epoch)).collect())
+    }
+
+    /// Scales the operator.
+    pub fn scale_operator(&self, count: u32) -> Result<()> {
+        let replicas = format!("--replicas={count}");
+        self.site.lab.kubectl(&["-n", SYSTEM, "scale", "deployment", "mailcluster-operator", &replicas])?;
+        Ok(())
+    }
+
+    /// `kubectl -n mail …`.
+    pub fn kubectl(&self, args: &[&str]) -> Result<String> {
+        let mut words = vec!["-n", NAMESPACE];
+        words.extend(args);
+        self.site.lab.kubectl(&words)
+    }
+}
+
+/// The pod of a store's only replica.
+pub fn pod_of(store: &str) -> String {
+    format!("{store}-a-0")
+}
