@@ -37,7 +37,7 @@ pub fn run(down: bool) -> Result<()> {
                 verdict.ambiguous
             );
             if !verdict.is_clean() {
-                bail!("{verdict:?}");
+                bail!("{verdict}");
             }
             Ok(())
         }
@@ -57,9 +57,9 @@ pub fn site() -> Result<(Site, Vec<Placed>)> {
         let binary = cargo::binary("kubectl-mailcluster")?;
         let binaries = binary.parent().context("no target folder")?.to_owned();
         let site = Site { lab, cluster: CLUSTER.to_owned(), binaries };
-        let accounts = site.known_accounts().context(
-            "a lab is up, but not with the demo's cluster: `cargo xtask lab down` ends it",
-        )?;
+        let accounts = site
+            .known_accounts()
+            .context("a lab is up, but not with the demo's cluster: `cargo xtask lab down` ends it")?;
         return Ok((site, accounts));
     }
     let story = Story::begin();

@@ -123,6 +123,30 @@ impl Verdict {
     }
 }
 
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "accepted {}, ambiguous {}", self.accepted, self.ambiguous)?;
+        for (what, list) in
+            [("lost", &self.lost), ("duplicated", &self.duplicated), ("unexpected", &self.unexpected)]
+        {
+            write!(f, ", {what} {}", list.len())?;
+            few(f, list.iter().map(|(token, rcpt)| format!("{token} of {rcpt}")))?;
+        }
+        write!(f, ", damaged {}", self.damaged.len())?;
+        few(f, self.damaged.iter().map(|(token, rcpt, how)| format!("{token} of {rcpt}: {how}")))
+    }
+}
+
+/// The first and last of a list that may be long.
+fn few(f: &mut std::fmt::Formatter<'_>, items: impl Iterator<Item = String>) -> std::fmt::Result {
+    let items: Vec<String> = items.collect();
+    match items.as_slice() {
+        [] => Ok(()),
+        [one] => write!(f, " ({one})"),
+        [first, .., last] => write!(f, " ({first} ... {last})"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +176,9 @@ mod tests {
         assert_eq!(verdict.unexpected, [key("refused"), key("alien")]);
         assert_eq!((verdict.accepted, verdict.ambiguous), (3, 2));
         assert!(!verdict.is_clean() && verdict.damaged.is_empty());
+        let told = "accepted 3, ambiguous 2, lost 1 (lost of a@x), duplicated 1 (twice of a@x), \
+                    unexpected 2 (refused of a@x ... alien of a@x), damaged 0";
+        assert_eq!(verdict.to_string(), told);
     }
 
     #[test]

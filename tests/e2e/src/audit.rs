@@ -48,7 +48,8 @@ fn count(text: &str, requests: &mut Requests) {
     let ours = [NAMESPACE, SYSTEM].map(|namespace| format!("system:serviceaccount:{namespace}:"));
     let mut seen = BTreeSet::new();
     for event in text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
-        let word = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let word =
+            |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         let user = word("/user/username");
         if !ours.iter().any(|prefix| user.starts_with(prefix)) || !seen.insert(word("/auditID")) {
             continue;
@@ -86,7 +87,8 @@ mod tests {
                 r#"{{"auditID":"{id}","user":{{"username":"{user}"}},"verb":"{verb}","objectRef":{{"resource":"{resource}"}}}}"#
             )
         };
-        let (mail, system) = ("system:serviceaccount:mail:demo-0", "system:serviceaccount:mailcluster-system:op");
+        let (mail, system) =
+            ("system:serviceaccount:mail:demo-0", "system:serviceaccount:mailcluster-system:op");
         let text = [
             line("1", mail, "watch", "mailstores"),
             line("1", mail, "watch", "mailstores"),
@@ -98,8 +100,9 @@ mod tests {
         count(&text.join("\n"), &mut requests);
         assert_eq!(reads(&requests), 1);
         let writes = writes_but_leases(&requests);
-        assert_eq!(writes.keys().map(|(_, verb, what)| (verb.as_str(), what.as_str())).collect::<Vec<_>>(), [(
-            "patch", "services"
-        )]);
+        assert_eq!(
+            writes.keys().map(|(_, verb, what)| (verb.as_str(), what.as_str())).collect::<Vec<_>>(),
+            [("patch", "services")]
+        );
     }
 }

@@ -131,6 +131,21 @@ impl Site {
         }))
     }
 
+    /// Expunges what an earlier run has left in the mailboxes.
+    ///
+    /// # Errors
+    /// When a mailbox cannot be emptied.
+    pub fn empty_mailboxes(&self, addresses: &[String]) -> Result<()> {
+        for address in addresses {
+            let port = self.port(993)?;
+            let mut client = ImapClient::login(port, Tls::Implicit, CLIENT, address, PASSWORD)?;
+            client.ok("SELECT INBOX")?;
+            client.ok("UID STORE 1:* +FLAGS.SILENT (\\Deleted)")?;
+            client.ok("EXPUNGE")?;
+        }
+        Ok(())
+    }
+
     /// Reads everything over IMAP and POP3, which must agree, and compares it with what was promised.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use mailcluster_lab::{Lab, VolumeSpec};
 use serde_json::{Value, json};
 

@@ -39,8 +39,7 @@ impl Prober {
     #[must_use]
     pub fn start(port: SocketAddr, user: &str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let seen =
-            Arc::new(Mutex::new(Seen { last: Instant::now(), longest: Duration::ZERO, failed: 0 }));
+        let seen = Arc::new(Mutex::new(Seen { last: Instant::now(), longest: Duration::ZERO, failed: 0 }));
         let (stopped, shared, user) = (stop.clone(), seen.clone(), user.to_owned());
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {

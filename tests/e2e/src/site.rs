@@ -228,7 +228,8 @@ impl Site {
             let text = self.lab.kubectl(&["get", "node", node, "-o", "json"])?;
             let object: Value = serde_json::from_str(&text)?;
             let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
-            let ready = conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True");
+            let ready =
+                conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True");
             Ok(ready.then_some(()))
         })
     }

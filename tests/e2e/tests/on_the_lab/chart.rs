@@ -35,7 +35,13 @@ pub fn upgraded(stage: &Stage) -> Result<Ledger> {
     let ledger = stage.sending("upgraded", || {
         let chart = plan(&site.binaries)?.chart();
         site.lab.helm(&[
-            "upgrade", "mailcluster", &chart, "--namespace", SYSTEM, "--reuse-values", "--set",
+            "upgrade",
+            "mailcluster",
+            &chart,
+            "--namespace",
+            SYSTEM,
+            "--reuse-values",
+            "--set",
             "operator.logLevel=debug",
         ])?;
         rolled(stage, &old)?;
@@ -53,7 +59,10 @@ pub fn uninstalled(stage: &Stage) -> Result<Ledger> {
         site.lab.helm(&["uninstall", "mailcluster", "--namespace", SYSTEM, "--wait"])?;
         wait_for("the operator is gone", LIMIT, || Ok(operators(stage)?.is_empty().then_some(())))?;
         stage.all_can_read_for(std::time::Duration::from_secs(5))?;
-        ensure!(stage.kubectl(&["get", "mailcluster", "demo"]).is_ok(), "the MailCluster went with the chart");
+        ensure!(
+            stage.kubectl(&["get", "mailcluster", "demo"]).is_ok(),
+            "the MailCluster went with the chart"
+        );
         plan(&site.binaries)?.install_chart(&site.lab)?;
         wait_for("an operator leads", LIMIT, || site.leader().map(Some))?;
         site.wait_ready(LIMIT)
@@ -65,7 +74,14 @@ pub fn uninstalled(stage: &Stage) -> Result<Ledger> {
 /// UIDs and restarts of all mail pods, by name.
 fn mail_pods(stage: &Stage) -> Result<Vec<String>> {
     let path = "{range .items[*]}{.metadata.name} {.metadata.uid} {.status.containerStatuses[*].restartCount}{\"\\n\"}{end}";
-    let text = stage.kubectl(&["get", "pods", "-l", "app.kubernetes.io/name=mailcluster", "-o", &format!("jsonpath={path}")])?;
+    let text = stage.kubectl(&[
+        "get",
+        "pods",
+        "-l",
+        "app.kubernetes.io/name=mailcluster",
+        "-o",
+        &format!("jsonpath={path}"),
+    ])?;
     let mut pods: Vec<String> = text.lines().map(str::to_owned).collect();
     pods.sort();
     ensure!(!pods.is_empty(), "no mail pods in {NAMESPACE}");

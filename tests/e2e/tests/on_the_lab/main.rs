@@ -55,7 +55,7 @@ fn a_cluster_lives_through_bad_days() -> Result<()> {
         promised.merge(&scenario(&stage).with_context(|| (*name).to_owned())?);
         stage.settle().with_context(|| format!("after {name}"))?;
         let verdict = stage.site.read_back(&promised, &stage.addresses)?;
-        ensure!(verdict.is_clean(), "{name}: {verdict:?}");
+        ensure!(verdict.is_clean(), "{name}: {verdict}");
         println!(
             "e2e {name} ... ok, {:.0} s, {} messages, none lost, none twice",
             start.elapsed().as_secs_f64(),

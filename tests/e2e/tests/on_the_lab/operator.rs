@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use mailcluster_e2e::{SYSTEM, audit, wait_for};
 use mailcluster_test_clients::Ledger;
 
-use crate::stage::{LIMIT, Stage, length, pod_of, say};
+use crate::stage::{LIMIT, Stage, length, say};
 
 /// No operator at all: mail flows on.
 pub fn absent(stage: &Stage) -> Result<Ledger> {
@@ -27,7 +27,8 @@ pub fn lease_deleted(stage: &Stage) -> Result<Ledger> {
         stage.kubectl(&["delete", "lease", store, "--wait=false"])?;
         wait_for("the lease is made anew", LIMIT, || {
             let lease = stage.site.get(&["lease", store])?;
-            let epoch = lease.pointer("/spec/leaseTransitions").and_then(serde_json::Value::as_u64).unwrap_or(0);
+            let epoch =
+                lease.pointer("/spec/leaseTransitions").and_then(serde_json::Value::as_u64).unwrap_or(0);
             if lease.pointer("/metadata/uid") == Some(&old) {
                 bail!("the old one is still there");
             }
@@ -38,33 +39,38 @@ pub fn lease_deleted(stage: &Stage) -> Result<Ledger> {
     })
 }
 
-/// The leader is killed each time a store that moves enters a phase; the next one finishes the move.
+/// A node loses its power, and the leader is killed each time the store that it carried enters a phase: the next one
+/// goes on from what it sees.
 pub fn killed_in_each_phase(stage: &Stage) -> Result<Ledger> {
+    let site = &stage.site;
     let store = stage.accounts[0].store.clone();
-    let before = stage.site.store(&store)?;
-    stage.sending("operator-killed", || {
-        // A pod that is deleted with its node Ready goes through every phase that a move has.
-        stage.site.admin(&["failover", &store], "")?;
+    let before = site.store(&store)?;
+    let ledger = stage.sending("operator-killed", || {
+        site.lab.power_off(&before.host)?;
         let mut killed = Vec::new();
-        let moved = wait_for("the move is finished in spite of it", LIMIT, || {
-            let view = stage.site.store(&store)?;
+        let moved = wait_for("the store moves in spite of it", LIMIT, || {
+            let view = site.store(&store)?;
             if view.phase != "Serving" && !killed.contains(&view.phase) {
-                say(&format!("the leader is killed in phase {}", view.phase));
-                let leader = stage.site.leader()?;
-                // The pod goes without a farewell: its leader lease must run out.
-                stage.site.lab.kubectl(&[
-                    "-n", SYSTEM, "delete", "pod", &leader, "--grace-period=0", "--force", "--wait=false",
-                ])?;
+                let leader = site.leader()?;
+                say(&format!("in phase {} the leader {leader} is killed", view.phase));
+                // Without a farewell: its leader lease must run out.
+                let words =
+                    ["-n", SYSTEM, "delete", "pod", &leader, "--grace-period=0", "--force", "--wait=false"];
+                site.lab.kubectl(&words)?;
                 killed.push(view.phase.clone());
             }
             Ok((view.phase == "Serving" && view.epoch > before.epoch).then_some(view))
         })?;
-        ensure!(!killed.is_empty(), "the move was over before a phase was seen");
+        ensure!(killed.len() >= 2, "only seen: {killed:?}");
         ensure!(moved.host != before.host, "it was to move and is on {} still", moved.host);
-        let pods = stage.kubectl(&["get", "pods", "-l", &format!("mailcluster.io/store={store}"), "-o", "name"])?;
-        ensure!(pods.lines().count() == 1, "one pod serves {store}: {pods} ({})", pod_of(&store));
+        stage.serves_again(&store, before.epoch)?;
+        let label = format!("mailcluster.io/store={store}");
+        let pods = stage.kubectl(&["get", "pods", "-l", &label, "-o", "name"])?;
+        ensure!(pods.lines().count() == 1, "one pod is to serve {store}: {pods}");
         Ok(())
-    })
+    });
+    site.power_on(&before.host)?;
+    ledger
 }
 
 /// Nobody sends, nothing changes: our service accounts write nothing but lease renewals, and read little.

@@ -33,27 +33,21 @@ pub fn killed(stage: &Stage) -> Result<Ledger> {
     Ok(ledger)
 }
 
-/// SIGSTOP for longer than the lease, then SIGCONT: whatever was accepted at the old epoch is there, and nothing is
-/// acknowledged at an epoch that was taken over.
+/// SIGSTOP for longer than the lease: the store serves again, by the kubelet's restart or by the operator's, and what the
+/// frozen process is made to do afterwards acknowledges nothing at the old epoch.
 pub fn frozen(stage: &Stage) -> Result<Ledger> {
     let store = &stage.accounts[0].store;
     let before = stage.site.store(store)?;
     let pod = pod_of(store);
-    let ledger = stage.sending("frozen", || {
-        let frozen = stage.site.pod_uid(&pod)?;
+    stage.sending("frozen", || {
         stage.site.lab.pause_pod(NAMESPACE, &pod)?;
-        // Its node is Ready, so the operator asks the kubelet to end it, and waits for that.
-        let taken = wait_for("the operator gives the frozen process up", LIMIT, || {
-            let uid = stage.site.pod_uid(&pod)?;
-            Ok((uid != frozen).then_some(()))
-        });
-        // Only a process that is still there can be let go on: the kubelet kills it after its grace period.
-        let resumed = stage.site.lab.resume_pod(NAMESPACE, &pod);
-        taken?;
-        if let Err(error) = resumed {
+        let served = stage.serves_again(store, before.epoch);
+        // Whoever ended it did so with SIGKILL; one that is still there goes on now, and must find itself deposed.
+        if let Err(error) = stage.site.lab.resume_pod(NAMESPACE, &pod) {
             say(&format!("the frozen process is gone: {error}"));
         }
-        stage.serves_again(store, before.epoch).map(drop)
-    })?;
-    Ok(ledger)
+        let now = served?;
+        say(&format!("epoch {} -> {}, on {}", before.epoch, now.epoch, now.host));
+        stage.all_can_read_for(std::time::Duration::from_secs(5))
+    })
 }

@@ -44,10 +44,13 @@ impl Stage {
         let binaries = PathBuf::from(std::env::var("MAILCLUSTER_BIN").context("MAILCLUSTER_BIN")?);
         let plan = plan(&binaries)?;
         if std::env::var_os("MAILCLUSTER_E2E_ATTACH").is_some() {
-            let site = Site { lab: Lab::attach()?, cluster: "demo".to_owned(), binaries: plan.binaries.to_owned() };
+            let site =
+                Site { lab: Lab::attach()?, cluster: "demo".to_owned(), binaries: plan.binaries.to_owned() };
             site.wait_ready(LIMIT)?;
             let accounts = site.known_accounts()?;
-            return Ok(Self::of(site, accounts));
+            let stage = Self::of(site, accounts);
+            stage.site.empty_mailboxes(&stage.addresses)?;
+            return Ok(stage);
         }
         let (site, first) = plan.install(Lab::attach()?, "demo")?;
         let others = site.other_nodes(&first)?;
@@ -68,7 +71,8 @@ impl Stage {
 
     /// Sends for as long as `during` takes, and a little longer.
     pub fn sending(&self, name: &str, during: impl FnOnce() -> Result<()>) -> Result<Ledger> {
-        let load = self.site.load(name, &self.addresses)?;
+        // No other run's tokens.
+        let load = self.site.load(&format!("{name}-{}", std::process::id()), &self.addresses)?;
         wait_for("mail flows", LIMIT, || Ok((load.accepted() >= 20).then_some(())))?;
         let outcome = during();
         let before = load.accepted();
