@@ -110,7 +110,7 @@ fn without_lab(long: &str) -> Result<Count> {
 
 fn end_to_end(long: &str) -> Result<Count> {
     let archives = images::build()?;
-    let lab = Lab::up(&mailcluster_lab::Options { nodes: 3, ..Default::default() })?;
+    let lab = Lab::up(&mailcluster_lab::Options { nodes: 3, api_servers: 2, ..Default::default() })?;
     for archive in &archives {
         lab.load_image(archive)?;
     }
