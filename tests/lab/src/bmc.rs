@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::lab::Lab;
 use crate::ranges::Ranges;
-use crate::state::{Node, State};
+use crate::state::{Node, Power, State};
 
 /// The user of every BMC.
 pub const USER: &str = "admin";
@@ -188,7 +188,7 @@ fn describe(node: &Node, system: &str, reset: &str) -> Value {
     json!({
         "@odata.id": system, "@odata.type": "#ComputerSystem.v1_5_0.ComputerSystem",
         "Id": node.name, "Name": node.name, "HostName": node.name, "UUID": node.system_uuid(),
-        "PowerState": if node.on { "On" } else { "Off" },
+        "PowerState": if node.power == Power::Off { "Off" } else { "On" },
         "Actions": {"#ComputerSystem.Reset": {"target": reset,
             "ResetType@Redfish.AllowableValues": ["On", "ForceOff", "ForceRestart"]}},
     })
@@ -245,7 +245,7 @@ mod tests {
 
     fn node() -> Node {
         let mut node = crate::node::describe(1).unwrap();
-        node.on = true;
+        node.power = Power::On;
         node.machine_id = "0123456789abcdef0123456789abcdef".to_owned();
         node
     }
@@ -269,13 +269,22 @@ mod tests {
         ] {
             assert_eq!(answer(method, path, body.as_bytes(), &node()).0.0, status, "{method} {path} {body}");
         }
-        let (_, answered) = answer("GET", system, b"", &node());
-        let system = match answered {
+        assert_eq!(read(&node())["UUID"], "01234567-89ab-cdef-0123-456789abcdef");
+    }
+
+    fn read(node: &Node) -> Value {
+        match answer("GET", "/redfish/v1/Systems/node1", b"", node).1 {
             Answer::Body(body) => body,
             Answer::Reset(_) => Value::Null,
-        };
-        assert_eq!(system["PowerState"], "On");
-        assert_eq!(system["UUID"], "01234567-89ab-cdef-0123-456789abcdef");
+        }
+    }
+
+    #[test]
+    fn off_is_said_only_when_the_volumes_are_cut_too() {
+        for (power, said) in [(Power::On, "On"), (Power::Cutting(Vec::new()), "On"), (Power::Off, "Off")] {
+            let node = Node { power, ..node() };
+            assert_eq!(read(&node)["PowerState"], said, "{:?}", node.power);
+        }
     }
 
     #[test]

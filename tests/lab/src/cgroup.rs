@@ -9,6 +9,8 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 const MOUNT: &str = "/sys/fs/cgroup";
+/// What a kubelet cannot do without.
+const CONTROLLERS: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
 
 /// The cgroup hierarchies of this machine.
 #[derive(Clone, Debug)]
@@ -33,10 +35,29 @@ impl Cgroups {
         Ok(Self::V1(hierarchies))
     }
 
+    /// The version, with how far it has been tried.
     pub fn version(&self) -> &'static str {
         match self {
-            Self::V1(_) => "v1",
-            Self::V2 => "v2",
+            Self::V1(_) => "v1 (the lab's tests run on it)",
+            Self::V2 => "v2 (written for, never tried)",
+        }
+    }
+
+    /// Why a node's kubelet would not find here what it needs; nothing when it would.
+    pub fn lack(&self) -> Option<String> {
+        match self {
+            Self::V1(hierarchies) => {
+                let has = |controller: &str| {
+                    hierarchies
+                        .iter()
+                        .filter_map(|path| path.file_name()?.to_str())
+                        .any(|name| name.split(',').any(|part| part == controller))
+                };
+                let missing: Vec<_> = CONTROLLERS.into_iter().filter(|controller| !has(controller)).collect();
+                (!missing.is_empty())
+                    .then(|| format!("cgroup controllers are missing: {}", missing.join(", ")))
+            }
+            Self::V2 => delegate(Path::new(MOUNT)).err().map(|error| format!("{error:#}")),
         }
     }
 
@@ -100,6 +121,10 @@ impl Cgroups {
     /// Stops every process of the group where it is, as if time stood still.
     pub fn freeze(&self, group: &str) -> Result<()> {
         let folder = self.folder(group);
+        if !folder.is_dir() {
+            // Nothing of it was ever started.
+            return Ok(());
+        }
         let (file, word, state, sign) = match self {
             Self::V1(_) => ("freezer.state", "FROZEN", "freezer.state", "FROZEN"),
             Self::V2 => ("cgroup.freeze", "1", "cgroup.events", "frozen 1"),
@@ -158,6 +183,26 @@ impl Cgroups {
     }
 }
 
+/// What the cgroup that this process is in, and those above it, may use of memory; nothing where no limit is set.
+pub(crate) fn memory_limit() -> Option<u64> {
+    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let (mount, path) = own.lines().find_map(|line| {
+        let (_, rest) = line.split_once(':')?;
+        match rest.split_once(':')? {
+            ("", path) => Some((PathBuf::from(MOUNT), path)),
+            (controllers, path) if controllers.split(',').any(|name| name == "memory") => {
+                Some((Path::new(MOUNT).join("memory"), path))
+            }
+            _ => None,
+        }
+    })?;
+    let groups = Path::new(path).ancestors().map(|part| mount.join(part.strip_prefix("/").unwrap_or(part)));
+    let files = groups.flat_map(|group| ["memory.max", "memory.limit_in_bytes"].map(|name| group.join(name)));
+    // "max", or a number near 2^63 that stands for it.
+    let limits = files.filter_map(|file| fs::read_to_string(file).ok()?.trim().parse::<u64>().ok());
+    limits.filter(|limit| *limit < 1 << 60).min()
+}
+
 /// The mount points of a type of file system.
 fn mounted(kind: &str) -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
@@ -168,11 +213,29 @@ fn mounted(kind: &str) -> Vec<PathBuf> {
 /// Lets the children of a version 2 cgroup have every controller there is.
 fn delegate(folder: &Path) -> Result<()> {
     let controllers = fs::read_to_string(folder.join("cgroup.controllers"))?;
+    let given = folder.join("cgroup.subtree_control");
     for controller in controllers.split_whitespace() {
-        // One that cannot be had (a real-time group in use, say) isn't needed by the kubelet.
-        let _optional = fs::write(folder.join("cgroup.subtree_control"), format!("+{controller}"));
+        // One that cannot be had (a real-time group in use, say) may be one that isn't needed.
+        let _optional = fs::write(&given, format!("+{controller}"));
     }
-    Ok(())
+    let given = fs::read_to_string(given)?;
+    let missing = not_given(&given);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    // In a container with a cgroup namespace of its own the container's processes are in the root group, and
+    // version 2 gives nothing to the children of a group with processes.
+    bail!(
+        "the cgroup {} cannot give its children {} (in a container: its processes must be moved to a group of their own first)",
+        folder.display(),
+        missing.join(", ")
+    )
+}
+
+/// Which of those that are needed a `cgroup.subtree_control` lacks.
+fn not_given(subtree_control: &str) -> Vec<&'static str> {
+    let given: Vec<&str> = subtree_control.split_whitespace().collect();
+    CONTROLLERS.into_iter().filter(|controller| !given.contains(controller)).collect()
 }
 
 /// The processes of a cgroup and those under it.
@@ -200,4 +263,24 @@ fn remove_tree(folder: &Path) -> bool {
         }
     }
     fs::remove_dir(folder).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_group_does_not_give_is_named() {
+        assert!(not_given("cpuset cpu io memory hugetlb pids\n").is_empty());
+        assert_eq!(not_given("cpu pids\n"), ["cpuset", "memory"]);
+        assert_eq!(not_given(""), CONTROLLERS);
+    }
+
+    #[test]
+    fn version_1_needs_its_hierarchies_mounted() {
+        let v1 = |names: &[&str]| Cgroups::V1(names.iter().map(|name| Path::new(MOUNT).join(name)).collect());
+        assert_eq!(v1(&["cpu,cpuacct", "cpuset", "memory", "pids", "freezer"]).lack(), None);
+        let said = v1(&["cpu", "cpuset", "pids", "freezer"]).lack();
+        assert_eq!(said.as_deref(), Some("cgroup controllers are missing: memory"));
+    }
 }

@@ -77,7 +77,8 @@ pub(crate) fn unescape(text: &str) -> PathBuf {
     PathBuf::from(text.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\"))
 }
 
-fn unmount_under(folder: &Path) -> Result<()> {
+/// Unmounts what is mounted under a folder, and on it.
+pub(crate) fn unmount_under(folder: &Path) -> Result<()> {
     for point in mounts_under(folder) {
         let plain = Cmd::new("umount").arg(&point).run();
         if plain.is_err() {

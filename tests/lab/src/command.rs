@@ -46,6 +46,14 @@ impl Cmd {
         self
     }
 
+    /// Takes away what would lead a client of Kubernetes to another cluster than the one it is told of.
+    pub fn without_ambient(mut self) -> Self {
+        for (name, _) in std::env::vars_os().filter(|(name, _)| leads_astray(name)) {
+            self.inner.env_remove(name);
+        }
+        self
+    }
+
     pub fn directory(mut self, path: &Path) -> Self {
         self.inner.current_dir(path);
         self
@@ -114,6 +122,13 @@ impl Cmd {
     }
 }
 
+/// helm's variables win over its kubeconfig; a proxy stands between anyone and the lab.
+fn leads_astray(name: &OsStr) -> bool {
+    let name = name.to_string_lossy().to_ascii_uppercase();
+    let proxies = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
+    name.starts_with("HELM_") || name.starts_with("KUBE") || proxies.contains(&name.as_str())
+}
+
 fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let from = lines.len().saturating_sub(10);
@@ -124,4 +139,26 @@ fn tail(text: &str) -> String {
 pub(crate) fn in_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_told_of_one_cluster_only() {
+        for (name, taken_away) in [
+            ("HELM_KUBEAPISERVER", true),
+            ("HELM_NAMESPACE", true),
+            ("KUBECONFIG", true),
+            ("KUBERC", true),
+            ("KUBERNETES_SERVICE_HOST", true),
+            ("https_proxy", true),
+            ("PATH", false),
+            ("HOME", false),
+            ("NO_PROXY", false),
+        ] {
+            assert_eq!(leads_astray(OsStr::new(name)), taken_away, "{name}");
+        }
+    }
 }

@@ -58,7 +58,7 @@ pub fn run(cache: &Path) -> Result<()> {
 type Applied = BTreeMap<String, (String, String)>;
 
 fn enforce(lab: &Lab, state: &State, view: &View, applied: &mut Applied) -> Result<()> {
-    for node in state.nodes.iter().filter(|node| node.on) {
+    for node in state.nodes.iter().filter(|node| node.is_on()) {
         let rules = network_policy::rules(&node.name, state.ranges.node(node.index), view);
         let wanted = (node.boot_id.clone(), rules);
         if applied.get(&node.name) != Some(&wanted) {

@@ -44,7 +44,7 @@ impl Lab {
     pub fn partition(&self, node: &str) -> Result<()> {
         self.change(|_, state| {
             state.node_mut(node)?.connected = false;
-            if state.node(node)?.on { network::set_link(node, Plug::Out) } else { Ok(()) }
+            if state.node(node)?.is_on() { network::set_link(node, Plug::Out) } else { Ok(()) }
         })
     }
 
@@ -74,7 +74,7 @@ impl Lab {
             let healed = state.node_mut(node)?;
             healed.connected = true;
             healed.cut_from.clear();
-            if !state.node(node)?.on {
+            if !state.node(node)?.is_on() {
                 return Ok(());
             }
             network::set_link(node, Plug::In)?;
@@ -84,7 +84,7 @@ impl Lab {
 
     fn apply_cuts(&self, state: &State, node: &str) -> Result<()> {
         let node = state.node(node)?;
-        if !node.on {
+        if !node.is_on() {
             return Ok(());
         }
         network::apply_cuts(&self.site, state.ranges, node, &state.nodes)

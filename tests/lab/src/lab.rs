@@ -63,6 +63,7 @@ impl Lab {
         cleanup::remove_all(&paths).context("failed to clear what an earlier run left")?;
         let _old_logs = fs::remove_dir_all(paths.lab.join("log"));
         let tools = debs::ensure(&paths)?;
+        preflight::nftables(&tools)?;
         kubebox::ensure(&paths)?;
         kubebox::ensure_helm(&paths)?;
         pause::ensure(&paths)?;
@@ -187,12 +188,15 @@ impl Lab {
     /// # Errors
     /// It ended with an exit code other than 0; the message has what it said.
     pub fn helm<S: AsRef<str>>(&self, args: &[S]) -> Result<String> {
-        let helm = Cmd::new(kubebox::helm_location(&self.site.paths)).env("KUBECONFIG", self.kubeconfig());
+        let helm = Cmd::new(kubebox::helm_location(&self.site.paths)).without_ambient();
         // Helm's own caches go where the lab's files go, not into someone's home.
         let home = self.site.paths.lab.join("helm");
         let helm =
             helm.env("HELM_CACHE_HOME", home.join("cache")).env("HELM_CONFIG_HOME", home.join("config"));
-        helm.env("HELM_DATA_HOME", home.join("data")).args(args.iter().map(AsRef::as_ref)).output()
+        helm.env("HELM_DATA_HOME", home.join("data"))
+            .env("KUBECONFIG", self.kubeconfig())
+            .args(args.iter().map(AsRef::as_ref))
+            .output()
     }
 
     /// A command of the lab's own tools (`nft`, `strace`, `conntrack`, `ctr`, …) in a node's network namespace; in that
@@ -215,7 +219,7 @@ impl Lab {
     /// # Errors
     /// The archive cannot be read, or a node's containerd refuses it.
     pub fn load_image(&self, archive: &Path) -> Result<()> {
-        for node in self.state()?.nodes.iter().filter(|node| node.on) {
+        for node in self.state()?.nodes.iter().filter(|node| node.is_on()) {
             node::load_image(&self.site, &node.name, archive)?;
         }
         Ok(())

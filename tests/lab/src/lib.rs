@@ -65,5 +65,5 @@ pub use node_init::run as run_node;
 pub use oci_archive::{OciImage, Source};
 pub use paths::Paths;
 pub use ranges::{MAX_NODES, Ranges};
-pub use state::{ApiServer, Node, Process, State, Volume};
+pub use state::{ApiServer, Cut, Node, Power, Process, State, Volume};
 pub use volumes::{STORAGE_CLASS, VolumeSpec};

@@ -3,6 +3,8 @@
 //! The host gets one interface and one route and forwards nothing, so its own firewall, a FORWARD DROP of Docker's
 //! say, is neither in the way nor touched: all that the lab forwards, it forwards in namespaces of its own.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 
 use crate::command::Cmd;
@@ -73,6 +75,7 @@ pub(crate) fn create_hub(ranges: Ranges, api_servers: usize) -> Result<()> {
         lines += &format!("addr add {}/24 dev br0\n", ranges.api_server(index));
     }
     ip(&hub, &lines)?;
+    // Should this machine have br_netfilter loaded, frames on the bridge are no business of the hub's rules.
     set_sysctls(&hub, &[("ipv4/ip_forward", "1"), ("bridge/bridge-nf-call-iptables", "0")])?;
     ip("", &format!("route add {} via {gateway} dev {link}\n", ranges.all()))
 }
@@ -104,6 +107,11 @@ pub(crate) fn create_node(ranges: Ranges, node: &Node, all: &[Node]) -> Result<(
     set_sysctls(&own, &[("ipv4/ip_forward", "1")])
 }
 
+/// Pulls the cable of a node, if it has one.
+pub(crate) fn unplug(node: &str) -> Result<()> {
+    if has_link(node) { set_link(node, Plug::Out) } else { Ok(()) }
+}
+
 /// Pulls or plugs the network cable of a node.
 pub(crate) fn set_link(node: &str, plug: Plug) -> Result<()> {
     let state = if plug == Plug::In { "up" } else { "down" };
@@ -117,11 +125,19 @@ pub(crate) enum Plug {
     Out,
 }
 
-/// Removes the namespace of a node that has no processes any more.
+/// Removes what there is of the network of a node that has no processes any more.
 pub(crate) fn remove_node(node: &str) -> Result<()> {
-    // The namespace itself goes some time later.
-    ip(&hub(), &format!("link del {node}\n"))?;
-    ip("", &format!("netns del {}\n", namespace(node)))
+    if has_link(node) {
+        // The namespace itself goes some time later.
+        ip(&hub(), &format!("link del {node}\n"))?;
+    }
+    let name = namespace(node);
+    if Path::new("/run/netns").join(&name).exists() { ip("", &format!("netns del {name}\n")) } else { Ok(()) }
+}
+
+/// Whether the hub has a link to the node.
+fn has_link(node: &str) -> bool {
+    Cmd::line("ip -n").arg(hub()).args(["link", "show", "dev", node]).succeeds()
 }
 
 /// Points the API's common address at those servers that are up; with none, connections are refused.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::network;
 use crate::ranges::Ranges;
 use crate::site::Site;
-use crate::state::{Node, State, new_uuid};
+use crate::state::{Node, Power, State, new_uuid};
 
 /// Folders of a node's own disk, bound over the host's: (in the node's folder, where the node sees it).
 pub(crate) const OWN_FOLDERS: [(&str, &str); 2] = [("varlib", "/var/lib"), ("varlog", "/var/log")];
@@ -23,7 +23,7 @@ pub(crate) fn describe(index: usize) -> Result<Node> {
     Ok(Node {
         name: format!("node{index}"),
         index,
-        on: false,
+        power: Power::Off,
         connected: true,
         cut_from: Vec::new(),
         boot_id: String::new(),
@@ -110,9 +110,11 @@ pub(crate) fn boot(site: &Site, state: &mut State, name: &str) -> Result<()> {
     fs::write(site.paths.node(name).join("boot_id"), format!("{boot_id}\n"))?;
     let node = state.node_mut(name)?;
     node.boot_id = boot_id;
-    node.on = true;
+    node.power = Power::On;
     let node = node.clone();
     state.save(&site.paths)?;
+    // Should an earlier start have failed half-way.
+    network::remove_node(name)?;
     network::create_node(state.ranges, &node, &state.nodes)?;
     network::apply_cuts(site, state.ranges, &node, &state.nodes)?;
     site.cgroups.create(name)?;
@@ -129,13 +131,18 @@ pub(crate) fn boot(site: &Site, state: &mut State, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The process, as this machine numbers it, that is number 1 inside the node.
+/// The process, as this machine numbers it, that is number 1 inside the node; none where the node isn't running.
+pub(crate) fn running_init(site: &Site, name: &str) -> Option<i32> {
+    let mut pids = Vec::new();
+    crate::cgroup::collect(&site.cgroups.processes_of(name), &mut pids);
+    pids.into_iter().find(|&pid| is_init(pid))
+}
+
+/// The same of a node that is starting.
 pub(crate) fn init_pid(site: &Site, name: &str) -> Result<i32> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        let mut pids = Vec::new();
-        crate::cgroup::collect(&site.cgroups.processes_of(name), &mut pids);
-        if let Some(&pid) = pids.iter().find(|&&pid| is_init(pid)) {
+        if let Some(pid) = running_init(site, name) {
             return Ok(pid);
         }
         if Instant::now() > deadline {

@@ -32,6 +32,16 @@ pub fn run(cache: &Path, node: &str) -> Result<()> {
     supervise(&site, node, services)
 }
 
+/// Settings of the kernel, which is everyone's, that a kubelet changes unless they have these values already.
+const KERNEL_SETTINGS: [(&str, &str); 6] = [
+    ("vm/overcommit_memory", "1"),
+    ("vm/panic_on_oom", "0"),
+    ("kernel/panic", "10"),
+    ("kernel/panic_on_oops", "1"),
+    ("kernel/keys/root_maxkeys", "1000000"),
+    ("kernel/keys/root_maxbytes", "25000000"),
+];
+
 fn mount_own(folder: &Path) -> Result<()> {
     let none = MountFlags::NOSUID | MountFlags::NODEV;
     mount("proc", "/proc", "proc", none, None)?;
@@ -45,10 +55,25 @@ fn mount_own(folder: &Path) -> Result<()> {
             mount_bind(folder.join(own), seen).with_context(|| format!("failed to mount {seen}"))?;
         }
     }
+    hide_kernel_settings(folder)?;
     mount("tmpfs", "/run", "tmpfs", none, None)?;
     fs::create_dir_all("/run/netns")?;
     for (own, seen) in OWN_FOLDERS {
         mount_bind(folder.join(own), seen).with_context(|| format!("failed to mount {seen}"))?;
+    }
+    Ok(())
+}
+
+/// Puts plain files over them: the kubelet finds what it wants, and this machine's own values stay.
+fn hide_kernel_settings(folder: &Path) -> Result<()> {
+    let shown = folder.join("sysctl");
+    for (name, value) in KERNEL_SETTINGS {
+        let (file, seen) = (shown.join(name), Path::new("/proc/sys").join(name));
+        if let (Some(parent), true) = (file.parent(), seen.exists()) {
+            fs::create_dir_all(parent)?;
+            fs::write(&file, format!("{value}\n"))?;
+            mount_bind(&file, &seen).with_context(|| format!("failed to mount {}", seen.display()))?;
+        }
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use ring::digest;
 
 /// The cache folder (kept between runs) and the lab's own (emptied by `down`, but for its logs).
@@ -15,25 +15,43 @@ pub struct Paths {
     pub lab: PathBuf,
 }
 
-const DEFAULT: &str = "mclab";
+/// The environment's name for this lab, where several run side by side.
+pub(crate) const NAME_VARIABLE: &str = "MAILCLUSTER_LAB";
+const DEFAULT: &str = "lab";
+/// What everything of a lab on this machine begins with. Whatever name is chosen, a cgroup, interface or namespace of
+/// someone else's is never taken for the lab's.
+const PREFIX: &str = "mcl-";
 
-/// The name of this lab, and of all it makes: several may run side by side, told apart by `$MAILCLUSTER_LAB`, at
-/// most 8 letters and digits (an interface's name has little room).
+fn checked(name: &str) -> Result<String> {
+    let plain = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    match name {
+        "" => Ok(DEFAULT.to_owned()),
+        // An interface's name has little room.
+        _ if plain && name.len() <= 8 => Ok(name.to_owned()),
+        _ => bail!("{NAME_VARIABLE}={name:?} is no lab's name: use 1 to 8 lower-case letters and digits"),
+    }
+}
+
+/// The name of this lab, by the environment.
+pub(crate) fn lab_name() -> Result<&'static str> {
+    static NAME: OnceLock<Result<String>> = OnceLock::new();
+    let name = NAME.get_or_init(|| checked(&std::env::var(NAME_VARIABLE).unwrap_or_default()));
+    name.as_ref().map(String::as_str).map_err(|error| anyhow!("{error}"))
+}
+
+/// What all that this lab makes is called after.
 pub(crate) fn instance() -> &'static str {
-    static NAME: OnceLock<String> = OnceLock::new();
-    NAME.get_or_init(|| {
-        let name = std::env::var("MAILCLUSTER_LAB").unwrap_or_default();
-        let fits = (1..=8).contains(&name.len())
-            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-        if fits { name } else { DEFAULT.to_owned() }
-    })
+    static INSTANCE: OnceLock<String> = OnceLock::new();
+    // Nothing gets here with a bad name: there are no `Paths` for one.
+    INSTANCE.get_or_init(|| format!("{PREFIX}{}", lab_name().unwrap_or_default()))
 }
 
 impl Paths {
     /// The paths by the environment.
     ///
     /// # Errors
-    /// No home directory is known, or the folder lies where a node has a file system of its own.
+    /// No home directory is known, the folder lies where a node has a file system of its own, or the lab's name
+    /// (`$MAILCLUSTER_LAB`) is not one.
     pub fn from_environment() -> Result<Self> {
         let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let cache = set("MAILCLUSTER_CACHE")
@@ -46,7 +64,7 @@ impl Paths {
     /// The paths in a given cache folder.
     ///
     /// # Errors
-    /// The folder is relative or lies where a node has a file system of its own.
+    /// The folder is relative or lies where a node has a file system of its own, or the lab's name is not one.
     pub fn in_cache(cache: &Path) -> Result<Self> {
         if !cache.is_absolute() {
             bail!("the cache folder {} must be an absolute path", cache.display());
@@ -60,7 +78,10 @@ impl Paths {
                 );
             }
         }
-        let folder = if instance() == DEFAULT { "lab".to_owned() } else { format!("lab-{}", instance()) };
+        let folder = match lab_name()? {
+            DEFAULT => DEFAULT.to_owned(),
+            name => format!("{DEFAULT}-{name}"),
+        };
         Ok(Self { cache: cache.to_owned(), lab: cache.join(folder) })
     }
 
@@ -104,4 +125,39 @@ pub(crate) fn cache_key(parts: &[&[u8]]) -> String {
 /// Lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_none_is_refused_and_not_taken_for_another_labs() {
+        for (name, taken) in [
+            ("", Some("lab")),
+            ("lab", Some("lab")),
+            ("labx", Some("labx")),
+            ("12345678", Some("12345678")),
+            ("123456789", None),
+            ("My-Lab", None),
+            ("a/b", None),
+            (" ", None),
+        ] {
+            assert_eq!(checked(name).ok().as_deref(), taken, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn everything_a_lab_makes_bears_its_prefix() {
+        for made in [
+            instance().to_owned(),
+            crate::network::hub(),
+            crate::network::host_link(),
+            crate::network::namespace("node1"),
+        ] {
+            assert!(made.starts_with("mcl-"), "{made}");
+        }
+        // The longest interface name that Linux takes has 15 characters.
+        assert!(format!("{PREFIX}123456780").len() <= 15);
+    }
 }

@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::cgroup::Cgroups;
 use crate::command::{Cmd, in_path};
+use crate::debs::Tools;
 use crate::kubebox;
 use crate::paths::Paths;
 
@@ -32,7 +33,10 @@ const PROGRAMS: &[(&str, &str)] = &[
 pub(crate) fn check(paths: &Paths) -> Result<()> {
     root()?;
     let mut lacks = Vec::new();
-    lacks.extend(memory(&fs::read_to_string("/proc/meminfo").unwrap_or_default()));
+    lacks.extend(memory(
+        &fs::read_to_string("/proc/meminfo").unwrap_or_default(),
+        crate::cgroup::memory_limit(),
+    ));
     fs::create_dir_all(&paths.cache)?;
     lacks.extend(disk(paths));
     for (program, package) in PROGRAMS {
@@ -46,7 +50,10 @@ pub(crate) fn check(paths: &Paths) -> Result<()> {
     if !kubebox::location(paths).is_file() || !kubebox::helm_location(paths).is_file() {
         lacks.extend(go(&Cmd::line("go env GOVERSION").output().unwrap_or_default()));
     }
-    lacks.extend(Cgroups::detect().err().map(|error| error.to_string()));
+    lacks.extend(match Cgroups::detect() {
+        Ok(cgroups) => cgroups.lack(),
+        Err(error) => Some(error.to_string()),
+    });
     lacks.extend(kernel());
     if lacks.is_empty() {
         Ok(())
@@ -63,9 +70,11 @@ pub(crate) fn root() -> Result<()> {
     Ok(())
 }
 
-fn memory(meminfo: &str) -> Option<String> {
+/// `limit` is what the cgroup that we are in may use at most.
+fn memory(meminfo: &str, limit: Option<u64>) -> Option<String> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let bytes = line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024;
+    let total = line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024;
+    let bytes = limit.map_or(total, |limit| limit.min(total));
     let gib = |bytes: u64| format!("{}.{} GiB", bytes / GIB, bytes % GIB * 10 / GIB);
     (bytes < MEMORY).then(|| format!("it has {} of memory, {} are needed", gib(bytes), gib(MEMORY)))
 }
@@ -101,9 +110,12 @@ fn kernel() -> Vec<String> {
             lacks.push(format!("the kernel has no file system {name}"));
         }
     }
-    for module in ["br_netfilter", "nf_tables", "nf_conntrack"] {
-        // Built in, loaded or loadable; what is really missing, the first nft command says.
-        let _optional = Cmd::new("modprobe").args(["-q", module]).succeeds();
+    for (kind, line) in [("veth", "veth0 type veth peer name veth1"), ("bridge", "br0 type bridge")] {
+        // In a network namespace that is gone at once.
+        let probe = Cmd::line("unshare --net ip link add").args(line.split(' '));
+        if let Err(error) = probe.run() {
+            lacks.push(format!("the kernel makes no {kind} interfaces here: {error:#}"));
+        }
     }
     if !Path::new("/dev/loop-control").exists() && !Cmd::line("modprobe -q loop").succeeds() {
         lacks.push("the kernel has no loop devices".to_owned());
@@ -113,6 +125,28 @@ fn kernel() -> Vec<String> {
     }
     lacks
 }
+
+/// Fails where the kernel lacks what the lab's and kube-proxy's rules are made of.
+pub(crate) fn nftables(tools: &Tools) -> Result<()> {
+    for module in ["nf_tables", "nf_conntrack"] {
+        // Built in, loaded or loadable: what matters is whether the rules are taken.
+        let _optional = Cmd::new("modprobe").args(["-q", module]).succeeds();
+    }
+    tools
+        .command("unshare")
+        .arg("--net")
+        .arg(tools.program("nft"))
+        .args(["-f", "-"])
+        .input(RULES)
+        .run()
+        .context("the kernel lacks nftables, or nat, numgen, masquerade or connection tracking in it")
+}
+
+const RULES: &str = "table ip probe {\n\
+    chain nat { type nat hook prerouting priority -100; policy accept;\n\
+      ip daddr 192.0.2.1 tcp dport 6443 dnat to numgen inc mod 2 map { 0 : 192.0.2.2, 1 : 192.0.2.3 }\n }\n\
+    chain leaving { type nat hook postrouting priority 100; policy accept; meta mark 1 masquerade\n }\n\
+    chain filter { type filter hook forward priority 0; policy accept; ct state established accept\n }\n}\n";
 
 fn has_filesystem(name: &str) -> bool {
     let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
@@ -125,9 +159,15 @@ mod tests {
 
     #[test]
     fn too_little_memory_is_refused() {
-        assert_eq!(memory("MemTotal:       24684084 kB\n"), None);
-        let said = memory("MemFree: 1 kB\nMemTotal:       4194304 kB\n").unwrap();
-        assert_eq!(said, "it has 4.0 GiB of memory, 6.0 GiB are needed");
+        let plenty = "MemTotal:       24684084 kB\n";
+        assert_eq!(memory(plenty, None), None);
+        assert_eq!(memory(plenty, Some(8 * GIB)), None);
+        for (meminfo, limit) in
+            [("MemFree: 1 kB\nMemTotal:       4194304 kB\n", None), (plenty, Some(4 * GIB))]
+        {
+            let said = memory(meminfo, limit).unwrap();
+            assert_eq!(said, "it has 4.0 GiB of memory, 6.0 GiB are needed");
+        }
     }
 
     #[test]

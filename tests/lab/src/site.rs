@@ -11,7 +11,7 @@ use crate::cgroup::Cgroups;
 use crate::command::Cmd;
 use crate::debs::{self, Tools};
 use crate::kubebox;
-use crate::paths::{Paths, instance};
+use crate::paths::{NAME_VARIABLE, Paths, lab_name};
 use crate::state::Process;
 
 /// The cgroup of all that doesn't belong to a node.
@@ -45,8 +45,11 @@ impl Site {
     /// `kubectl` as the cluster's administrator.
     pub fn kubectl(&self) -> Cmd {
         Cmd::new(&self.kubebox)
+            .without_ambient()
             .arg("kubectl")
             .env("KUBECONFIG", self.paths.kubeconfig())
+            // Nor someone's own defaults and aliases in ~/.kube/kuberc.
+            .env("KUBERC", "off")
             .env("PATH", self.tools.path())
     }
 
@@ -68,7 +71,7 @@ impl Site {
             .env("PATH", self.tools.path())
             .env("LD_LIBRARY_PATH", self.tools.libraries())
             .env("HOME", "/root")
-            .env("MAILCLUSTER_LAB", instance())
+            .env(NAME_VARIABLE, lab_name()?)
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)

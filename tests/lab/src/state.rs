@@ -49,8 +49,8 @@ pub struct Node {
     pub name: String,
     /// 1, 2, …
     pub index: usize,
-    /// Whether the power is on.
-    pub on: bool,
+    /// Its power.
+    pub power: Power,
     /// Whether its network link is up.
     pub connected: bool,
     /// What it is cut off from by `partition --from`: `api` or other nodes' names.
@@ -61,7 +61,33 @@ pub struct Node {
     pub machine_id: String,
 }
 
+/// A node's power.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Power {
+    /// It runs, or at least nobody has cut it.
+    On,
+    /// It is being cut: nothing of it runs any more, but its volumes may not have been cut yet. Until they have it does
+    /// not count as off: who reads *Off* may mount them elsewhere.
+    Cutting(Vec<Cut>),
+    /// Nothing of it is left, and its volumes have lost what was not synced.
+    Off,
+}
+
+/// The image of a volume in the instant its node lost power; it takes the volume's place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cut {
+    /// The volume's name.
+    pub volume: String,
+    /// The image.
+    pub image: PathBuf,
+}
+
 impl Node {
+    /// Whether it runs.
+    pub fn is_on(&self) -> bool {
+        self.power == Power::On
+    }
+
     /// The machine id in the form of a system UUID.
     pub fn system_uuid(&self) -> String {
         let part = |from: usize, to: usize| self.machine_id.get(from..to).unwrap_or_default();

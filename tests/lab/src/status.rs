@@ -5,6 +5,7 @@ use std::fmt::Write;
 use anyhow::Result;
 
 use crate::lab::Lab;
+use crate::state::Power;
 
 impl Lab {
     /// A picture of the lab for people.
@@ -15,7 +16,7 @@ impl Lab {
         let state = self.state()?;
         let ranges = state.ranges;
         let mut text = format!(
-            "Kubernetes {} at https://{}:6443, cgroup {} (verified here: this lab runs on it)\n\
+            "Kubernetes {} at https://{}:6443, cgroup {}\n\
              addresses  all {}  Services {}  pods {}  this machine {}\n",
             crate::kubebox::KUBERNETES_VERSION,
             ranges.hub(),
@@ -25,14 +26,20 @@ impl Lab {
             ranges.pods(),
             ranges.host(),
         );
+        for (name, process) in &state.processes {
+            let word = if process.alive() { "runs" } else { "has ended" };
+            writeln!(text, "{name}  {word}  log {}", self.site.paths.log(name).display())?;
+        }
         for server in &state.api_servers {
-            let name = crate::control_plane::api_server_name(server.index);
-            let runs = state.processes.get(&name).is_some_and(|process| process.alive());
-            let (address, word) = (ranges.api_server(server.index), if runs { "up" } else { "down" });
-            writeln!(text, "api server {}  {address}  {word}", server.index)?;
+            let word = if server.up { "up" } else { "taken down" };
+            writeln!(text, "api server {}  {}  {word}", server.index, ranges.api_server(server.index))?;
         }
         for node in &state.nodes {
-            let power = if node.on { "on" } else { "off" };
+            let power = match node.power {
+                Power::On => "on",
+                Power::Cutting(_) => "being cut (power-off again goes on with it)",
+                Power::Off => "off",
+            };
             let link = if node.connected { "connected" } else { "partitioned" };
             write!(text, "{}  {}  power {power}  {link}", node.name, ranges.node(node.index))?;
             if !node.cut_from.is_empty() {

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::command::Cmd;
 use crate::progress::say;
 use crate::site::Site;
-use crate::state::{State, Volume};
+use crate::state::{Cut, State, Volume};
 
 /// The StorageClass of the lab's volumes.
 pub const STORAGE_CLASS: &str = "mail-local";
@@ -107,18 +107,12 @@ fn mount(site: &Site, volume: &Volume) -> Result<()> {
     Cmd::line("mount -t ext4 -o noatime,commit=300").arg(&volume.device).arg(&point).run()
 }
 
-/// The images of the node's volumes, cloned in the instant it lost power.
-pub(crate) struct Cut {
-    name: String,
-    clone: PathBuf,
-}
-
 /// Clones the images of the volumes in use on a node whose processes stand still.
 pub(crate) fn clone_used(site: &Site, state: &State, node: &str) -> Result<Vec<Cut>> {
     let mut cuts = Vec::new();
     let used = devices_in_use(site, node);
     for volume in state.volumes.iter().filter(|volume| used.contains(&device_number(&volume.device))) {
-        let others = state.nodes.iter().filter(|other| other.on && other.name != node);
+        let others = state.nodes.iter().filter(|other| other.is_on() && other.name != node);
         if let Some(other) = others
             .map(|other| &other.name)
             .find(|other| devices_in_use(site, other).contains(&device_number(&volume.device)))
@@ -130,14 +124,15 @@ pub(crate) fn clone_used(site: &Site, state: &State, node: &str) -> Result<Vec<C
         let (from, to) = (File::open(&volume.image)?, File::create(&clone)?);
         rustix::fs::ioctl_ficlone(&to, &from)
             .with_context(|| format!("failed to clone {}", volume.image.display()))?;
-        cuts.push(Cut { name: volume.name.clone(), clone });
+        cuts.push(Cut { volume: volume.name.clone(), image: clone });
     }
     Ok(cuts)
 }
 
 /// The device numbers (`7:3`) of what is mounted for pods of a node.
 fn devices_in_use(site: &Site, node: &str) -> Vec<String> {
-    let Ok(pid) = crate::node::init_pid(site, node) else { return Vec::new() };
+    // Without process 1 there is nothing of the node any more, nor a mount. Waiting for one is no use: it may be frozen.
+    let Some(pid) = crate::node::running_init(site, node) else { return Vec::new() };
     let text = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
     let fields = text.lines().map(|line| line.split(' ').collect::<Vec<_>>());
     fields
@@ -151,23 +146,34 @@ fn device_number(device: &str) -> String {
     fs::read_to_string(format!("/sys/block/{name}/dev")).unwrap_or_default().trim().to_owned()
 }
 
-/// Puts the clones in the volumes' places; the node's processes, and with them its mounts, are gone.
-pub(crate) fn replace(site: &Site, state: &mut State, cuts: Vec<Cut>) -> Result<()> {
+/// Puts the clones in the volumes' places; the node's processes, and with them its mounts, are gone. What an earlier
+/// try has done already is left as it is.
+pub(crate) fn replace(site: &Site, state: &mut State, cuts: &[Cut]) -> Result<()> {
     for cut in cuts {
-        let Some(volume) = state.volumes.iter_mut().find(|volume| volume.name == cut.name) else { continue };
-        let point = mount_point(site, &volume.name);
-        if Cmd::new("umount").arg(&point).run().is_err() {
-            Cmd::line("umount -l").arg(&point).run()?;
+        let Some(volume) = state.volumes.iter_mut().find(|volume| volume.name == cut.volume) else {
+            continue;
+        };
+        if volume.image == cut.image {
+            continue;
         }
-        detach(&volume.device)?;
-        let old = std::mem::replace(&mut volume.image, cut.clone);
+        let point = mount_point(site, &volume.name);
+        crate::cleanup::unmount_under(&point)?;
+        // Also one that an earlier try has attached to the clone. A freed device's number may be another's by now.
+        for device in devices_of(&volume.image).into_iter().chain(devices_of(&cut.image)) {
+            detach(&device)?;
+        }
+        let old = std::mem::replace(&mut volume.image, cut.image.clone());
         volume.device = attach(&volume.image)?;
         volume.generation += 1;
         mount(site, volume)?;
-        fs::remove_file(&old)?;
         state.save(&site.paths)?;
+        let _best_effort = fs::remove_file(&old);
     }
     Ok(())
+}
+
+fn devices_of(image: &Path) -> Vec<String> {
+    crate::cleanup::loop_devices(image)
 }
 
 /// Frees a loop device, and waits until nothing can write by it any more.

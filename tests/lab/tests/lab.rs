@@ -3,6 +3,7 @@
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -96,6 +97,7 @@ fn a_lab_and_its_faults() -> Result<()> {
         println!("skipped: MAILCLUSTER_LAB_TESTS is not set (the test needs root and takes minutes)");
         return Ok(());
     }
+    let settings = kernel_settings();
     let lab = Lab::up(&Options { nodes: 2, api_servers: 2, keep: false })?;
     let root = lab.paths().lab.clone();
     nodes_are_told_apart(&lab)?;
@@ -106,9 +108,34 @@ fn a_lab_and_its_faults() -> Result<()> {
     power(&lab)?;
     partitions(&lab)?;
     api_servers(&lab)?;
+    let state = std::fs::read_to_string(root.join("state.json"))?;
     drop(lab);
     nothing_is_left(&root)?;
+    ensure!(kernel_settings() == settings, "this machine's kernel settings were changed");
+    after_a_reboot(&root, &state)?;
     killed_in_the_middle(&root)
+}
+
+/// Leaves what a lab leaves when the machine is switched off: its state file. The next `up` gets along with it.
+fn after_a_reboot(root: &Path, state: &str) -> Result<()> {
+    let mut state: Value = serde_json::from_str(state)?;
+    state["host_boot_id"] = json!("of another boot");
+    std::fs::write(root.join("state.json"), state.to_string())?;
+    ensure!(Lab::attach().is_err(), "a lab of another boot counts as up");
+    Ok(())
+}
+
+fn lab_id(root: &Path) -> Result<String> {
+    let state: Value = serde_json::from_slice(&std::fs::read(root.join("state.json"))?)?;
+    Ok(state["id"].to_string())
+}
+
+/// What a kubelet would set for the whole machine.
+fn kernel_settings() -> Vec<String> {
+    let names = ["vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops"];
+    let keys = ["kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes"];
+    let read = |name: &&str| std::fs::read_to_string(Path::new("/proc/sys").join(name)).unwrap_or_default();
+    names.iter().chain(&keys).map(read).collect()
 }
 
 /// Not a test but the program that [`killed_in_the_middle`] kills.
@@ -122,18 +149,23 @@ fn victim() -> Result<()> {
 }
 
 fn killed_in_the_middle(root: &Path) -> Result<()> {
-    for sign in ["log/etcd.log", "log/node1-kubelet.log"] {
+    // Ctrl-C, as a terminal sends it, and SIGKILL.
+    for (sign, signal) in [("log/etcd.log", "INT"), ("log/node1-kubelet.log", "KILL")] {
+        let before = lab_id(root).unwrap_or_default();
         let mut victim = std::process::Command::new(std::env::current_exe()?)
             .args(["--exact", "victim", "--nocapture"])
             .env("MAILCLUSTER_LAB_VICTIM", "1")
             .stderr(std::process::Stdio::piped())
+            .process_group(0)
             .spawn()?;
         // As when `tee` dies of the same Ctrl-C: nobody reads what the victim and its guard say.
         drop(victim.stderr.take());
         eventually(&format!("{sign} is there"), LATER, || {
-            Ok(root.join(sign).exists() && root.join("state.json").exists())
+            Ok(lab_id(root)? != before && root.join(sign).exists())
         })?;
-        victim.kill()?;
+        let group = format!("-{}", victim.id());
+        let sent = std::process::Command::new("kill").args(["-s", signal, "--", &group]).status()?;
+        ensure!(sent.success(), "kill -s {signal}");
         victim.wait()?;
         eventually("the guard has cleaned up", LATER, || nothing_is_left(root).map(|()| true))?;
     }
@@ -308,6 +340,7 @@ fn power(lab: &Lab) -> Result<()> {
     eventually("the sibling has the volume", LATER, || ready(lab, "writer"))?;
     exec(lab, "writer", &["append", "/data/log", "sibling", "sync"])?;
     ensure!(exec(lab, "writer", &["cat", "/data/log"])? == "synced\nsibling\n");
+    interrupted_cut(lab)?;
     lab.power_on("node1")?;
     eventually("a node switched on is Ready in a new boot", LATER, || {
         Ok(node_ready(lab, "node1")? && boot_id(lab, "node1")? != before)
@@ -316,6 +349,25 @@ fn power(lab: &Lab) -> Result<()> {
     eventually("it runs pods again", LATER, || ready(lab, "far"))?;
     let seen = exec(lab, "far", &["cat", "/proc/sys/kernel/random/boot_id"])?;
     ensure!(seen.trim() == boot_id(lab, "node1")?, "a container of the new boot sees the boot id {seen}");
+    Ok(())
+}
+
+/// A cut whose program was killed before it came to its end, and a start that got no further than the network.
+fn interrupted_cut(lab: &Lab) -> Result<()> {
+    let file = lab.paths().lab.join("state.json");
+    let mut state: Value = serde_json::from_slice(&std::fs::read(&file)?)?;
+    state["nodes"][0]["power"] =
+        json!({"Cutting": [{"volume": "vol0", "image": state["volumes"][0]["image"]}]});
+    std::fs::write(&file, state.to_string())?;
+    ensure!(
+        redfish(lab, "node1", "GET", "", "")?.contains("\"PowerState\":\"On\""),
+        "Off before the cut is done"
+    );
+    lab.power_off("node1")?;
+    ensure!(redfish(lab, "node1", "GET", "", "")?.contains("\"PowerState\":\"Off\""));
+    let namespace =
+        format!("mcl-{}-node1", std::env::var("MAILCLUSTER_LAB").unwrap_or_else(|_| "lab".to_owned()));
+    ensure!(std::process::Command::new("ip").args(["netns", "add", &namespace]).status()?.success());
     Ok(())
 }
 
@@ -368,7 +420,7 @@ fn lb_address_from_state(lab: &Lab) -> String {
 }
 
 fn nothing_is_left(root: &Path) -> Result<()> {
-    let name = std::env::var("MAILCLUSTER_LAB").unwrap_or_else(|_| "mclab".to_owned());
+    let name = format!("mcl-{}", std::env::var("MAILCLUSTER_LAB").unwrap_or_else(|_| "lab".to_owned()));
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
     ensure!(!mounts.contains(&root.display().to_string()), "a mount is left");
     let spaces = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
@@ -376,6 +428,8 @@ fn nothing_is_left(root: &Path) -> Result<()> {
         !spaces.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with(&format!("{name}-")))
     );
     ensure!(!Path::new(&format!("/sys/class/net/{name}0")).exists(), "an interface is left");
+    // Version 2 has the lab's group right here, version 1 in the folder of each controller.
+    ensure!(!Path::new("/sys/fs/cgroup").join(&name).exists(), "a cgroup is left");
     for hierarchy in std::fs::read_dir("/sys/fs/cgroup")?.flatten() {
         ensure!(!hierarchy.path().join(&name).exists(), "a cgroup is left in {}", hierarchy.path().display());
     }

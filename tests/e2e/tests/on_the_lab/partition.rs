@@ -21,7 +21,10 @@ pub fn fenced(stage: &Stage) -> Result<Ledger> {
         wait_for("every store serves elsewhere", LIMIT, || {
             Ok(site.stores()?.iter().all(|s| s.host != victim && s.phase == "Serving").then_some(()))
         })?;
-        ensure!(!site.lab.state()?.node(&victim)?.on, "the node was not switched off");
+        ensure!(
+            site.lab.state()?.node(&victim)?.power == mailcluster_lab::Power::Off,
+            "the node was not switched off"
+        );
         let status = site.get(&["mailstore", &store])?;
         let at = |field: &str| {
             let pointer = format!("/status/lastFailover/{field}");
