@@ -118,11 +118,13 @@ impl Lab {
     /// Ends and removes the lab; its logs stay. Without a lab it removes what one may have left.
     ///
     /// # Errors
-    /// Something could not be removed; the message says what.
+    /// Another version brought it up, or something could not be removed; the message says what.
     pub fn down() -> Result<()> {
         preflight::root()?;
         let paths = Paths::from_environment()?;
         let _lock = Lock::take(&paths)?;
+        // What another version has made may have names that aren't known here.
+        State::load(&paths)?;
         cleanup::remove_all(&paths)
     }
 

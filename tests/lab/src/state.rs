@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::paths::Paths;
 use crate::ranges::Ranges;
@@ -145,14 +146,21 @@ impl State {
     /// Reads the state; `None` where no lab is up.
     pub(crate) fn load(paths: &Paths) -> Result<Option<Self>> {
         let path = paths.lab.join("state.json");
-        match fs::read(&path) {
-            Ok(bytes) => Ok(Some(
-                serde_json::from_slice(&bytes)
-                    .with_context(|| format!("failed to read {}", path.display()))?,
-            )),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("failed to read {}", path.display())),
-        }
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("failed to read {}", path.display())),
+        };
+        // This machine lost its power before the file was on the disk, and so nothing runs either.
+        let Ok(json) = serde_json::from_slice::<Value>(&text) else { return Ok(None) };
+        let state = serde_json::from_value(json).with_context(|| {
+            format!(
+                "another version brought the lab of {} up: `{} lab down` ends it",
+                path.display(),
+                crate::site::helper(paths).display()
+            )
+        });
+        state.map(Some)
     }
 
     /// Reads the state of a lab that must be there.
@@ -194,4 +202,28 @@ pub(crate) fn new_uuid() -> Result<String> {
 /// This machine's boot id.
 pub(crate) fn host_boot_id() -> Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_of_another_version_is_named_as_such_and_half_a_file_is_none() {
+        let cache = std::env::temp_dir().join(format!("mailcluster-state-{}", std::process::id()));
+        let paths = Paths::in_cache(&cache).unwrap();
+        fs::create_dir_all(&paths.lab).unwrap();
+        let loaded = |text: Option<&str>| {
+            if let Some(text) = text {
+                fs::write(paths.lab.join("state.json"), text).unwrap();
+            }
+            State::load(&paths).map(|state| state.is_some()).map_err(|error| error.to_string())
+        };
+        let found =
+            [None, Some(""), Some(r#"{"id": "1""#), Some(r#"{"id": "1", "ready": true}"#)].map(loaded);
+        fs::remove_dir_all(&cache).unwrap();
+        assert_eq!(found[..3], [Ok(false), Ok(false), Ok(false)]);
+        let said = found[3].as_ref().unwrap_err();
+        assert!(said.contains("bin/xtask lab down` ends it"), "{said}");
+    }
 }
