@@ -22,9 +22,19 @@ pub const CLUSTER_ID: &str = "mailcluster.io/cluster-id";
 pub const STORE: &str = "mailcluster.io/store";
 /// The replica's id, 32 hexadecimal digits.
 pub const REPLICA: &str = "mailcluster.io/replica";
+/// Annotation of PersistentVolumes: the reclaim policy before the operator set it to Retain, for when they are given up.
+pub const RECLAIM_POLICY: &str = "mailcluster.io/reclaim-policy";
 /// Annotation: a hash of what the operator applied last, so that nothing is written twice.
 pub const SPEC_HASH: &str = "mailcluster.io/spec-hash";
-/// Annotation of frontend pods: a hash of their configuration, so that a change rolls them.
+/// Annotation: what the operator rendered for pods when the MailCluster asked for it last. A newer operator goes on with
+/// it until the MailCluster asks for something else.
+pub const RENDERED: &str = "mailcluster.io/rendered";
+/// Annotation: for which MailCluster, generation and spec that was.
+pub const RENDERED_FOR: &str = "mailcluster.io/rendered-for";
+/// Annotation of stores' pods: a hash of what they were made from; one that differs from its StatefulSet's is restarted
+/// when the others serve.
+pub const TEMPLATE_HASH: &str = "mailcluster.io/template-hash";
+/// Annotation of pods: a hash of their configuration, so that a change replaces them.
 pub const CONFIG_HASH: &str = "mailcluster.io/config-hash";
 
 /// The labels of every object of a cluster.

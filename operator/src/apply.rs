@@ -1,27 +1,32 @@
 //! Writes children by server-side apply, but only when something differs: an idle cluster causes no writes.
 
 mod drift;
+mod surplus;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
 };
 
-use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::{
+    NamespaceResourceScope, api::apps::v1::StatefulSet, apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
 use kube::{
     Api, Resource, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions},
 };
 use mailcluster_api::{MailCluster, MailStore, OPERATOR_FIELD_MANAGER, labels};
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
 
 use crate::{
-    build,
+    build::{self, annotate, keep::keep},
     cluster::{Cluster, Store},
     context::Context,
 };
 
 pub use drift::{covers, fingerprint};
+use surplus::surplus;
 
 /// Why a child could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +45,9 @@ pub enum ApplyError {
     /// The object cannot be written as JSON, which would be a defect.
     #[error("failed to serialize a child")]
     Json(#[from] serde_json::Error),
+    /// The nodes' configuration cannot be rendered.
+    #[error(transparent)]
+    Config(#[from] mailcluster_api::config::ConfigError),
     /// A MailStore or MailCluster is not complete enough to build from.
     #[error("{0} is not complete yet")]
     Incomplete(String),
@@ -177,18 +185,42 @@ async fn write<K: Child>(
 ) -> Result<K, ApplyError> {
     let hash = fingerprint(&serde_json::to_value(&desired)?);
     desired.annotations_mut().insert(labels::SPEC_HASH.into(), hash);
-    if let Some(live) = live
-        && covers(&serde_json::to_value(live)?, &serde_json::to_value(&desired)?)
-    {
-        return Ok(live.clone());
+    let wanted = serde_json::to_value(&desired)?;
+    let found = live.map(serde_json::to_value).transpose()?;
+    let current = match live {
+        Some(live) if found.as_ref().is_some_and(|found| covers(found, &wanted)) => live.clone(),
+        _ => {
+            desired.meta_mut().resource_version = version;
+            let params = PatchParams::apply(OPERATOR_FIELD_MANAGER).force();
+            patch(ctx, api, &desired.name_any(), &params, &Patch::Apply(&desired)).await?
+        }
+    };
+    // What an apply leaves there although nobody else has a say in it.
+    match surplus(&K::kind(&()), &serde_json::to_value(&current)?, &wanted) {
+        None => Ok(current),
+        Some(mut back) => {
+            back["metadata"] = json!({"resourceVersion": current.resource_version()});
+            patch(ctx, api, &current.name_any(), &ours(), &Patch::Merge(back)).await
+        }
     }
-    desired.meta_mut().resource_version = version;
-    let name = desired.name_any();
-    let params = PatchParams::apply(OPERATOR_FIELD_MANAGER).force();
-    let applied =
-        api.patch(&name, &params, &Patch::Apply(&desired)).await.map_err(|e| failed::<K>(&name, e))?;
+}
+
+/// A change of single fields, under the operator's name.
+#[must_use]
+pub fn ours() -> PatchParams {
+    PatchParams { field_manager: Some(OPERATOR_FIELD_MANAGER.into()), ..PatchParams::default() }
+}
+
+async fn patch<K: Child, P: Serialize + Debug>(
+    ctx: &Context,
+    api: &Api<K>,
+    name: &str,
+    params: &PatchParams,
+    patch: &Patch<P>,
+) -> Result<K, ApplyError> {
+    let applied = api.patch(name, params, patch).await.map_err(|e| failed::<K>(name, e))?;
     ctx.metrics.writes.with_label_values(&[&K::kind(&())]).inc();
-    tracing::info!(kind = %K::kind(&()), name, namespace = ?api.namespace(), existed = live.is_some(), "applied");
+    tracing::info!(kind = %K::kind(&()), name, namespace = ?api.namespace(), "applied");
     Ok(applied)
 }
 
@@ -207,11 +239,38 @@ pub async fn stateful_set(ctx: &Context, object: &MailCluster, store: &MailStore
     let part = Store::of(store).ok_or_else(incomplete)?;
     let owner = store.controller_owner_ref(&()).ok_or_else(incomplete)?;
     let pinned = store.spec.pinned_node.as_deref();
-    let desired = build::statefulset::build(&cluster, &ctx.config, &part, &owner, pinned);
     let api = Api::namespaced(ctx.client.clone(), &cluster.namespace);
-    let name = desired.name_any();
-    let live =
-        api.get_opt(&name).await.map_err(|e| failed::<k8s_openapi::api::apps::v1::StatefulSet>(&name, e))?;
+    let name = part.stateful_set();
+    let live = api.get_opt(&name).await.map_err(|e| failed::<StatefulSet>(&name, e))?;
+    let desired = rendered_set(ctx, &cluster, &part, &owner, Seat { pinned, old: live.as_ref() })?;
     apply_one(ctx, &api, desired, live.as_ref()).await?;
     Ok(())
+}
+
+/// What is known of a store's StatefulSet beside the spec.
+pub struct Seat<'a> {
+    /// The node its pod is pinned to.
+    pub pinned: Option<&'a str>,
+    /// The StatefulSet that is there.
+    pub old: Option<&'a StatefulSet>,
+}
+
+/// A store's StatefulSet, with its template as it was rendered for this very MailCluster.
+///
+/// # Errors
+/// When something cannot be written as YAML or JSON.
+pub fn rendered_set(
+    ctx: &Context,
+    cluster: &Cluster,
+    store: &Store,
+    owner: &OwnerReference,
+    seat: Seat<'_>,
+) -> Result<StatefulSet, ApplyError> {
+    let data = build::config::store(cluster, store, owner)?.data;
+    let hash = fingerprint(&serde_json::to_value(data)?);
+    let rendered = build::statefulset::template(cluster, &ctx.config, store, &hash);
+    let (template, kept) = keep(cluster, seat.old.map(ResourceExt::annotations), rendered)?;
+    let mut set = build::statefulset::build(cluster, store, owner, template, seat.pinned);
+    annotate(&mut set.metadata, kept);
+    Ok(set)
 }

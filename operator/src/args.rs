@@ -41,7 +41,7 @@ pub struct Args {
     /// The UID of the operator's own pod; drawn at random when empty.
     #[arg(long, env = "POD_UID", default_value = "")]
     pub pod_uid: String,
-    /// The namespace whose pods may read metrics.
+    /// The namespace whose pods may read metrics; none may when empty.
     #[arg(long, env = "PROMETHEUS_NAMESPACE", default_value = "monitoring")]
     pub prometheus_namespace: String,
     /// The PriorityClass of mail pods; none when empty.
@@ -94,7 +94,7 @@ impl Args {
             image_pull_secrets: non_empty(self.image_pull_secrets),
             namespace: self.namespace,
             identity: Identity { pod: self.pod_name, uid },
-            prometheus_namespace: self.prometheus_namespace,
+            prometheus_namespace: Some(self.prometheus_namespace).filter(|name| !name.is_empty()),
             priority_class: Some(self.priority_class).filter(|name| !name.is_empty()),
             manage_volumes: self.manage_volumes,
             token_review_cluster_role: Some(self.token_review_cluster_role).filter(|name| !name.is_empty()),

@@ -4,6 +4,7 @@ pub mod claim;
 pub mod config;
 pub mod deployment;
 pub mod disruption;
+pub mod keep;
 pub mod mailstore;
 pub mod network;
 pub mod pod;
@@ -18,6 +19,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, 
 use mailcluster_api::labels;
 
 use crate::cluster::{Cluster, Store};
+
+/// The taints of a node that is away.
+pub const NODE_AWAY: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 
 /// Metadata of a child of the cluster itself.
 #[must_use]
@@ -43,6 +47,11 @@ pub fn store_meta(cluster: &Cluster, store: &Store, owner: &OwnerReference, name
         owner_references: Some(vec![owner.clone()]),
         ..ObjectMeta::default()
     }
+}
+
+/// Adds annotations to an object's own.
+pub fn annotate(metadata: &mut ObjectMeta, annotations: BTreeMap<String, String>) {
+    metadata.annotations.get_or_insert_with(BTreeMap::new).extend(annotations);
 }
 
 /// A selector of exactly these labels.

@@ -57,6 +57,8 @@ pub struct Cluster {
     pub image: String,
     /// What the user wrote.
     pub spec: MailClusterSpec,
+    /// How often the user has changed it.
+    pub generation: i64,
     /// Makes a child belong to it.
     pub owner: OwnerReference,
 }
@@ -77,6 +79,7 @@ impl Cluster {
             id: id.to_owned(),
             image: image.to_owned(),
             spec: object.spec.clone(),
+            generation: object.metadata.generation.unwrap_or(0),
             owner: object.controller_owner_ref(&()).ok_or(Invalid::Incomplete("UID"))?,
         })
     }

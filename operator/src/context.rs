@@ -44,8 +44,8 @@ pub struct OperatorConfig {
     pub namespace: String,
     /// Who this replica is.
     pub identity: Identity,
-    /// The namespace whose pods may read metrics.
-    pub prometheus_namespace: String,
+    /// The namespace whose pods may read metrics; none may without one.
+    pub prometheus_namespace: Option<String>,
     /// The PriorityClass of mail pods.
     pub priority_class: Option<String>,
     /// May PersistentVolumes be read and labelled, and Nodes be read?

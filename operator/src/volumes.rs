@@ -5,8 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::core::v1::{Node, NodeSelectorTerm, PersistentVolume, PersistentVolumeClaim};
 use kube::ResourceExt;
 use mailcluster_api::{labels, mailstore::FailoverMode};
+use serde_json::{Value, json};
 
 use crate::cluster::Invalid;
+
+/// The reclaim policy of volumes that hold mail: the end of a claim is not the end of its volume.
+const RETAIN: &str = "Retain";
 
 /// A replica that a claim or a volume tells of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,6 +139,41 @@ pub fn waits_for_claim(volume: &PersistentVolume, namespace: &str, claim: &str) 
         && reference.is_some_and(|r| {
             r.uid.is_some() && r.name.as_deref() == Some(claim) && r.namespace.as_deref() == Some(namespace)
         })
+}
+
+/// A merge patch that makes a volume ours: `labels` say whose copy it holds, and it outlives its claim. `None` when it is.
+#[must_use]
+pub fn keep_patch(volume: &PersistentVolume, labels: &BTreeMap<String, String>) -> Option<Value> {
+    let mut patch = json!({});
+    if labels.iter().any(|(key, value)| volume.labels().get(key) != Some(value)) {
+        patch["metadata"]["labels"] = json!(labels);
+    }
+    let policy = volume.spec.as_ref().and_then(|s| s.persistent_volume_reclaim_policy.as_deref());
+    if let Some(policy) = policy.filter(|policy| *policy != RETAIN) {
+        patch["spec"]["persistentVolumeReclaimPolicy"] = json!(RETAIN);
+        patch["metadata"]["annotations"][labels::RECLAIM_POLICY] = json!(policy);
+    }
+    patch.as_object().is_some_and(|fields| !fields.is_empty()).then_some(patch)
+}
+
+/// A merge patch that gives a volume up: it is no copy of ours any more, and goes with its claim if it did so before.
+#[must_use]
+pub fn give_up_patch(volume: &PersistentVolume) -> Value {
+    let ours =
+        [labels::CLUSTER, labels::CLUSTER_NAMESPACE, labels::CLUSTER_ID, labels::STORE, labels::REPLICA];
+    let gone: BTreeMap<&str, Value> = ours.into_iter().map(|key| (key, Value::Null)).collect();
+    let mut patch = json!({"metadata": {"labels": gone}});
+    if let Some(before) = volume.annotations().get(labels::RECLAIM_POLICY) {
+        patch["spec"]["persistentVolumeReclaimPolicy"] = json!(before);
+        patch["metadata"]["annotations"][labels::RECLAIM_POLICY] = Value::Null;
+    }
+    patch
+}
+
+/// Was this claim ever bound? One that was not holds nothing.
+#[must_use]
+pub fn was_bound(claim: &PersistentVolumeClaim) -> bool {
+    claim.spec.as_ref().is_some_and(|s| s.volume_name.as_ref().is_some_and(|name| !name.is_empty()))
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ pub struct Cluster {
     pub directory_first: bool,
     /// Does any store on the holder's node still renew its lease? Then the node is not powered off.
     pub node_has_renewing_store: bool,
+    /// Does every other store serve where it is? Seen from the directory: as it should be made, too, so that the
+    /// directory is restarted last.
+    pub others_are_well: bool,
 }
 
 /// Why a step waits; each is an event, a condition and a metric.
@@ -60,7 +63,7 @@ impl Gate {
     #[must_use]
     pub fn message(self) -> &'static str {
         match self {
-            Self::Paused => "the MailCluster is paused: remove the annotation mailcluster.io/paused to go on",
+            Self::Paused => "the MailCluster is paused: set spec.paused to false to go on",
             Self::Suspended => "failover.suspendUntil is in the future: clear it to go on",
             Self::Manual => "failover.policy is Manual: run `kubectl mailcluster failover STORE` to move it",
             Self::TooManyNodes => {
@@ -68,7 +71,7 @@ impl Gate {
             }
             Self::Concurrency => "failover.maxConcurrent stores are moving already",
             Self::DirectoryFirst => "the directory is moved first",
-            Self::NotBound => "the PersistentVolumeClaim is not bound",
+            Self::NotBound => "the PersistentVolumeClaim is not bound, or is being deleted",
             Self::NotRetained => {
                 "the PersistentVolume's reclaim policy is not Retain: set persistentVolumeReclaimPolicy: Retain"
             }

@@ -11,6 +11,7 @@ mod detection;
 mod evidence;
 mod gates;
 mod opening;
+mod outdated;
 mod record;
 mod step;
 mod view;

@@ -3,7 +3,7 @@
 
 use crate::{
     Detection, EvidenceKind, FenceJob, Gate, LeaseView, NodeView, Observation, PodState, PodView, TargetKind,
-    Undetected, detect, gate, live_evidence, suffices,
+    Undetected, detect, gate, live_evidence, outdated, suffices,
 };
 
 /// Where a store stands.
@@ -260,7 +260,7 @@ fn alive(o: &Observation, lease: &LeaseView, holder_pod: &str) -> Decision {
         return Decision::new(Phase::Draining, Step::Await("the holder to stop"));
     }
     if published {
-        Decision::new(Phase::Serving, Step::Idle)
+        outdated::restart(o, holder_pod).unwrap_or(Decision::new(Phase::Serving, Step::Idle))
     } else {
         Decision::new(Phase::Settling, Step::Await("the holder to publish its route"))
     }

@@ -255,6 +255,8 @@ pub struct Observation {
     pub request: Option<Request>,
     /// A person asked to make the lease anew from the volume (`store restore-lease`).
     pub restore_asked: bool,
+    /// The pod was made from an older template than its StatefulSet's.
+    pub outdated: bool,
     /// What goes on in the cluster.
     pub cluster: crate::Cluster,
 }

@@ -389,3 +389,43 @@ fn a_released_lease_is_handed_to_the_pod_that_is_there() {
     (pod.uid, pod.state) = ("pod-2".into(), PodState::Standby);
     assert_eq!(step(&o), Step::SetTarget(TargetKind::Planned));
 }
+
+#[test]
+fn an_outdated_store_is_restarted_in_place_when_all_others_serve() {
+    let mut outdated = healthy();
+    (outdated.outdated, outdated.cluster.others_are_well) = (true, true);
+    let with = |change: &dyn Fn(&mut Observation)| {
+        let mut o = outdated.clone();
+        change(&mut o);
+        o
+    };
+    let restart = Decision { phase: Phase::Draining, step: Step::DeleteGracefully("pod-1".into()) };
+    let idle = Decision { phase: Phase::Serving, step: Step::Idle };
+    for (name, o, expected) in [
+        ("as it should be", with(&|o| o.outdated = false), idle.clone()),
+        ("outdated", outdated.clone(), restart.clone()),
+        ("another is away or moves", with(&|o| o.cluster.others_are_well = false), idle.clone()),
+        ("paused", with(&|o| o.store.paused = true), idle.clone()),
+        ("suspended", with(&|o| o.store.suspended = true), idle.clone()),
+        ("manual", with(&|o| o.store.policy = Policy::Manual), idle.clone()),
+        ("its claim is being deleted", with(&|o| o.volume.bound = false), idle.clone()),
+        (
+            "on its way",
+            with(&|o| {
+                o.deleting = Some("pod-1".into());
+                o.pod.as_mut().unwrap().terminating = true;
+            }),
+            Decision { phase: Phase::Draining, step: Step::Await("the holder to stop") },
+        ),
+        ("asked for, not yet seen to end", with(&|o| o.deleting = Some("pod-1".into())), idle),
+    ] {
+        assert_eq!(next_step(&o), expected, "{name}");
+    }
+    // A move comes first, and brings the new configuration with it.
+    let asked = with(&|o| o.request = Some(Request { to: None, drain: true }));
+    assert_eq!(step(&asked), Step::Pin("n2".into()));
+    // A lost one is no matter of its configuration.
+    let mut lost = suspect();
+    (lost.outdated, lost.cluster.others_are_well) = (true, true);
+    assert_ne!(next_step(&lost), restart);
+}

@@ -28,7 +28,8 @@ fn canonical(value: &Value) -> String {
     }
 }
 
-/// True when every field of `desired` has its value in `live`. What only `live` has are defaults and others' fields.
+/// True when every field of `desired` has its value in `live`. What only `live` has are defaults and others' fields;
+/// where others have no business, `surplus` finds them.
 #[must_use]
 pub fn covers(live: &Value, desired: &Value) -> bool {
     match (live, desired) {
@@ -46,7 +47,7 @@ pub fn covers(live: &Value, desired: &Value) -> bool {
 }
 
 /// A field that is left out by the API server when it is empty.
-fn is_nothing(value: &Value) -> bool {
+pub(super) fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Object(map) => map.is_empty(),
@@ -70,7 +71,7 @@ fn lists(live: &[Value], desired: &[Value]) -> bool {
 }
 
 /// `1000m` is written back as `1`.
-fn same_quantity(live: &str, desired: &str) -> bool {
+pub(super) fn same_quantity(live: &str, desired: &str) -> bool {
     match (amount(live), amount(desired)) {
         (Some(live), Some(desired)) => (live - desired).abs() <= desired.abs() * 1e-9,
         _ => false,

@@ -21,8 +21,9 @@ const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 pub fn build(cluster: &Cluster, config: &OperatorConfig) -> Vec<NetworkPolicy> {
     let peer = |role| pods(labels::selector(&cluster.name, role));
     let (frontends, backends) = (peer(Role::Frontend), peer(Role::Backend));
-    let (operator, prometheus) = (operator(config), namespace(&config.prometheus_namespace));
-    let health = rule(&[operator.clone(), prometheus.clone()], &[ports::HEALTH]);
+    let operator = operator(config);
+    let prometheus: Vec<_> = config.prometheus_namespace.iter().map(|name| namespace(name)).collect();
+    let metrics = (!prometheus.is_empty()).then(|| rule(&prometheus, &[ports::HEALTH]));
     let clients: Vec<u16> = ports::CLIENT_PORTS.iter().map(|p| p.pod).collect();
     let policy = |name: String, role: Role, rules: Vec<NetworkPolicyIngressRule>| NetworkPolicy {
         metadata: meta(cluster, name),
@@ -34,29 +35,27 @@ pub fn build(cluster: &Cluster, config: &OperatorConfig) -> Vec<NetworkPolicy> {
         }),
     };
     let names = cluster.names();
-    let lmtp = [ports::BACKEND_LMTP, ports::BACKEND_IMAP, ports::BACKEND_POP3, ports::BACKEND_GRPC];
+    let sessions = [ports::BACKEND_LMTP, ports::BACKEND_IMAP, ports::BACKEND_POP3];
+    // The operator asks frontends for their health too: it takes those out that do not answer.
+    let health: Vec<_> = std::iter::once(operator.clone()).chain(prometheus).collect();
+    let of_frontends = vec![
+        rule(&[], &clients),
+        rule(one(&operator), &[ports::FRONTEND_GRPC]),
+        rule(&health, &[ports::HEALTH]),
+    ];
+    let mut of_backends = vec![
+        rule(one(&frontends), &sessions),
+        rule(one(&backends), &[ports::BACKEND_LMTP]),
+        // The directory reads and writes the accounts' records that each store carries.
+        rule(&[peer(Role::Directory), operator.clone()], &[ports::BACKEND_GRPC]),
+    ];
+    let mut of_directory = vec![rule(&[frontends, backends, operator], &[ports::DIRECTORY_GRPC])];
+    of_backends.extend(metrics.clone());
+    of_directory.extend(metrics);
     vec![
-        policy(
-            names.frontend(),
-            Role::Frontend,
-            vec![rule(&[], &clients), rule(one(&operator), &[ports::FRONTEND_GRPC]), health.clone()],
-        ),
-        policy(
-            names.backend_policy(),
-            Role::Backend,
-            vec![
-                rule(one(&frontends), &lmtp),
-                rule(one(&backends), &[ports::BACKEND_LMTP, ports::BACKEND_GRPC]),
-                rule(&[peer(Role::Directory)], &[ports::BACKEND_GRPC]),
-                rule(one(&operator), &[ports::BACKEND_GRPC]),
-                health.clone(),
-            ],
-        ),
-        policy(
-            names.directory(),
-            Role::Directory,
-            vec![rule(&[frontends, backends, operator], &[ports::DIRECTORY_GRPC]), health],
-        ),
+        policy(names.frontend(), Role::Frontend, of_frontends),
+        policy(names.backend_policy(), Role::Backend, of_backends),
+        policy(names.directory(), Role::Directory, of_directory),
     ]
 }
 

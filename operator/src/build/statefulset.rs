@@ -1,5 +1,5 @@
 //! The StatefulSet of a store's copy. It has no volumeClaimTemplates, so that nothing ever makes an empty volume under
-//! an old name, and it never replaces a running pod by itself.
+//! an old name, and it never replaces a running pod by itself: failover does, one store after another.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +8,16 @@ use k8s_openapi::{
         apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy},
         core::v1::{
             Affinity, ContainerPort, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm,
-            PersistentVolumeClaimVolumeSource, PodTemplateSpec, Toleration, Volume,
+            PersistentVolumeClaimVolumeSource, PodSpec, PodTemplateSpec, Toleration, Volume,
         },
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use mailcluster_api::{config::DATA_DIR, labels, mailcluster::PodResources, mailstore::StoreKind, ports};
 
-use super::{pod, select, store_meta};
+use super::{NODE_AWAY, pod, select, store_meta};
 use crate::{
+    apply::fingerprint,
     cluster::{Cluster, Store},
     context::OperatorConfig,
 };
@@ -49,47 +50,66 @@ impl<'a> Placement<'a> {
     }
 }
 
+/// The template of the pods of `store`, wherever they run. Its annotation names its hash: a pod that was made from
+/// another one is told by it.
+#[must_use]
+pub fn template(
+    cluster: &Cluster,
+    config: &OperatorConfig,
+    store: &Store,
+    config_hash: &str,
+) -> PodTemplateSpec {
+    let mut template_labels = labels::common(&cluster.name);
+    template_labels.extend(labels::store_selector(&cluster.name, store.role(), &store.name));
+    template_labels.insert(labels::REPLICA.into(), store.replica.clone());
+    let annotations: BTreeMap<String, String> = [(labels::CONFIG_HASH.into(), config_hash.into())].into();
+    let mut template = PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(template_labels),
+            annotations: Some(annotations.clone()),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(pod_spec(cluster, config, store)),
+    };
+    let hash = fingerprint(&serde_json::to_value(&template).unwrap_or_default());
+    if let Some(metadata) = &mut template.metadata {
+        metadata.annotations.get_or_insert(annotations).insert(labels::TEMPLATE_HASH.into(), hash);
+    }
+    template
+}
+
 /// The StatefulSet of `store`, whose MailStore is `owner`, with its pod pinned to a node if one is given.
 #[must_use]
 pub fn build(
     cluster: &Cluster,
-    config: &OperatorConfig,
     store: &Store,
     owner: &OwnerReference,
+    mut template: PodTemplateSpec,
     pinned_node: Option<&str>,
 ) -> StatefulSet {
-    let selector = labels::store_selector(&cluster.name, store.role(), &store.name);
-    let mut template_labels = labels::common(&cluster.name);
-    template_labels.extend(selector.clone());
-    template_labels.insert(labels::REPLICA.into(), store.replica.clone());
+    if let Some(spec) = &mut template.spec {
+        spec.affinity = pinned_node.map(pinned);
+    }
     StatefulSet {
         metadata: store_meta(cluster, store, owner, store.stateful_set()),
         spec: Some(StatefulSetSpec {
             replicas: Some(1),
             service_name: Some(store.name.clone()),
-            selector: select(selector),
+            selector: select(labels::store_selector(&cluster.name, store.role(), &store.name)),
             pod_management_policy: Some("Parallel".into()),
             update_strategy: Some(StatefulSetUpdateStrategy {
                 type_: Some("OnDelete".into()),
                 rolling_update: None,
             }),
             revision_history_limit: Some(2),
-            template: PodTemplateSpec {
-                metadata: Some(ObjectMeta { labels: Some(template_labels), ..ObjectMeta::default() }),
-                spec: Some(pod_spec(cluster, config, store, pinned_node)),
-            },
+            template,
             ..StatefulSetSpec::default()
         }),
         status: None,
     }
 }
 
-fn pod_spec(
-    cluster: &Cluster,
-    config: &OperatorConfig,
-    store: &Store,
-    pinned_node: Option<&str>,
-) -> k8s_openapi::api::core::v1::PodSpec {
+fn pod_spec(cluster: &Cluster, config: &OperatorConfig, store: &Store) -> PodSpec {
     let placement = Placement::of(cluster, store.kind);
     let data = Volume {
         name: "data".into(),
@@ -113,7 +133,6 @@ fn pod_spec(
     spec.node_selector = Some(placement.node_selector.clone()).filter(|map| !map.is_empty());
     spec.tolerations = Some(tolerations(placement.tolerations));
     spec.topology_spread_constraints = Some(pod::spread(cluster, store.role()));
-    spec.affinity = pinned_node.map(pinned);
     if let Some(container) = spec.containers.first_mut() {
         container.resources = placement.resources.to_requirements();
     }
@@ -136,7 +155,7 @@ fn store_ports(kind: StoreKind) -> Vec<ContainerPort> {
 
 /// Only the operator moves a store: its pod stays where it is, however long its node is away.
 fn tolerations(further: &[Toleration]) -> Vec<Toleration> {
-    let always = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"].map(|key| Toleration {
+    let always = NODE_AWAY.map(|key| Toleration {
         key: Some(key.into()),
         operator: Some("Exists".into()),
         effect: Some("NoExecute".into()),

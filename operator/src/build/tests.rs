@@ -37,7 +37,7 @@ fn config() -> OperatorConfig {
         image_pull_secrets: vec!["pull".into()],
         namespace: "mailcluster-system".into(),
         identity: Identity { pod: "op-0".into(), uid: "u".into() },
-        prometheus_namespace: "monitoring".into(),
+        prometheus_namespace: Some("monitoring".into()),
         priority_class: None,
         manage_volumes: true,
         token_review_cluster_role: None,
@@ -88,13 +88,9 @@ fn golden<T: Serialize>(name: &str, objects: &[T]) {
 #[test]
 fn stateful_sets() {
     let sets = [StoreKind::Mail, StoreKind::Directory].map(store).map(|s| {
-        statefulset::build(
-            &cluster(),
-            &config(),
-            &s,
-            &owner(&s),
-            (s.kind == StoreKind::Mail).then_some("node-2"),
-        )
+        let pin = (s.kind == StoreKind::Mail).then_some("node-2");
+        let template = statefulset::template(&cluster(), &config(), &s, "hash");
+        statefulset::build(&cluster(), &s, &owner(&s), template, pin)
     });
     golden("statefulsets", &sets);
     for set in sets {
@@ -106,10 +102,11 @@ fn stateful_sets() {
 
 #[test]
 fn deployment_of_frontends() {
-    golden("deployment", &[deployment::build(&cluster(), &config(), "hash")]);
+    let template = |cluster: &Cluster| deployment::template(cluster, &config(), "hash");
+    golden("deployment", &[deployment::build(&cluster(), template(&cluster()))]);
     let mut host = cluster();
     host.spec.frontends.exposure = mailcluster_api::mailcluster::Exposure::HostPort;
-    let pod = deployment::build(&host, &config(), "hash").spec.unwrap().template.spec.unwrap();
+    let pod = template(&host).spec.unwrap();
     let host_ports: Vec<i32> = pod.containers[0].ports.iter().flatten().filter_map(|p| p.host_port).collect();
     assert_eq!(host_ports, [25, 465, 587, 143, 993, 110, 995]);
 }
@@ -130,6 +127,12 @@ fn services() {
 #[test]
 fn network_policies() {
     golden("networkpolicies", &network::build(&cluster(), &config()));
+    let closed = network::build(&cluster(), &OperatorConfig { prometheus_namespace: None, ..config() });
+    let text = serde_json::to_string(&closed).unwrap();
+    assert!(!text.contains("monitoring"), "no Prometheus, no way in");
+    // A rule without peers lets everybody in: that is for clients alone.
+    let rules = closed.iter().flat_map(|p| p.spec.iter().flat_map(|s| s.ingress.iter().flatten()));
+    assert_eq!(rules.filter(|rule| rule.from.is_none()).count(), 1);
 }
 
 #[test]
@@ -192,4 +195,19 @@ fn roles() {
     }
     objects.push(serde_json::to_value(rbac::token_review(&cluster(), "mailcluster-token-review")).unwrap());
     golden("rbac", &objects);
+}
+
+#[test]
+fn frontends_leave_a_dead_node_soon_unless_told_otherwise() {
+    let mut cluster = cluster();
+    let seconds = |cluster: &Cluster| {
+        let spec = deployment::template(cluster, &config(), "hash").spec.unwrap();
+        let all = spec.tolerations.unwrap();
+        all.iter().map(|t| (t.key.clone().unwrap(), t.toleration_seconds)).collect::<Vec<_>>()
+    };
+    let [not_ready, unreachable] = NODE_AWAY.map(str::to_owned);
+    assert_eq!(seconds(&cluster), [(not_ready, Some(30)), (unreachable.clone(), Some(30))]);
+    cluster.spec.frontends.tolerations =
+        vec![serde_json::from_value(json!({"key": NODE_AWAY[0], "operator": "Exists"})).unwrap()];
+    assert_eq!(seconds(&cluster), [(unreachable, Some(30)), (NODE_AWAY[0].to_owned(), None)]);
 }

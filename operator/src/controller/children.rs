@@ -12,10 +12,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
-use kube::{
-    Api, Resource, ResourceExt,
-    api::{Patch, PatchParams},
-};
+use kube::{Api, Resource, ResourceExt, api::Patch};
 use mailcluster_api::{MailStore, roles};
 use serde_json::json;
 
@@ -26,17 +23,20 @@ use super::{
 };
 use crate::{
     apply::{self, Applier, fingerprint},
-    build,
+    build::{self, annotate, keep::keep},
     cluster::{Cluster, Store},
     context::Context,
     pki::secrets::{Authority, identity},
     tls_merge::{self, Merged},
+    volumes,
 };
 
 /// What is there after everything was applied.
 pub struct Applied {
     /// The MailStores with their plans.
     pub stores: Vec<(Planned, MailStore)>,
+    /// The stores' StatefulSets.
+    pub sets: Vec<StatefulSet>,
     /// The frontends.
     pub deployment: Option<Deployment>,
     /// The Service that clients connect to.
@@ -80,17 +80,10 @@ pub async fn apply(
     policies(ctx, &applier, cluster, &owned).await?;
     let service: Vec<Service> = sync(&applier, vec![build::service::build(cluster)]).await?;
     claims(ctx, &applier, cluster, observed, &plan).await?;
-    stateful_sets(ctx, &applier, cluster, &owned).await?;
-    let deployment: Vec<Deployment> =
-        sync(&applier, vec![build::deployment::build(cluster, &ctx.config, &config_hash)]).await?;
+    let sets = stateful_sets(ctx, &applier, cluster, &owned).await?;
+    let deployment = frontends(ctx, &applier, cluster, &config_hash).await?;
     let stores = plan.into_iter().zip(objects).collect();
-    Ok(Applied {
-        stores,
-        deployment: deployment.into_iter().next(),
-        service: service.into_iter().next(),
-        tls,
-        due,
-    })
+    Ok(Applied { stores, sets, deployment, service: service.into_iter().next(), tls, due })
 }
 
 /// StatefulSets, with the pins of this very moment: the failover part pins a sibling, applies the StatefulSet and then
@@ -101,18 +94,38 @@ async fn stateful_sets(
     applier: &Applier<'_>,
     cluster: &Cluster,
     owned: &[Owned<'_>],
-) -> Result<(), Error> {
+) -> Result<Vec<StatefulSet>, Error> {
     let live = applier.live::<StatefulSet>().await?;
     let stores = applier.live::<MailStore>().await?;
-    let build = |o: &Owned<'_>| {
+    let mut wanted = Vec::with_capacity(owned.len());
+    for o in owned {
         let pinned = stores.get(&o.store.name).and_then(|s| s.spec.pinned_node.as_deref());
-        build::statefulset::build(cluster, &ctx.config, o.store, &o.owner, pinned)
-    };
-    let wanted: Vec<StatefulSet> = owned.iter().map(build).collect();
+        let old = live.get(&o.store.stateful_set());
+        wanted.push(apply::rendered_set(ctx, cluster, o.store, &o.owner, apply::Seat { pinned, old })?);
+    }
     let names = wanted.iter().map(ResourceExt::name_any).collect();
-    applier.apply_unchanged(wanted, &live).await?;
+    let applied = applier.apply_unchanged(wanted, &live).await?;
     applier.prune(&names, &live).await?;
-    Ok(())
+    Ok(applied)
+}
+
+/// The frontends, as they were rendered for this very MailCluster.
+async fn frontends(
+    ctx: &Context,
+    applier: &Applier<'_>,
+    cluster: &Cluster,
+    config_hash: &str,
+) -> Result<Option<Deployment>, Error> {
+    let live = applier.live::<Deployment>().await?;
+    let old = live.get(&cluster.names().frontend()).map(ResourceExt::annotations);
+    let rendered = build::deployment::template(cluster, &ctx.config, config_hash);
+    let (template, kept) = keep(cluster, old, rendered)?;
+    let mut deployment = build::deployment::build(cluster, template);
+    annotate(&mut deployment.metadata, kept);
+    let names = [deployment.name_any()].into();
+    let applied = applier.apply(vec![deployment], &live).await?;
+    applier.prune(&names, &live).await?;
+    Ok(applied.into_iter().next())
 }
 
 /// Applies all children of one kind and removes those that are wanted no more.
@@ -137,7 +150,9 @@ async fn secrets(
     now: i64,
 ) -> Result<(Merged, i64, String), Error> {
     let (names, lifetimes) = (cluster.names(), &ctx.config.lifetimes);
-    let authority = Authority::next(&observed.secret(&names.ca()), &cluster.id, now, lifetimes)?;
+    let handed_out: Vec<_> = observed.secrets.keys().map(|name| observed.secret(name)).collect();
+    let handed_out: Vec<_> = handed_out.iter().collect();
+    let authority = Authority::next(&observed.secret(&names.ca()), &handed_out, &cluster.id, now, lifetimes)?;
     let mut due = authority.due;
     let mut wanted = vec![build::secret::of_cluster(cluster, names.ca(), authority.to_data())];
     for (name, role) in [
@@ -164,20 +179,31 @@ async fn secrets(
     Ok((tls, due, authority.bundle))
 }
 
-/// The nodes' configuration; returns the hash of the frontends'.
+/// The nodes' configuration, as it was rendered for this very MailCluster: the image that reads it is no newer. Returns
+/// the hash of the frontends'.
 async fn configs(
     applier: &Applier<'_>,
     cluster: &Cluster,
     owned: &[Owned<'_>],
     bundle: &str,
 ) -> Result<String, Error> {
+    let live = applier.live::<ConfigMap>().await?;
     let frontends = build::config::frontends(cluster)?;
     let hash = fingerprint(&serde_json::to_value(&frontends.data)?);
-    let mut wanted = vec![frontends, build::config::authority(cluster, bundle)];
+    let mut wanted = vec![frontends];
     for Owned { store, owner } in owned {
         wanted.push(build::config::store(cluster, store, owner)?);
     }
-    sync::<ConfigMap>(applier, wanted).await?;
+    for map in &mut wanted {
+        let old = live.get(&map.name_any()).map(ResourceExt::annotations);
+        let (data, kept) = keep(cluster, old, map.data.take())?;
+        map.data = data;
+        annotate(&mut map.metadata, kept);
+    }
+    wanted.push(build::config::authority(cluster, bundle));
+    let names = wanted.iter().map(ResourceExt::name_any).collect();
+    applier.apply(wanted, &live).await?;
+    applier.prune(&names, &live).await?;
     Ok(hash)
 }
 
@@ -237,10 +263,10 @@ async fn claims(
     observed: &Observed,
     plan: &[Planned],
 ) -> Result<(), Error> {
-    let volumes: Api<PersistentVolume> = Api::all(ctx.client.clone());
+    let all: Api<PersistentVolume> = Api::all(ctx.client.clone());
     for volume in plan::to_release(plan, cluster, &observed.volumes) {
         let patch = json!({"metadata": {"resourceVersion": volume.resource_version()}, "spec": {"claimRef": {"uid": null, "resourceVersion": null}}});
-        volumes.patch(&volume.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
+        all.patch(&volume.name_any(), &apply::ours(), &Patch::Merge(patch)).await?;
         tracing::info!(volume = volume.name_any(), "the volume is given back to the claim it belongs to");
     }
     let wanted = plan.iter().filter_map(|planned| match &planned.claim {
@@ -258,10 +284,13 @@ async fn claims(
     for planned in plan {
         let Some(volume) = observed.volume_of(&planned.store.claim) else { continue };
         let labels = build::claim::volume_labels(cluster, &planned.store);
-        if labels.iter().any(|(key, value)| volume.labels().get(key) != Some(value)) {
-            let patch = json!({"metadata": {"labels": labels}});
-            volumes.patch(&volume.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await?;
-            tracing::info!(volume = volume.name_any(), store = planned.store.name, "volume labelled");
+        if let Some(patch) = volumes::keep_patch(volume, &labels) {
+            all.patch(&volume.name_any(), &apply::ours(), &Patch::Merge(patch)).await?;
+            tracing::info!(
+                volume = volume.name_any(),
+                store = planned.store.name,
+                "volume labelled and retained"
+            );
         }
     }
     Ok(())

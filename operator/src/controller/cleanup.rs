@@ -3,12 +3,12 @@
 use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
     coordination::v1::Lease,
-    core::v1::{PersistentVolumeClaim, Pod},
+    core::v1::{PersistentVolume, PersistentVolumeClaim, Pod},
     rbac::v1::ClusterRoleBinding,
 };
 use kube::{
     Api, Resource, ResourceExt,
-    api::{ListParams, Patch, PatchParams},
+    api::{ListParams, Patch},
     runtime::{controller::Action, events::EventType},
 };
 use mailcluster_api::{
@@ -21,6 +21,7 @@ use crate::{
     apply::{self, Child},
     cluster::{Cluster, Store},
     context::Context,
+    volumes,
 };
 
 /// Takes a cluster down. Returns once nothing of it is left that holds it; otherwise it is called again.
@@ -43,15 +44,39 @@ pub async fn take_down(ctx: &Context, object: &MailCluster) -> Result<Action, Er
     release_all::<MailStore>(ctx, &namespace, &of_cluster).await?;
     delete_all::<Lease>(ctx, &namespace, &of_cluster).await?;
     release_all::<Lease>(ctx, &namespace, &of_cluster).await?;
-    if object.spec.deletion_policy == DeletionPolicy::Delete {
-        delete_all::<PersistentVolumeClaim>(ctx, &namespace, &of_cluster).await?;
-    }
+    delete_claims(ctx, &namespace, &name, object.spec.deletion_policy).await?;
     if ctx.config.token_review_cluster_role.is_some() {
         let api: Api<ClusterRoleBinding> = Api::all(ctx.client.clone());
         apply::delete(&api, &ClusterNames::new(name.clone()).token_review(&namespace), None).await?;
     }
     tracing::info!(name, namespace, volumes = ?object.spec.deletion_policy, "cluster taken down");
     Ok(Action::await_change())
+}
+
+/// Claims that were never bound hold nothing and go, so that a wrong storage class can be put right. The others go only
+/// when it is asked for, and then their volumes are given up: no cluster of the same name takes them up again.
+async fn delete_claims(
+    ctx: &Context,
+    namespace: &str,
+    cluster: &str,
+    policy: DeletionPolicy,
+) -> Result<(), Error> {
+    if policy == DeletionPolicy::Delete && ctx.config.manage_volumes {
+        let all: Api<PersistentVolume> = Api::all(ctx.client.clone());
+        let ours = format!("{}={cluster},{}={namespace}", labels::CLUSTER, labels::CLUSTER_NAMESPACE);
+        for volume in all.list(&ListParams::default().labels(&ours)).await?.items {
+            let patch = Patch::Merge(volumes::give_up_patch(&volume));
+            all.patch(&volume.name_any(), &apply::ours(), &patch).await?;
+        }
+    }
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(ctx.client.clone(), namespace);
+    let ours = ListParams::default().labels(&format!("{}={cluster}", labels::CLUSTER));
+    for claim in claims.list(&ours).await?.items {
+        if policy == DeletionPolicy::Delete || !volumes::was_bound(&claim) {
+            apply::delete(&claims, &claim.name_any(), claim.uid()).await?;
+        }
+    }
+    Ok(())
 }
 
 /// MailStores that somebody deleted: ends their pods and lets them go, so that they can be made anew with the copies
@@ -119,7 +144,7 @@ async fn release<K: Child>(api: &Api<K>, object: &K) -> Result<(), Error> {
         return Ok(());
     }
     let patch = json!({"metadata": {"resourceVersion": object.resource_version(), "finalizers": finalizers}});
-    match api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
+    match api.patch(&object.name_any(), &apply::ours(), &Patch::Merge(patch)).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
         Err(error) => Err(error.into()),

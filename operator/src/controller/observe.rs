@@ -18,6 +18,8 @@ pub struct Observed {
     pub claims: BTreeMap<String, PersistentVolumeClaim>,
     /// All volumes, if they may be read.
     pub volumes: Vec<PersistentVolume>,
+    /// May volumes and nodes be read? If not, their absence says nothing.
+    pub volumes_known: bool,
     /// All nodes, if they may be read.
     pub nodes: Vec<Node>,
     /// The cluster's own Secrets by name.
@@ -51,6 +53,7 @@ pub async fn observe(ctx: &Context, cluster: &MailCluster) -> Result<Observed, E
         stores: applier.live().await?,
         claims: applier.live().await?,
         volumes,
+        volumes_known: ctx.config.manage_volumes,
         nodes,
         secrets: applier.live().await?,
         certificates,

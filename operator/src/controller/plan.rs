@@ -81,7 +81,9 @@ fn claim_step(
         return ClaimStep::Keep;
     }
     let volume = known.filter(|k| k.replica == store.replica).and_then(|k| k.volume.clone());
-    let volume = volume.filter(|name| observed.volumes.iter().any(|v| v.name_any() == *name));
+    // A volume that is being deleted cannot be kept from going.
+    let stays = |v: &PersistentVolume| v.metadata.deletion_timestamp.is_none();
+    let volume = volume.filter(|name| observed.volumes.iter().any(|v| v.name_any() == *name && stays(v)));
     if volume.is_some() {
         return ClaimStep::Create { volume };
     }

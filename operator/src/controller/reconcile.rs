@@ -24,7 +24,13 @@ use super::{
     plan,
     status::{self, Summary},
 };
-use crate::{apply::covers, cluster::Cluster, context::Context, pki::random_hex, volumes};
+use crate::{
+    apply::{covers, ours},
+    cluster::Cluster,
+    context::Context,
+    pki::random_hex,
+    volumes,
+};
 
 /// Everything is looked at again after this time, whatever happened.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -92,7 +98,7 @@ async fn decide_identity(ctx: &Context, object: &MailCluster, observed: &Observe
             "metadata": {"resourceVersion": object.resource_version()},
             "status": {"clusterID": id, "image": image},
         });
-        api.patch_status(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        api.patch_status(&name, &ours(), &Patch::Merge(patch)).await?;
         tracing::info!(name, namespace, cluster_id = id, image, "cluster id and image decided");
     }
     Ok(Cluster::new(object, &id, &image)?)
@@ -112,11 +118,16 @@ async fn build_up(
     let applied = children::apply(ctx, cluster, &observed, plan, now.as_second()).await?;
     for (planned, store) in &applied.stores {
         let wanted = status::of_store(planned, store, &observed, now);
+        if let Some(news) = status::volume_news(store, &wanted) {
+            tell(ctx, store, EventType::Warning, &news.reason, &news.message).await;
+        }
         write_store_status(ctx, store, wanted).await?;
     }
     let summary = Summary {
         cluster,
         stores: applied.stores.iter().map(|(_, s)| s).collect(),
+        claims: &observed.claims,
+        sets: &applied.sets,
         deployment: applied.deployment.as_ref(),
         service: applied.service.as_ref(),
         tls: &applied.tls,
@@ -156,7 +167,10 @@ async fn refuse(ctx: &Context, object: &MailCluster, message: &str) -> Result<()
 }
 
 /// Publishes an event; that it cannot be published is no reason to stop.
-pub async fn tell(ctx: &Context, object: &MailCluster, type_: EventType, reason: &str, note: &str) {
+pub async fn tell<K>(ctx: &Context, object: &K, type_: EventType, reason: &str, note: &str)
+where
+    K: Resource<DynamicType = ()>,
+{
     let event = Event {
         type_,
         reason: reason.into(),

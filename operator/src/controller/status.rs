@@ -1,7 +1,13 @@
 //! Status: from what was applied to what is told. Pure.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::{
-    api::{apps::v1::Deployment, core::v1::Service},
+    api::{
+        apps::v1::{Deployment, StatefulSet},
+        core::v1::{PersistentVolumeClaim, Service},
+    },
+    apimachinery::pkg::apis::meta::v1::Condition,
     jiff::Timestamp,
 };
 use kube::ResourceExt;
@@ -27,6 +33,10 @@ pub struct Summary<'a> {
     pub cluster: &'a Cluster,
     /// Its MailStores.
     pub stores: Vec<&'a MailStore>,
+    /// Their claims.
+    pub claims: &'a BTreeMap<String, PersistentVolumeClaim>,
+    /// The stores' StatefulSets.
+    pub sets: &'a [StatefulSet],
     /// Its frontends.
     pub deployment: Option<&'a Deployment>,
     /// The Service that clients connect to.
@@ -47,23 +57,16 @@ pub fn of_store(planned: &Planned, store: &MailStore, observed: &Observed, now: 
     let old = store.status.clone().unwrap_or_default();
     let claim = &planned.store.claim;
     let mut claimed = old.claimed.clone();
-    if !claimed.contains(claim) {
+    // One that was never bound holds nothing, and may be made anew.
+    let bound = observed.claims.get(claim).is_some_and(volumes::was_bound);
+    if bound && !claimed.contains(claim) {
         claimed.push(claim.clone());
     }
     let mode = observed
         .volume_of(claim)
         .map(|volume| volumes::failover_mode(volume, &observed.nodes))
         .or(old.failover);
-    let missing = match planned.claim {
-        ClaimStep::Missing => Draft::yes(
-            condition::VOLUME_MISSING,
-            "ClaimGone",
-            format!(
-                "PersistentVolumeClaim {claim} is gone, and with it this store's mail: restore it under the same name; it is not replaced by an empty one"
-            ),
-        ),
-        _ => Draft::no(condition::VOLUME_MISSING, "ClaimThere", ""),
-    };
+    let missing = missing(planned, observed);
     let single = match mode {
         Some(FailoverMode::None) => Draft::yes(
             condition::SINGLE_NODE_VOLUME,
@@ -86,6 +89,63 @@ pub fn of_store(planned: &Planned, store: &MailStore, observed: &Observed, now: 
     status
 }
 
+/// The condition about a volume that is to be told in an event: one that was not there, or for another reason.
+#[must_use]
+pub fn volume_news(store: &MailStore, wanted: &Value) -> Option<Condition> {
+    let conditions: Vec<Condition> = serde_json::from_value(wanted["conditions"].clone()).ok()?;
+    let missing = |all: &[Condition]| {
+        all.iter().find(|c| c.type_ == condition::VOLUME_MISSING && c.status == "True").cloned()
+    };
+    let old = missing(&store.status.as_ref().map(|s| s.conditions.clone()).unwrap_or_default());
+    missing(&conditions).filter(|new| old.is_none_or(|old| old.reason != new.reason))
+}
+
+/// Is the volume gone, or about to go? Nothing is made in its place.
+fn missing(planned: &Planned, observed: &Observed) -> Draft {
+    let name = &planned.store.claim;
+    let gone = |reason, message| Draft::yes(condition::VOLUME_MISSING, reason, message);
+    if planned.claim == ClaimStep::Missing {
+        return gone(
+            "ClaimGone",
+            format!(
+                "PersistentVolumeClaim {name} is gone, and with it this store's mail: restore it under the same name; it is not replaced by an empty one"
+            ),
+        );
+    }
+    let claim = observed.claims.get(name);
+    let named = claim.and_then(|c| c.spec.as_ref()?.volume_name.as_deref()).unwrap_or_default();
+    let volume = observed.volume_of(name);
+    let policy = volume
+        .and_then(|v| v.spec.as_ref()?.persistent_volume_reclaim_policy.as_deref())
+        .unwrap_or("not known");
+    if claim.is_some_and(|c| c.metadata.deletion_timestamp.is_some()) {
+        return gone(
+            "ClaimTerminating",
+            format!(
+                "PersistentVolumeClaim {name} is being deleted and goes when its pod ends; the store is not moved meanwhile. The reclaim policy of its volume {named} is {policy}: unless that is Retain, take a copy of the mail now. A retained volume is taken up again"
+            ),
+        );
+    }
+    let lost = claim.is_some_and(|c| c.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Lost"));
+    if lost || (observed.volumes_known && !named.is_empty() && volume.is_none()) {
+        return gone(
+            "VolumeGone",
+            format!(
+                "PersistentVolume {named}, to which claim {name} is bound, is gone: create it anew under that name, for the same disk, with claimRef to the claim"
+            ),
+        );
+    }
+    if volume.is_some_and(|v| v.metadata.deletion_timestamp.is_some()) {
+        return gone(
+            "VolumeTerminating",
+            format!(
+                "PersistentVolume {named} is being deleted and goes with claim {name}; its reclaim policy is {policy}: keep the claim, and take a copy of the mail"
+            ),
+        );
+    }
+    Draft::no(condition::VOLUME_MISSING, "ClaimThere", "")
+}
+
 /// A cluster's status.
 #[must_use]
 pub fn of_cluster(summary: &Summary<'_>, object: &MailCluster) -> MailClusterStatus {
@@ -101,7 +161,7 @@ pub fn of_cluster(summary: &Summary<'_>, object: &MailCluster) -> MailClusterSta
     drafts.push(failing_over(summary));
     drafts.push(failover_blocked(summary));
     drafts.push(address_pending(summary, &addresses));
-    drafts.push(hand_off(&mail));
+    drafts.push(hand_off(summary, &mail));
     drafts.push(single_node(summary));
     drafts.push(tls(summary));
     drafts.push(Draft::no(condition::PAUSED, "Running", ""));
@@ -196,8 +256,10 @@ fn ready(
 }
 
 fn progressing(summary: &Summary<'_>, frontends: &FrontendCounts) -> Draft {
-    let fresh = list(summary, |s| matches!(phase(s), None | Some(Phase::Initialising | Phase::Settling)));
+    let is_fresh = |s: &MailStore| matches!(phase(s), None | Some(Phase::Initialising | Phase::Settling));
+    let mut fresh = list(summary, is_fresh);
     if !fresh.is_empty() {
+        fresh.extend(summary.stores.iter().filter(|s| is_fresh(s)).filter_map(|s| unbound(summary, s)));
         return Draft::yes(condition::PROGRESSING, "StoresStarting", fresh.join(", "));
     }
     let updated =
@@ -206,7 +268,39 @@ fn progressing(summary: &Summary<'_>, frontends: &FrontendCounts) -> Draft {
         let message = format!("{updated} of {} frontends are as they shall be", wanted_frontends(summary));
         return Draft::yes(condition::PROGRESSING, "FrontendsRolling", message);
     }
+    let outdated: Vec<&str> = summary.sets.iter().filter_map(outdated).collect();
+    if !outdated.is_empty() {
+        let spec = &summary.cluster.spec.failover;
+        let how = if spec.policy == FailoverPolicy::Manual {
+            "failover.policy is Manual: delete their pods, one after another"
+        } else {
+            "they are restarted one after another, each when all others serve"
+        };
+        let message = format!("made from an older configuration: {}; {how}", outdated.join(", "));
+        return Draft::yes(condition::PROGRESSING, "StoresOutdated", message);
+    }
     Draft::no(condition::PROGRESSING, "Done", "")
+}
+
+/// Why a store's claim keeps it waiting.
+fn unbound(summary: &Summary<'_>, store: &MailStore) -> Option<String> {
+    let claim = summary.claims.get(&store.spec.replicas.first()?.pvc).filter(|c| !volumes::was_bound(c))?;
+    let spec = claim.spec.as_ref()?;
+    let class = spec.storage_class_name.as_deref().unwrap_or("the default one");
+    let size = spec.resources.as_ref().and_then(|r| r.requests.as_ref()?.get("storage"));
+    Some(format!(
+        "claim {} waits for a volume (class {class}, {}): `kubectl describe pvc` says what for; a wrong class or size is put right by deleting the MailCluster and creating it anew, which deletes no volume",
+        claim.name_any(),
+        size.map_or("any size", |q| q.0.as_str()),
+    ))
+}
+
+/// The store whose pod was not made from what its StatefulSet says now.
+fn outdated(set: &StatefulSet) -> Option<&str> {
+    let status = set.status.as_ref()?;
+    let seen = status.observed_generation == set.metadata.generation;
+    let behind = status.updated_replicas.unwrap_or(0) < status.replicas;
+    (seen && behind).then(|| set.labels().get(labels::STORE).map(String::as_str))?
 }
 
 fn degraded(summary: &Summary<'_>, frontends: &FrontendCounts) -> Draft {
@@ -214,7 +308,8 @@ fn degraded(summary: &Summary<'_>, frontends: &FrontendCounts) -> Draft {
         s.status.as_ref().is_some_and(|st| condition::is_true(&st.conditions, condition::VOLUME_MISSING))
     });
     if !missing.is_empty() {
-        let message = format!("volumes are missing: {}; see the MailStores' conditions", missing.join(", "));
+        let message =
+            format!("volumes are missing or going: {}; see the MailStores' conditions", missing.join(", "));
         return Draft::yes(condition::DEGRADED, "VolumeMissing", message);
     }
     let down = list(summary, |s| phase(s).is_some_and(|p| p != Phase::Initialising) && !serves(s));
@@ -257,18 +352,43 @@ fn failover_blocked(summary: &Summary<'_>) -> Draft {
 }
 
 fn address_pending(summary: &Summary<'_>, addresses: &[String]) -> Draft {
-    let balanced = summary.cluster.spec.frontends.exposure == Exposure::LoadBalancer;
-    if balanced && addresses.is_empty() {
-        let message = "the LoadBalancer Service has no address: install a load balancer (MetalLB, or your cloud's), or set frontends.exposure to NodePort or HostPort";
-        return Draft::yes(condition::ADDRESS_PENDING, "NoLoadBalancer", message);
+    let told = |reason, message| Draft::no(condition::ADDRESS_PENDING, reason, message);
+    match summary.cluster.spec.frontends.exposure {
+        Exposure::LoadBalancer if addresses.is_empty() => Draft::yes(
+            condition::ADDRESS_PENDING,
+            "NoLoadBalancer",
+            "the LoadBalancer Service has no address: install a load balancer (MetalLB, or your cloud's), or set frontends.exposure to NodePort or HostPort",
+        ),
+        Exposure::LoadBalancer | Exposure::ClusterIp => told("Assigned", addresses.join(", ")),
+        Exposure::HostPort => told(
+            "NotNeeded",
+            "clients use the addresses of the nodes that run a frontend, and the usual ports".into(),
+        ),
+        Exposure::NodePort => {
+            let ports = summary.service.and_then(|s| s.spec.as_ref()?.ports.clone()).unwrap_or_default();
+            let ports = ports.iter().filter_map(|p| Some(format!("{} for {}", p.node_port?, p.port)));
+            let list = ports.collect::<Vec<_>>().join(", ");
+            told(
+                "NotNeeded",
+                format!("clients use the addresses of the nodes that run a frontend, and ports {list}"),
+            )
+        }
     }
-    Draft::no(condition::ADDRESS_PENDING, "Assigned", addresses.join(", "))
 }
 
-fn hand_off(mail: &StoreCounts) -> Draft {
-    if mail.serving < 2 {
-        let message = "fewer than two mail stores serve: mail for a store that is away is refused for now (451); raise stores.count";
+fn hand_off(summary: &Summary<'_>, mail: &StoreCounts) -> Draft {
+    let refused = "mail for a store that is away is refused for now (451)";
+    if mail.desired < 2 {
+        let message = format!(
+            "there is one mail store, and no other to take its mail meanwhile: {refused}; raise stores.count"
+        );
         return Draft::yes(condition::NO_HAND_OFF_TARGET, "TooFewStores", message);
+    }
+    if mail.serving < 2 {
+        let away = list(summary, |s| s.spec.kind == StoreKind::Mail && !serves(s));
+        let message =
+            format!("{refused}, as fewer than two stores serve; bring these back: {}", away.join(", "));
+        return Draft::yes(condition::NO_HAND_OFF_TARGET, "OthersNotServing", message);
     }
     Draft::no(condition::NO_HAND_OFF_TARGET, "Enough", "")
 }

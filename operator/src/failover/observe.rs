@@ -51,9 +51,15 @@ pub struct Other {
     moving: bool,
     lost: bool,
     renewing: bool,
+    outdated: bool,
 }
 
 impl Other {
+    /// It does not serve where it is, or will not for long.
+    fn away(&self) -> bool {
+        !self.renewing || self.moving || self.blocked
+    }
+
     /// This store moves now: what is decided for the next one counts it.
     pub fn began_to_move(&mut self, store: &MailStore) {
         self.moving |= self.name == store.name_any() && self.namespace == store.namespace();
@@ -83,6 +89,7 @@ fn other(world: &World, heard: &Heard, store: &MailStore) -> Option<Other> {
             || targeted && matches!(phase, Some(Phase::Fencing | Phase::Reattaching)),
         lost: held && detect(&o) == Detection::Lost,
         renewing: held && o.lease.as_ref().is_some_and(|l| l.fresh(o.store.lease_ms)),
+        outdated: o.outdated,
         node: o.placement.map(|p| p.node),
     })
 }
@@ -122,6 +129,7 @@ fn alone(world: &World, heard: &Heard, store: &MailStore) -> Option<Observation>
         serving: status.serving.as_ref().map(|s| (u64::try_from(s.epoch).unwrap_or(0), s.pod_uid.clone())),
         request: request(annotation(keys::FAILOVER), placement.as_ref(), &nodes, lease.as_ref()),
         restore_asked: annotation(keys::RESTORE_LEASE).is_some_and(|v| v == "true"),
+        outdated: world.set(store).zip(pod).is_some_and(|(set, pod)| outdated(set, pod)),
         cluster: Cluster::default(),
         lease,
         placement,
@@ -298,11 +306,24 @@ pub fn template_pin(set: &k8s_openapi::api::apps::v1::StatefulSet) -> Option<Str
     fields.filter(|f| f.key == "metadata.name").find_map(|f| f.values.as_ref()?.first().cloned())
 }
 
+/// Was this pod made from another template than its StatefulSet has now? The node it is pinned to does not count.
+#[must_use]
+pub fn outdated(set: &k8s_openapi::api::apps::v1::StatefulSet, pod: &Pod) -> bool {
+    use mailcluster_api::labels::TEMPLATE_HASH;
+    let template = set.spec.as_ref().and_then(|s| s.template.metadata.as_ref());
+    let wanted = template.and_then(|m| m.annotations.as_ref()?.get(TEMPLATE_HASH));
+    wanted.is_some() && pod.annotations().get(TEMPLATE_HASH) != wanted
+}
+
 fn volume_view(world: &World, store: &MailStore) -> VolumeView {
     let claim = store.spec.replicas.first().and_then(|r| {
         world.claims.iter().find(|c| c.name_any() == r.pvc && c.namespace() == store.namespace())
     });
-    let bound = claim.is_some_and(|c| c.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Bound"));
+    // A claim that is being deleted goes with its pod: the pod is not touched.
+    let bound = claim.is_some_and(|c| {
+        c.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Bound")
+            && c.metadata.deletion_timestamp.is_none()
+    });
     let name = claim.and_then(|c| c.spec.as_ref()?.volume_name.clone());
     let volume = name.and_then(|name| world.volumes.iter().find(|v| v.name_any() == name));
     let nodes: Vec<Node> = world.nodes.iter().map(|n| (**n).clone()).collect();
@@ -455,6 +476,7 @@ fn around(world: &World, store: &MailStore, own: &Observation, others: &[Other])
         // Of any cluster: a machine is switched off for nobody whose neighbour lives.
         node_has_renewing_store: node.is_some()
             && others.iter().any(|x| x.renewing && x.node.as_deref() == node),
+        others_are_well: !rest().any(|x| x.away() || (own.store.directory && x.outdated)),
     }
 }
 

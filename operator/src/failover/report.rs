@@ -8,7 +8,7 @@ use mailcluster_api::{
     condition::{Draft, FAILOVER_BLOCKED},
     mailstore::{self, Evidence, LastFailover, MailStoreStatus, NodeIdentity, Target},
 };
-use mailcluster_failover::{Blocked, Decision, Gate, Observation, Phase, Placement, Step};
+use mailcluster_failover::{Blocked, Decision, Observation, Phase, Placement, Step};
 use serde_json::{Value, json};
 
 /// The part of the status that failover owns.
@@ -178,6 +178,7 @@ fn reason(o: &Observation, decision: &Decision) -> &'static str {
         (Some(_), _) => "Requested",
         (None, Some((None, _))) => "NodeGone",
         (None, Some((Some(node), boot))) if !node.ready || node.boot_id != *boot => "NodeLost",
+        _ if o.outdated && decision.phase == Phase::Draining => "ConfigurationChanged",
         _ if decision.phase == Phase::Reattaching => "Restarted",
         _ => "Crashed",
     }
@@ -204,7 +205,7 @@ fn condition(decision: &Decision) -> Draft {
 #[must_use]
 pub fn message(why: &Blocked) -> String {
     match why {
-        Blocked::Gate(gate) => gate_message(*gate).into(),
+        Blocked::Gate(gate) => gate.message().into(),
         Blocked::NoEvidence => "nothing proves yet that the old node writes no more: bring the node back, configure failover.fencing.job, or switch it off and run `kubectl mailcluster fence confirm NODE`".into(),
         Blocked::FenceFailed(what) => format!("the fence Job failed ({what}): look at its log, delete it to try again, or switch the node off and run `kubectl mailcluster fence confirm NODE`"),
         Blocked::NodeStillServes => "another store on that node renews its lease, so the node is not switched off".into(),
@@ -215,13 +216,6 @@ pub fn message(why: &Blocked) -> String {
         Blocked::Poisoned => "a sync failed on this disk: check or replace it, then delete the pod".into(),
         Blocked::LeaseMissing => "the Lease is missing and no replica answers for it: bring the store's pod up where it ran last".into(),
         Blocked::SharedBlockDevice => "the volume is a block device that several nodes reach: it is moved only after its node was fenced".into(),
-    }
-}
-
-fn gate_message(gate: Gate) -> &'static str {
-    match gate {
-        Gate::Paused => "the MailCluster is paused: set spec.paused to false to go on",
-        other => other.message(),
     }
 }
 

@@ -49,15 +49,28 @@ fn readable(pair: Option<Pair>) -> Option<(Pair, Validity)> {
 }
 
 impl Authority {
-    /// The CA that follows from what its Secret holds now (nothing at first).
+    /// The CA that follows from what its Secret holds now (nothing at first). `handed_out`: bundles that were given to
+    /// pods; when the CA itself is lost they tell whom the pods' certificates are from.
     ///
     /// # Errors
     /// When a certificate cannot be made.
-    pub fn next(data: &Data, cluster_id: &str, now: i64, lifetimes: &Lifetimes) -> Result<Self, PkiError> {
+    pub fn next(
+        data: &Data,
+        handed_out: &[&Data],
+        cluster_id: &str,
+        now: i64,
+        lifetimes: &Lifetimes,
+    ) -> Result<Self, PkiError> {
         let seconds = i64::try_from(lifetimes.ca.as_secs()).unwrap_or(i64::MAX);
         let mut current = readable(pair(data, CERTIFICATE, KEY));
         let mut staged = readable(pair(data, NEXT_CERTIFICATE, NEXT_KEY));
         let mut trusted = trusted(text(data, BUNDLE).unwrap_or_default().as_str(), now);
+        if current.is_none() {
+            let bundles = handed_out.iter().filter_map(|data| text(data, BUNDLE));
+            trusted.extend(bundles.flat_map(|bundle| self::trusted(&bundle, now)));
+            trusted.sort_by(|a, b| a.1.subject.cmp(&b.1.subject));
+            trusted.dedup_by(|a, b| a.1.subject == b.1.subject);
+        }
         // Each step changes what the next one sees; four suffice for any way the operator may have been away.
         for _ in 0..4 {
             let ends: Vec<i64> = trusted.iter().map(|(_, facts)| facts.validity.expires).collect();
@@ -135,22 +148,33 @@ pub fn identity(
     now: i64,
     lifetimes: &Lifetimes,
 ) -> Result<(Data, i64), PkiError> {
-    let issuer = issue::facts(&authority.current.certificate)?.subject;
+    let issuer = issue::facts(&authority.current.certificate)?;
     let seconds = i64::try_from(lifetimes.leaf.as_secs()).unwrap_or(i64::MAX);
+    let overlap = i64::try_from(lifetimes.overlap.as_secs()).unwrap_or(i64::MAX);
+    // An authority that had to be made at once is first known to all, and then signs, like one that was announced.
+    let known_to_all = issuer.validity.issued.saturating_add(overlap);
+    let others = issue::all_facts(&authority.bundle)?;
     let good = pair(data, CERTIFICATE, KEY).and_then(|pair| {
         let facts = pair.checked()?;
+        let validity = facts.validity;
         // One that was made to last longer than is wanted now is made anew as well.
-        let short_enough = facts.validity.expires.saturating_sub(facts.validity.issued) <= seconds;
-        let fits = facts.issuer == issuer && facts.uris == [identity.uri()] && short_enough;
-        let fits = fits && now < facts.validity.renew_at();
-        fits.then_some((pair, facts.validity))
+        let fits =
+            facts.uris == [identity.uri()] && validity.expires.saturating_sub(validity.issued) <= seconds;
+        let due = if facts.issuer == issuer.subject {
+            validity.renew_at()
+        } else if others.iter().any(|ca| ca.subject == facts.issuer) {
+            known_to_all.min(validity.expires - (validity.expires - validity.issued) / 10)
+        } else {
+            return None;
+        };
+        (fits && now < due).then_some((pair, due))
     });
-    let (pair, validity) = match good {
+    let (pair, due) = match good {
         Some(good) => good,
         None => {
             let pair = issue::leaf(&authority.current, identity, now, seconds)?;
-            let validity = issue::facts(&pair.certificate)?.validity;
-            (pair, validity)
+            let due = issue::facts(&pair.certificate)?.validity.renew_at();
+            (pair, due)
         }
     };
     let data = Data::from([
@@ -158,7 +182,7 @@ pub fn identity(
         (KEY.to_owned(), pair.key.into_bytes()),
         (BUNDLE.to_owned(), authority.bundle.clone().into_bytes()),
     ]);
-    Ok((data, validity.renew_at()))
+    Ok((data, due))
 }
 
 #[cfg(test)]

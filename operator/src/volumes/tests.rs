@@ -99,3 +99,25 @@ fn only_a_released_volume_of_the_same_claim_is_let_in_again() {
     assert!(!waits_for_claim(&pv("Bound", "c", Some("u")), "mail", "c"));
     assert!(!waits_for_claim(&pv("Released", "c", None), "mail", "c"));
 }
+
+#[test]
+fn a_volume_in_use_is_retained_and_goes_as_it_was() {
+    let mut bound = volume("pv", "mail", "aa", "r1");
+    let own = bound.labels().clone();
+    let policy = |v: &mut PersistentVolume, policy: &str| {
+        v.spec.get_or_insert_default().persistent_volume_reclaim_policy = Some(policy.into());
+    };
+    policy(&mut bound, "Retain");
+    assert_eq!(keep_patch(&bound, &own), None);
+    assert_eq!(give_up_patch(&bound).get("spec"), None);
+    let more = BTreeMap::from([(labels::STORE.to_owned(), "demo-1".to_owned())]);
+    assert_eq!(keep_patch(&bound, &more), Some(json!({"metadata": {"labels": more}})));
+    policy(&mut bound, "Delete");
+    let patch = keep_patch(&bound, &own).unwrap();
+    assert_eq!(patch["spec"]["persistentVolumeReclaimPolicy"], "Retain");
+    assert_eq!(patch["metadata"], json!({"annotations": {labels::RECLAIM_POLICY: "Delete"}}));
+    bound.metadata.annotations = Some([(labels::RECLAIM_POLICY.to_owned(), "Delete".to_owned())].into());
+    let patch = give_up_patch(&bound);
+    assert_eq!(patch["spec"]["persistentVolumeReclaimPolicy"], "Delete");
+    assert_eq!(patch["metadata"]["labels"][labels::STORE], Value::Null);
+}

@@ -90,6 +90,7 @@ pub fn healthy() -> Observation {
         serving: Some((5, "pod-1".into())),
         request: None,
         restore_asked: false,
+        outdated: false,
         cluster: Cluster { nodes: 3, lost_nodes: 1, max_concurrent: 2, ..Cluster::default() },
     }
 }

@@ -61,6 +61,8 @@ fn a_volume_that_was_there_is_never_replaced_by_an_empty_one() {
     let labelled = json!({"metadata": {"name": "pv-1", "labels": {
         labels::CLUSTER: "demo", labels::CLUSTER_NAMESPACE: "mail", labels::STORE: "demo-0", labels::REPLICA: r}}});
     let pv: PersistentVolume = serde_json::from_value(labelled).unwrap();
+    let mut going = pv.clone();
+    going.metadata.deletion_timestamp = Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
     let claim: PersistentVolumeClaim =
         serde_json::from_value(json!({"metadata": {"name": "mail-demo-0-aaaaaaaa"}})).unwrap();
     for (name, status, claims, volumes, expected) in [
@@ -70,11 +72,12 @@ fn a_volume_that_was_there_is_never_replaced_by_an_empty_one() {
         ("served and gone", serving.clone(), vec![], vec![], ClaimStep::Missing),
         (
             "the claim is gone, the volume is not",
-            serving,
+            serving.clone(),
             vec![],
             vec![pv],
             ClaimStep::Create { volume: Some("pv-1".into()) },
         ),
+        ("the claim is gone, the volume goes", serving, vec![], vec![going], ClaimStep::Missing),
     ] {
         let mut seen = observed(vec![store("demo-0", "Mail", &r, status)]);
         seen.claims = claims.into_iter().map(|c| (c.name_any(), c)).collect();

@@ -184,3 +184,55 @@ fn config() -> crate::context::OperatorConfig {
     use clap::Parser;
     crate::args::Args::parse_from(["mailcluster-operator", "--node-image", "node"]).into_config().unwrap()
 }
+
+#[test]
+fn a_pod_is_outdated_when_its_statefulset_has_another_template() {
+    use mailcluster_api::labels::TEMPLATE_HASH;
+    let set = |hash: &str| {
+        serde_json::from_value(
+            json!({"metadata": {}, "spec": {"selector": {}, "serviceName": "s", "template":
+            {"metadata": {"annotations": {TEMPLATE_HASH: hash}}, "spec": {"containers": []}}}}),
+        )
+        .unwrap()
+    };
+    let mut pod = pod("p1", "n1");
+    assert!(outdated(&set("a"), &pod), "made before templates had a hash");
+    pod.metadata.annotations = Some([(TEMPLATE_HASH.to_owned(), "a".to_owned())].into());
+    assert!(!outdated(&set("a"), &pod));
+    assert!(outdated(&set("b"), &pod));
+}
+
+#[test]
+fn the_directory_is_restarted_after_all_stores_and_nobody_while_another_is_away() {
+    let other = |name: &str, directory: bool, change: &dyn Fn(&mut Other)| {
+        let mut other = Other {
+            namespace: Some("mail".into()),
+            cluster: "demo".into(),
+            name: name.into(),
+            node: None,
+            directory,
+            blocked: false,
+            moving: false,
+            lost: false,
+            renewing: true,
+            outdated: true,
+        };
+        change(&mut other);
+        other
+    };
+    let world = world();
+    let well = |directory: bool, others: &[Other]| {
+        let mut own = alone(&world, &Heard::default(), &world.stores[0]).unwrap();
+        own.store.directory = directory;
+        around(&world, &world.stores[0], &own, others).others_are_well
+    };
+    let (same, silent) = (other("demo-1", false, &|_| {}), other("demo-1", false, &|x| x.renewing = false));
+    let (moving, new) =
+        (other("demo-1", false, &|x| x.moving = true), other("demo-1", false, &|x| x.outdated = false));
+    let directory = other("demo-directory", true, &|_| {});
+    assert!(well(false, &[same.clone(), directory.clone()]), "mail stores do not wait for each other's turn");
+    assert!(!well(false, &[silent, directory.clone()]), "one is away");
+    assert!(!well(false, &[moving, directory]), "one moves");
+    assert!(!well(true, &[same]), "the directory goes last");
+    assert!(well(true, &[new]));
+}
