@@ -59,6 +59,7 @@ async fn children_are_made_repaired_and_taken_down() {
     schema::columns_and_names(&world).await;
     schema::scale(&world).await;
     volumes::missing(&world).await;
+    volumes::never_bound(&world).await;
     volumes::comes_back(&world, &id).await;
     at_rest(&world).await;
     world.delete_cluster(LIVE).await;

@@ -68,3 +68,21 @@ pub async fn comes_back(world: &World, id: &str) {
         assert!(epoch(&now) >= epoch(&before), "the epoch never falls");
     }
 }
+
+/// Claims that were never bound, as of a storage class that does not exist, go with their cluster.
+pub async fn never_bound(world: &World) {
+    world.create_cluster("typo").await;
+    let claims: Api<k8s_openapi::api::core::v1::PersistentVolumeClaim> =
+        Api::namespaced(world.client.clone(), &world.namespace);
+    let ours = ListParams::default().labels("mailcluster.io/cluster=typo");
+    let count = || async { claims.list(&ours).await.unwrap().items.len() };
+    until("two claims wait for volumes", || async { (count().await == 2).then_some(()) }).await;
+    until("it is told what the stores wait for", || async {
+        let status = world.clusters().get("typo").await.unwrap().status?;
+        let told = status.conditions.iter().find(|c| c.type_ == condition::PROGRESSING)?;
+        told.message.contains("waits for a volume").then_some(())
+    })
+    .await;
+    world.delete_cluster("typo").await;
+    until("its claims are gone", || async { (count().await == 0).then_some(()) }).await;
+}

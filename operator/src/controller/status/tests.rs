@@ -2,8 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Value, json};
+
 use super::*;
-use crate::build::tests::cluster;
+use crate::{
+    build::tests::cluster,
+    controller::{
+        observe::Observed,
+        plan::{ClaimStep, Planned},
+    },
+};
 
 fn store(n: usize, status: Value) -> MailStore {
     let (name, kind) =
