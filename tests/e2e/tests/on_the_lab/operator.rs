@@ -1,6 +1,6 @@
 //! The operator away, killed at bad moments, and what it makes anew.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use mailcluster_e2e::{SYSTEM, audit, wait_for};
@@ -76,6 +76,7 @@ pub fn killed_in_each_phase(stage: &Stage) -> Result<Ledger> {
 /// Nobody sends, nothing changes: our service accounts write nothing but lease renewals, and read little.
 pub fn idle(stage: &Stage) -> Result<Ledger> {
     let time = length(180, 600);
+    at_rest(stage)?;
     let mark = stage.site.audit_mark()?;
     std::thread::sleep(time);
     let requests = stage.site.audited_since(&mark)?;
@@ -88,4 +89,18 @@ pub fn idle(stage: &Stage) -> Result<Ledger> {
     say(&format!("{:.2} reads a second", reads as f64 / time.as_secs_f64()));
     ensure!((reads as u64) < time.as_secs(), "{reads} reads in {} s: more than one a second", time.as_secs());
     Ok(Ledger::default())
+}
+
+/// Waits for the last counts of what went before: they are written at most once a minute.
+fn at_rest(stage: &Stage) -> Result<()> {
+    let mut mark = stage.site.audit_mark()?;
+    let mut since = Instant::now();
+    wait_for("a minute without a write", LIMIT, || {
+        let writes = audit::writes_but_leases(&stage.site.audited_since(&mark)?);
+        if !writes.is_empty() {
+            (mark, since) = (stage.site.audit_mark()?, Instant::now());
+            bail!("{writes:?}");
+        }
+        Ok((since.elapsed() > Duration::from_secs(62)).then_some(()))
+    })
 }
