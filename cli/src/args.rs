@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{output::Format, units};
+use crate::{failure::Failure, output::Format, units};
 
 /// Administers a mail cluster, or a standalone node.
 ///
@@ -27,7 +27,7 @@ pub struct Cli {
 #[derive(Args)]
 pub struct Global {
     /// Administer the standalone node with this data directory, not a cluster.
-    #[arg(long, global = true, value_name = "DIR", conflicts_with_all = ["namespace", "context", "kubeconfig", "cluster"])]
+    #[arg(long, global = true, value_name = "DIR")]
     pub standalone: Option<PathBuf>,
     /// Namespace of the MailCluster; default: the context's.
     #[arg(short, long, global = true)]
@@ -46,6 +46,28 @@ pub struct Global {
     pub output: Format,
 }
 
+impl Global {
+    /// Says no to options of a cluster beside `--standalone`. Checked here: clap compares global options only when they
+    /// stand on the same side of the subcommand.
+    ///
+    /// # Errors
+    /// When there are any.
+    pub fn check(&self) -> Result<(), Failure> {
+        let of_clusters = [
+            ("--namespace", self.namespace.is_some()),
+            ("--context", self.context.is_some()),
+            ("--kubeconfig", self.kubeconfig.is_some()),
+            ("--cluster", self.cluster.is_some()),
+        ];
+        match of_clusters.iter().find(|(_, is_given)| *is_given) {
+            Some((option, _)) if self.standalone.is_some() => {
+                Err(Failure::Usage(format!("{option} is for clusters: it cannot be used with --standalone")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 #[derive(Subcommand)]
 pub enum Command {
     /// Domains that are local here.
@@ -59,7 +81,12 @@ pub enum Command {
     Alias(Alias),
     /// The cluster at a glance: stores, hosts, epochs, the last failover, queues.
     Status,
-    /// What happened to a message: accepted, handed off, delivered, moved, expunged.
+    /// What happened to a message: delivered, queued, handed on, moved, expunged.
+    ///
+    /// A message is accepted (250) when each recipient has a line here: `delivered` in a mailbox, or `queued` because its
+    /// store was away or the answer goes back to the sender. Further events: `handed-on` out of a queue to the
+    /// recipient's store, `duplicate` when a store was offered what it had, `moved`, `expunged`, and `held` in a queue
+    /// for the outside. Each store remembers its last million lines.
     Trace(Trace),
     /// Mail that waits in the stores' queues.
     #[command(subcommand)]

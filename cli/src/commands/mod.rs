@@ -22,6 +22,7 @@ use crate::{
 /// As [`Failure`] says.
 pub async fn run(cli: Cli) -> Result<(), Failure> {
     let Cli { global, command } = cli;
+    global.check()?;
     let out = global.output;
     match command {
         Command::Domain(command) => domain::run(command, &mut admin(&global).await?, out).await,

@@ -7,7 +7,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -158,18 +158,7 @@ impl Standalone {
     /// # Errors
     /// When it fails.
     pub fn admin(&self, args: &[&str], input: &str) -> Result<String> {
-        let mut child = started_by(&self.entrance, &self.binary.cli)
-            .arg("--standalone")
-            .arg(&self.data)
-            .args(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        if let Some(mut stdin) = child.stdin.take() {
-            let _closed = stdin.write_all(input.as_bytes());
-        }
-        let output = child.wait_with_output()?;
+        let output = self.admin_output(args, input)?;
         if !output.status.success() {
             bail!(
                 "kubectl-mailcluster {}: {}",
@@ -178,6 +167,27 @@ impl Standalone {
             );
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The same, with all that it says and how it ends.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn admin_output(&self, args: &[&str], input: &str) -> Result<Output> {
+        let mut child = started_by(&self.entrance, &self.binary.cli)
+            .arg("--standalone")
+            .arg(&self.data)
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let stdin = child.stdin.take();
+        std::thread::scope(|scope| {
+            // Beside the reading: a command may answer before it has read all.
+            scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(input.as_bytes())));
+            Ok(child.wait_with_output()?)
+        })
     }
 
     /// Makes a domain and accounts in it, all with this password.
