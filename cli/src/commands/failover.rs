@@ -1,5 +1,8 @@
 //! `failover`, `fence confirm` and `store restore-lease`: what a person asks of the operator, as annotations on
-//! MailStores and Nodes. The operator carries it out, or says in the MailStore's conditions why not.
+//! MailStores and Nodes. The operator carries it out, or says in the MailStore's conditions why not. The directory,
+//! which does not see annotations, is asked to note each of them in the audit log ([`Note`]).
+
+mod note;
 
 use std::{
     io::{self, BufRead, IsTerminal, Write},
@@ -21,6 +24,7 @@ use crate::{
     failure::Failure,
     output::{self, Format},
 };
+use note::Note;
 
 /// On a MailStore: move it to the node named, or to `any`. Removed by the operator when done.
 const FAILOVER: &str = "mailcluster.io/failover";
@@ -66,8 +70,12 @@ pub async fn failover(asked: Failover, global: &Global) -> Result<(), Failure> {
     }
     let api: Api<MailStore> = cluster.api();
     let target = asked.to.clone().unwrap_or_else(|| "any".to_owned());
+    let note = Note::write(&cluster, format!("failover {} to {target}", asked.store)).await;
     annotate(&api, &asked.store, FAILOVER, &target).await?;
-    let after = wait(&api, &asked, &before).await?;
+    let waited = wait(&api, &asked, &before).await;
+    // Again when the directory was away: it may be what was moved.
+    note.finish(&cluster).await;
+    let after = waited?;
     let status = after.status.clone().unwrap_or_default();
     match global.output {
         Format::Json => output::json(&json!({"store": asked.store, "status": status})),
@@ -128,11 +136,16 @@ pub async fn fence(command: Fence, global: &Global) -> Result<(), Failure> {
         Some(node) => {
             let boot = boot_to_confirm(&node)?;
             confirm(&name, &boot, yes)?;
+            let note = Note::write(&cluster, format!("fence confirm {name}, boot {boot}")).await;
             annotate(&nodes, &name, FENCE_CONFIRMED, &boot).await?;
-            output::line(&format!("confirmed: boot {boot} of node {name} is over"));
+            note.finish(&cluster).await;
+            match global.output {
+                Format::Json => output::json(&json!({"node": name, "bootID": boot, "stores": []})),
+                Format::Text => output::line(&format!("confirmed: boot {boot} of node {name} is over")),
+            }
             Ok(())
         }
-        None => gone(&cluster, &name, yes).await,
+        None => gone(&cluster, &name, yes, global.output).await,
     }
 }
 
@@ -168,7 +181,7 @@ fn confirm(node: &str, what: &str, yes: bool) -> Result<(), Failure> {
 }
 
 /// The node's object was deleted: what is confirmed is the end of the pods that served there.
-async fn gone(cluster: &Cluster, node: &str, yes: bool) -> Result<(), Failure> {
+async fn gone(cluster: &Cluster, node: &str, yes: bool, out: Format) -> Result<(), Failure> {
     let api: Api<MailStore> = cluster.api();
     let mut stores = api.list(&kube::api::ListParams::default()).await?.items;
     stores.retain(|s| s.spec.cluster == cluster.name() && was_on(s, node));
@@ -179,12 +192,29 @@ async fn gone(cluster: &Cluster, node: &str, yes: bool) -> Result<(), Failure> {
     }
     let names: Vec<_> = stores.iter().map(ResourceExt::name_any).collect();
     confirm(node, &format!("gone from Kubernetes; it served {}", names.join(", ")), yes)?;
+    let note =
+        Note::write(cluster, format!("fence confirm {node}, gone; it served {}", names.join(", "))).await;
+    let mut confirmed = Vec::new();
     for store in stores {
         let serving = store.status.as_ref().and_then(|s| s.serving.as_ref());
         if let Some(serving) = serving {
             let uid = serving.pod_uid.clone();
             annotate(&api, &store.name_any(), FENCE_CONFIRMED, &uid).await?;
-            output::line(&format!("confirmed: pod {uid}, which served {}, is over", store.name_any()));
+            confirmed.push((store.name_any(), uid));
+        }
+    }
+    note.finish(cluster).await;
+    match out {
+        Format::Json => {
+            let store = |(store, uid): &(String, String)| json!({"store": store, "podUID": uid});
+            let stores: Vec<_> = confirmed.iter().map(store).collect();
+            output::json(&json!({"node": node, "bootID": null, "stores": stores}));
+        }
+        Format::Text => {
+            let line = |(store, uid): &(String, String)| {
+                output::line(&format!("confirmed: pod {uid}, which served {store}, is over"));
+            };
+            confirmed.iter().for_each(line);
         }
     }
     Ok(())
@@ -205,8 +235,15 @@ pub async fn restore(command: Store, global: &Global) -> Result<(), Failure> {
     let cluster = Cluster::find(global).await?;
     store(&cluster, &name).await?;
     let api: Api<MailStore> = cluster.api();
+    let note = Note::write(&cluster, format!("store restore-lease {name}")).await;
     annotate(&api, &name, RESTORE_LEASE, "true").await?;
-    output::line(&format!("asked to make the Lease of {name} anew from what its volume says"));
+    note.finish(&cluster).await;
+    match global.output {
+        Format::Json => output::json(&json!({"store": name, "result": "asked"})),
+        Format::Text => {
+            output::line(&format!("asked to make the Lease of {name} anew from what its volume says"));
+        }
+    }
     Ok(())
 }
 

@@ -90,8 +90,8 @@ impl DirectoryService {
             pending: true,
             tombstone: false,
         };
-        self.audited(who, format!("account add {} on {}", account.address, account.store)).await?;
-        self.put_account(account.clone()).await?;
+        let what = format!("account add {} on {}", account.address, account.store);
+        self.change(who, what, self.put_account(account.clone())).await?;
         drop(writing);
         self.wait_until_active(account, new.wait).await
     }
@@ -152,10 +152,13 @@ impl DirectoryService {
     pub async fn delete_account(&self, who: &str, address: &str) -> Result<(), AdminError> {
         let _writing = self.writing().await;
         let (account, _) = self.account(address).await?;
-        self.audited(who, format!("account delete {} on {}", account.address, account.store)).await?;
-        let id = account.id;
-        self.put_account(buried(account)).await?;
-        self.drop_from_aliases(&HashSet::from([id])).await
+        let what = format!("account delete {} on {}", account.address, account.store);
+        let delete = async {
+            let id = account.id;
+            self.put_account(buried(account)).await?;
+            self.drop_from_aliases(&HashSet::from([id])).await
+        };
+        self.change(who, what, delete).await
     }
 
     /// Takes accounts out of the aliases that name them; an alias that then names nobody goes too.
@@ -232,8 +235,7 @@ impl DirectoryService {
             return Ok(before);
         }
         after.generation = next_generation(before.generation);
-        self.audited(who, format!("account {what} {key}")).await?;
-        self.put_account(after.clone()).await?;
+        self.change(who, format!("account {what} {key}"), self.put_account(after.clone())).await?;
         Ok(after)
     }
 

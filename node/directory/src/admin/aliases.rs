@@ -33,9 +33,10 @@ impl DirectoryService {
         if held.is_some() && !replace {
             return Err(AdminError::Exists(format!("alias {key} exists")));
         }
-        self.audited(who, format!("alias add {key} for {} accounts", accounts.len())).await?;
+        let what = format!("alias add {key} for {} accounts", accounts.len());
         let generation = next_generation(held.map_or(0, |a| a.generation));
-        self.put_alias(Alias { address: key, accounts, generation, tombstone: false }).await
+        let alias = Alias { address: key, accounts, generation, tombstone: false };
+        self.change(who, what, self.put_alias(alias)).await
     }
 
     /// Live aliases of a domain, or all, by address, each with the addresses of its accounts.
@@ -75,9 +76,9 @@ impl DirectoryService {
         let asked = key.clone();
         let held = self.look(move |view, _| view.alias(&asked)).await?;
         let alias = held.ok_or_else(|| AdminError::NotFound(format!("there is no alias {key}")))?;
-        self.audited(who, format!("alias delete {key}")).await?;
         let generation = next_generation(alias.generation);
-        self.put_alias(Alias { generation, tombstone: true, ..alias }).await
+        let gone = Alias { generation, tombstone: true, ..alias };
+        self.change(who, format!("alias delete {key}"), self.put_alias(gone)).await
     }
 }
 

@@ -32,8 +32,8 @@ impl DirectoryService {
             return Err(AdminError::Exists(format!("domain {name} exists")));
         }
         let generation = next_generation(held.map_or(0, |d| d.generation));
-        self.audited(who, format!("domain add {name}")).await?;
-        self.put_domain(Domain { name: name.clone(), generation, tombstone: false }).await?;
+        let domain = Domain { name: name.clone(), generation, tombstone: false };
+        self.change(who, format!("domain add {name}"), self.put_domain(domain)).await?;
         Ok(name)
     }
 
@@ -86,12 +86,14 @@ impl DirectoryService {
         }
         let what =
             format!("domain delete {name} with {} accounts, {} aliases", counts.accounts, counts.aliases);
-        self.audited(who, what).await?;
-        self.empty_domain(&name).await?;
-        let asked = name.clone();
-        let held = self.look(move |view, _| held(view, &asked)).await?;
-        let generation = next_generation(held.map_or(0, |d| d.generation));
-        self.put_domain(Domain { name, generation, tombstone: true }).await
+        let delete = async {
+            self.empty_domain(&name).await?;
+            let asked = name.clone();
+            let held = self.look(move |view, _| held(view, &asked)).await?;
+            let generation = next_generation(held.map_or(0, |d| d.generation));
+            self.put_domain(Domain { name: name.clone(), generation, tombstone: true }).await
+        };
+        self.change(who, what, delete).await
     }
 
     async fn empty_domain(&self, name: &str) -> Result<(), AdminError> {

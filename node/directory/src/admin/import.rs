@@ -101,8 +101,9 @@ impl DirectoryService {
         if accounts.is_empty() {
             return Ok(());
         }
-        self.audited(who, format!("account import of {}", accounts.len())).await?;
-        outcome.added += self.store().put_accounts(accounts).await?.acknowledge()?;
+        let what = format!("account import of {}", accounts.len());
+        let put = async { Ok(self.store().put_accounts(accounts).await?.acknowledge()?) };
+        outcome.added += self.change(who, what, put).await?;
         Ok(())
     }
 

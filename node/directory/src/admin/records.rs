@@ -74,16 +74,18 @@ impl DirectoryService {
 
     async fn put_merged(&self, who: &str, what: &str, merged: Merged) -> Result<MergeCounts, AdminError> {
         let all = merged.accounts.len() + merged.aliases.len() + merged.domains.len();
-        self.audited(who, format!("{what} of {all} records")).await?;
-        let accounts = self.put_accounts(merged.accounts).await?;
-        let aliases = count(
-            stream::iter(merged.aliases).map(|alias| async { newer(self.store().put_alias(alias).await) }),
-        )
-        .await?;
-        let domains = count(
-            stream::iter(merged.domains).map(|domain| async { newer(self.store().put_domain(domain).await) }),
-        )
-        .await?;
+        let put = async {
+            let accounts = self.put_accounts(merged.accounts).await?;
+            let aliases = stream::iter(merged.aliases);
+            let aliases =
+                count(aliases.map(|alias| async { newer(self.store().put_alias(alias).await) })).await?;
+            let domains = stream::iter(merged.domains);
+            let domains =
+                count(domains.map(|domain| async { newer(self.store().put_domain(domain).await) })).await?;
+            Ok((accounts, aliases, domains))
+        };
+        let what = format!("{what} of {all} records");
+        let (accounts, aliases, domains) = self.change(who, what, put).await?;
         let unchanged = (all as u64).saturating_sub(accounts + aliases + domains);
         let conflicts = merged.conflicts;
         Ok(MergeCounts { accounts, domains, aliases, unchanged, conflicts, unreachable: Vec::new() })

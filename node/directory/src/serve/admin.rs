@@ -254,6 +254,11 @@ impl admin_server::Admin for AdminServer {
         answer(self.service.status(self.dialer.as_ref()).await)
     }
 
+    async fn note_request(&self, request: Request<pb::NoteRequestRequest>) -> Answer<pb::Done> {
+        let (who, asked) = self.admit(request).await?;
+        done(self.service.note_request(&who, &asked.what).await)
+    }
+
     async fn list_audit(&self, request: Request<pb::ListAuditRequest>) -> Answer<Self::ListAuditStream> {
         let (_, asked) = self.admit(request).await?;
         let limit = if asked.limit == 0 { 100 } else { asked.limit.min(10_000) };
