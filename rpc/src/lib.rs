@@ -13,6 +13,7 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/generated.rs"));
 }
 
+pub mod audience;
 mod secret;
 
 pub use generated::mailcluster::*;

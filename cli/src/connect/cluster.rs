@@ -10,6 +10,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use mailcluster_api::{MailCluster, MailStore, labels, names::ClusterNames, ports};
+use mailcluster_rpc::audience;
 
 use super::{Admin, client, forward};
 use crate::{
@@ -111,8 +112,11 @@ impl Cluster {
 
     async fn token(&self) -> Result<String, Failure> {
         let accounts: Api<ServiceAccount> = self.api();
-        let spec =
-            TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..TokenRequestSpec::default() };
+        let spec = TokenRequestSpec {
+            audiences: vec![audience::admin(&self.namespace, &self.name())],
+            expiration_seconds: Some(TOKEN_SECONDS),
+            ..TokenRequestSpec::default()
+        };
         let request = TokenRequest { spec, ..TokenRequest::default() };
         let name = self.names().admin();
         let answer = accounts.create_token_request(&name, &PostParams::default(), &request).await?;
@@ -148,6 +152,36 @@ fn only(mut clusters: Vec<MailCluster>, namespace: &str) -> Result<MailCluster, 
                 "namespace {namespace} has several MailClusters ({}): choose with --cluster",
                 names.join(", ")
             )))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_that_is_not_named_must_be_the_only_one() {
+        let cluster = |name: &&str| -> MailCluster {
+            serde_json::from_value(serde_json::json!({
+                "apiVersion": "mailcluster.io/v1alpha1", "kind": "MailCluster",
+                "metadata": {"name": name}, "spec": {"hostname": "mail.example.org"},
+            }))
+            .unwrap()
+        };
+        for (names, expected) in [
+            (vec!["one"], Ok("one")),
+            (vec![], Err("there is no MailCluster in namespace mail")),
+            (vec!["one", "two"], Err("several MailClusters (one, two): choose with --cluster")),
+        ] {
+            let found = only(names.iter().map(cluster).collect(), "mail").map(|c| c.name_any());
+            match (found, expected) {
+                (Ok(name), Ok(expected)) => assert_eq!(name, expected),
+                (Err(Failure::NotFound(text) | Failure::Usage(text)), Err(part)) => {
+                    assert!(text.contains(part), "{text}");
+                }
+                (found, _) => panic!("{names:?}: {found:?}"),
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ use mailcluster_net::{
     remote::RouteTable,
     tls::{CertStore, TlsAcceptor},
 };
+use mailcluster_rpc::audience;
 use mailcluster_store::Store;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -41,7 +42,8 @@ pub async fn run(options: StorePodArgs) -> Result<()> {
         .iter()
         .map(|account| format!("system:serviceaccount:{namespace}:{account}"))
         .collect();
-    let access = AdminAccess::tokens(Arc::new(ReviewedTokens::new(pod.client.clone())), allowed);
+    let audience = audience::admin(namespace, &pod.config.cluster);
+    let access = AdminAccess::tokens(Arc::new(ReviewedTokens::new(pod.client.clone(), audience)), allowed);
     let certs = CertStore::load(&pod.config.identity_dir).context("no certificate for administration")?;
     tokio::spawn(certs.clone().watch(CERTIFICATES));
     let admin = admin_port::listen(pod.listen(ports::DIRECTORY_ADMIN)?, TlsAcceptor::new(certs)?);
