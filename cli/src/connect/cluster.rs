@@ -165,7 +165,8 @@ mod tests {
         let cluster = |name: &&str| -> MailCluster {
             serde_json::from_value(serde_json::json!({
                 "apiVersion": "mailcluster.io/v1alpha1", "kind": "MailCluster",
-                "metadata": {"name": name}, "spec": {"hostname": "mail.example.org"},
+                "metadata": {"name": name},
+                "spec": {"hostname": "mail.example.org", "stores": {"count": 1, "storage": {"size": "1Gi"}}},
             }))
             .unwrap()
         };
