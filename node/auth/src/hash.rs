@@ -112,6 +112,25 @@ mod tests {
         assert!(Hasher::new(dearer).unwrap().needs_rehash(&stored));
     }
 
+    /// The fastest of several tries of each, by turns: the machine's noise only makes things slower.
+    #[test]
+    fn a_user_who_does_not_exist_costs_the_same_work() {
+        let hasher = Hasher::new(HashCost::default()).unwrap();
+        let stored = StoredHash::parse(&hasher.hash("right").unwrap()).unwrap();
+        let time = |stored: Option<&StoredHash>| {
+            let start = std::time::Instant::now();
+            assert!(!hasher.verify(stored, "wrong"));
+            start.elapsed().as_secs_f64()
+        };
+        let times: Vec<_> = (0..8).map(|_| (time(Some(&stored)), time(None))).collect();
+        let wrong = times.iter().map(|(wrong, _)| *wrong).fold(f64::MAX, f64::min);
+        let unknown = times.iter().map(|(_, unknown)| *unknown).fold(f64::MAX, f64::min);
+        assert!(
+            (0.6..1.6).contains(&(unknown / wrong)),
+            "wrong password {wrong} s, unknown user {unknown} s"
+        );
+    }
+
     #[test]
     fn passwords_and_costs_have_bounds() {
         let hasher = Hasher::new(HashCost::cheapest()).unwrap();

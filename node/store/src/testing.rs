@@ -49,6 +49,7 @@ struct Recorded {
     synced: Vec<(Epoch, Seq, Seq)>,
     fault: Option<Fault>,
     syncs: u64,
+    written: u64,
 }
 
 /// Records and fails.
@@ -74,6 +75,18 @@ impl Recorder {
     #[must_use]
     pub fn syncs(&self) -> u64 {
         self.with(|r| r.syncs)
+    }
+
+    /// How many batches have been written whose sync has not returned.
+    #[must_use]
+    pub fn unsynced(&self) -> usize {
+        self.with(|r| r.unsynced.values().map(Vec::len).sum())
+    }
+
+    /// How many batches have been written, synced or not.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.with(|r| r.written)
     }
 
     /// Makes something fail; `None` heals it.
@@ -204,7 +217,10 @@ impl LogFile for RecordingFile {
                 None => {}
             }
             let written = (header.epoch, header.seq, header.last_seq());
-            self.recorder.with(|r| r.unsynced.entry(self.path.clone()).or_default().push(written));
+            self.recorder.with(|r| {
+                r.written += 1;
+                r.unsynced.entry(self.path.clone()).or_default().push(written);
+            });
         }
         self.file.write_at(offset, bytes)
     }

@@ -45,6 +45,14 @@ impl Wire {
             TcpStream::connect_timeout(&addr, timeout).with_context(|| format!("connect to {addr}"))?;
         socket.set_read_timeout(Some(timeout))?;
         socket.set_write_timeout(Some(timeout))?;
+        Self::over(socket)
+    }
+
+    /// A connection that is there already.
+    ///
+    /// # Errors
+    /// When the system has no descriptor left.
+    pub fn over(socket: TcpStream) -> Result<Self> {
         socket.set_nodelay(true)?;
         let channel: Box<dyn Channel> = Box::new(socket.try_clone()?);
         Ok(Self { reader: BufReader::new(channel), socket })

@@ -8,6 +8,7 @@ mod client_root;
 mod crash_disk;
 mod scratch;
 mod standalone;
+mod strace;
 
 use std::{ffi::OsStr, process::Command};
 
@@ -15,6 +16,7 @@ pub use client_root::{ClientRoot, Ran};
 pub use crash_disk::{CrashDisk, Cut};
 pub use scratch::{scratch, sweep};
 pub use standalone::{NodeBinary, Standalone, wait_until};
+pub use strace::Strace;
 
 /// A command that is killed when the thread that started it ends, however that comes: nothing outlives a test that
 /// was killed itself.

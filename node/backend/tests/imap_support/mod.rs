@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use mailcluster_backend::{SessionContext, SessionLimits, imap};
 use mailcluster_store::{
-    Account, Delivery, DeliveryTarget, Gate, Identity, OpenGate, Replica, Store, StoreKind,
+    Account, Delivery, DeliveryTarget, Gate, Identity, OpenGate, Store, StoreKind, testing::Setup,
 };
 use mailcluster_types::{AccountId, ClientInfo, ClusterId, DeliveryId, ReplicaId, SessionId, StoreName};
 use tempfile::TempDir;
@@ -41,6 +41,11 @@ impl World {
     }
 
     pub async fn with_gate(gate: Arc<dyn Gate>) -> Self {
+        Self::with_setup(&Setup::default(), gate).await
+    }
+
+    /// With this under the store.
+    pub async fn with_setup(setup: &Setup, gate: Arc<dyn Gate>) -> Self {
         let dir = tempfile::Builder::new().prefix("imap").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let identity = Identity {
             cluster: ClusterId::random().unwrap(),
@@ -48,7 +53,7 @@ impl World {
             replica: ReplicaId::random().unwrap(),
             kind: StoreKind::Mail,
         };
-        let replica = Replica::initialise(&dir.path().join("store"), &identity).unwrap();
+        let replica = setup.initialise(&dir.path().join("store"), &identity).unwrap();
         let store = replica.serve(1, &[identity.replica], gate).unwrap();
         let account = AccountId::random().unwrap();
         let world = Self {
@@ -96,10 +101,10 @@ impl World {
         self.store.deliver(delivery).await.unwrap().acknowledge().unwrap();
     }
 
-    /// A connection as the frontend opens it for this account.
-    pub fn connect_as(&self, account: Option<AccountId>) -> Client {
+    /// What a session for this account is given.
+    pub fn context(&self, account: Option<AccountId>) -> SessionContext {
         let address = "127.0.0.1:1".parse().unwrap();
-        let context = SessionContext {
+        SessionContext {
             store: self.store.clone(),
             account,
             client: ClientInfo {
@@ -112,10 +117,15 @@ impl World {
             directory: None,
             shutdown: self.shutdown.clone(),
             limits: Arc::new(self.limits.clone()),
-        };
+        }
+    }
+
+    /// A connection as the frontend opens it for this account.
+    pub fn connect_as(&self, account: Option<AccountId>) -> Client {
+        let context = self.context(account);
         let (near, far) = tokio::io::duplex(64 << 10);
         let task = tokio::spawn(imap::serve(Box::new(far), context));
-        Client { stream: BufReader::new(near), task }
+        Client::new(near, task)
     }
 
     /// A session that is logged in.
@@ -142,6 +152,10 @@ pub struct Client {
 }
 
 impl Client {
+    pub fn new(near: DuplexStream, task: JoinHandle<()>) -> Self {
+        Self { stream: BufReader::new(near), task }
+    }
+
     pub async fn send(&mut self, octets: &[u8]) {
         timeout(LIMIT, self.stream.write_all(octets)).await.expect("the session does not read").unwrap();
     }
