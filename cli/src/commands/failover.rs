@@ -24,6 +24,8 @@ use crate::{
 
 /// On a MailStore: move it to the node named, or to `any`. Removed by the operator when done.
 const FAILOVER: &str = "mailcluster.io/failover";
+/// On a MailStore: why the last such request was refused.
+const REFUSED: &str = "mailcluster.io/failover-refused";
 /// On a Node: the boot id that a person has seen end. On a MailStore: the UID of the pod that did.
 const FENCE_CONFIRMED: &str = "mailcluster.io/fence-confirmed";
 /// On a MailStore, `true`: make its Lease anew from what the volume says.
@@ -66,7 +68,8 @@ pub async fn failover(asked: Failover, global: &Global) -> Result<(), Failure> {
     }
     let api: Api<MailStore> = cluster.api();
     let target = asked.to.clone().unwrap_or_else(|| "any".to_owned());
-    annotate(&api, &asked.store, FAILOVER, &target).await?;
+    let request = json!({"metadata": {"annotations": {FAILOVER: target, REFUSED: null}}});
+    api.patch(&asked.store, &PatchParams::default(), &Patch::Merge(request)).await?;
     let after = wait(&api, &asked, &before).await?;
     let status = after.status.clone().unwrap_or_default();
     match global.output {
@@ -105,6 +108,11 @@ async fn wait(api: &Api<MailStore>, asked: &Failover, before: &MailStore) -> Res
         let now = api.get(&asked.store).await?;
         if asked.wait == 0 || has_moved(before, &now) {
             return Ok(now);
+        }
+        if let Some(why) =
+            now.annotations().get(REFUSED).filter(|_| !now.annotations().contains_key(FAILOVER))
+        {
+            return Err(Failure::Failed(format!("{} is not moved: {why}", asked.store)));
         }
         if Instant::now() >= deadline {
             let phase = now.status.as_ref().and_then(|s| s.phase).map_or("not known", |p| p.as_str());
