@@ -12,7 +12,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 pub use status::{
-    Evidence, EvidenceKind, FailoverMode, LastFailover, MailStoreStatus, NodeIdentity, Phase, Serving,
+    Crash, Evidence, EvidenceKind, FailoverMode, LastFailover, MailStoreStatus, NodeIdentity, Phase, Serving,
     Target, TargetKind,
 };
 

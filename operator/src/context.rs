@@ -1,12 +1,16 @@
 //! What every part of the operator gets.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use kube::{Client, runtime::events::Recorder};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{leader::Leadership, metrics::Metrics, pki::schedule::Lifetimes};
+use crate::{
+    leader::{Leadership, boot_time},
+    metrics::Metrics,
+    pki::schedule::Lifetimes,
+};
 
 /// What every part of the operator gets. Cheap to clone.
 #[derive(Clone)]
@@ -77,7 +81,13 @@ impl Context {
     /// Does this replica lead right now?
     #[must_use]
     pub fn leads(&self) -> bool {
-        self.leadership.borrow().leading
+        self.leads_for(Duration::ZERO)
+    }
+
+    /// Does this replica lead for at least `span` more? Asked before what cannot be taken back.
+    #[must_use]
+    pub fn leads_for(&self, span: Duration) -> bool {
+        self.leadership.borrow().holds_for(span, boot_time())
     }
 
     /// Waits until this replica leads.

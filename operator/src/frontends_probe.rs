@@ -29,11 +29,15 @@ const TIMEOUT: Duration = Duration::from_millis(900);
 /// A field manager of its own: the kubelet writes the rest of a pod's status.
 const FIELD_MANAGER: &str = "mailcluster-frontend-probe";
 
-/// Runs until the process is to stop; acts only while this replica leads.
+/// No write of a gate may take longer: the next look writes it again.
+const WRITE_LIMIT: Duration = Duration::from_secs(1);
+
+/// Runs until the process is to stop. Every replica probes, so that a new leader knows at once who misses; only the
+/// leader writes.
 ///
 /// # Errors
-/// When leader election has ended.
-pub async fn run(mut ctx: Context) -> anyhow::Result<()> {
+/// Never while running; the signature leaves room for the caller's context.
+pub async fn run(ctx: Context) -> anyhow::Result<()> {
     let stores = watch_pods(&ctx);
     let mut round = Round::default();
     let mut tick = tokio::time::interval(PERIOD);
@@ -42,12 +46,6 @@ pub async fn run(mut ctx: Context) -> anyhow::Result<()> {
         tokio::select! {
             () = ctx.stop.cancelled() => return Ok(()),
             _ = tick.tick() => {}
-        }
-        if !ctx.leads() {
-            // A new leader begins with a clean record: three misses of its own.
-            round = Round::default();
-            let stop = ctx.stop.clone();
-            tokio::select! { () = stop.cancelled() => return Ok(()), led = ctx.until_leading() => led? }
         }
         let pods: Vec<Arc<Pod>> = stores.iter().flat_map(reflector::Store::state).collect();
         look(&ctx, &mut round, &pods).await;
@@ -89,7 +87,14 @@ async fn look(ctx: &Context, round: &mut Round, pods: &[Arc<Pod>]) {
         join_all(probes).await.into_iter().map(|(pod, reached)| record(&pod, reached)).collect();
     let by_uid: BTreeMap<String, &Arc<Pod>> = pods.iter().filter_map(|p| Some((p.uid()?, p))).collect();
     let writes = round.decide(records).into_iter().filter_map(|(uid, gate)| Some((*by_uid.get(&uid)?, gate)));
-    join_all(writes.map(|(pod, gate)| write(ctx, pod, gate))).await;
+    if !ctx.leads() {
+        return;
+    }
+    for (pod, gate) in writes {
+        // Beside the probes: an API server that hangs must not keep them waiting.
+        let (ctx, pod) = (ctx.clone(), pod.clone());
+        tokio::spawn(async move { write(&ctx, &pod, gate).await });
+    }
 }
 
 fn record(pod: &Pod, reached: bool) -> Record {
@@ -135,15 +140,17 @@ async fn write(ctx: &Context, pod: &Pod, gate: Gate) {
     let patch = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"uid": pod.uid()}, "status": {"conditions": [condition]}});
     let params = PatchParams::apply(FIELD_MANAGER).force();
     let started = boot_time();
-    match api.patch_status(&name, &params, &Patch::Apply(&patch)).await {
-        Ok(_) => {
+    let patch = Patch::Apply(&patch);
+    match tokio::time::timeout(WRITE_LIMIT, api.patch_status(&name, &params, &patch)).await {
+        Ok(Ok(_)) => {
             let to = if gate == Gate::In { "in" } else { "out" };
             ctx.metrics.frontend_gates.with_label_values(&[to]).inc();
             let took_ms = boot_time().saturating_sub(started).as_millis();
             tracing::info!(name, namespace, to, took_ms, "frontend's readiness gate written");
         }
-        Err(error) => {
-            tracing::warn!(%error, name, namespace, "frontend's readiness gate could not be written")
+        Ok(Err(error)) => {
+            tracing::warn!(%error, name, namespace, "frontend's readiness gate could not be written");
         }
+        Err(_) => tracing::warn!(name, namespace, "the API server took too long to write a readiness gate"),
     }
 }

@@ -31,13 +31,21 @@ pub struct Leadership {
     pub leading: bool,
     /// When that last changed, by [`boot_time`].
     pub since: Duration,
+    /// Until when the last renewal is good: a process that was frozen past it leads no more, whoever says so.
+    pub good_until: Duration,
 }
 
 impl Leadership {
     /// Not leading, from now on.
     #[must_use]
     pub fn standby() -> Self {
-        Self { leading: false, since: boot_time() }
+        Self { leading: false, since: boot_time(), good_until: Duration::ZERO }
+    }
+
+    /// Does it lead now, and for at least `span` more?
+    #[must_use]
+    pub fn holds_for(&self, span: Duration, now: Duration) -> bool {
+        self.leading && now.saturating_add(span) < self.good_until
     }
 }
 
@@ -76,6 +84,11 @@ struct Observer {
 }
 
 impl Observer {
+    /// When the lease that was seen last runs out, if nobody renews it.
+    fn expires(&self) -> Duration {
+        self.seen.as_ref().map_or(Duration::MAX, |seen| seen.at + DURATION)
+    }
+
     fn decide(&mut self, me: &str, holder: &str, version: &str, now: Duration) -> Decision {
         if holder == me {
             return Decision::Renew;
@@ -101,7 +114,7 @@ impl Observer {
 /// Never while running; the signature leaves room for the caller's context.
 pub async fn run(ctx: Context, lead: watch::Sender<Leadership>) -> anyhow::Result<()> {
     if !ctx.config.leader_election {
-        set(&lead, true);
+        set(&lead, Duration::MAX);
         ctx.stop.cancelled().await;
         return Ok(());
     }
@@ -117,28 +130,34 @@ pub async fn run(ctx: Context, lead: watch::Sender<Leadership>) -> anyhow::Resul
             Ok(Err(error)) => tracing::warn!(%error, "the leader's lease could not be read or written"),
             Err(_) => tracing::warn!("the API server did not answer about the leader's lease in time"),
         }
-        set(&lead, boot_time() < good_until);
+        set(&lead, good_until);
         ctx.metrics.leading.set(i64::from(boot_time() < good_until));
-        let next =
-            if good_until > started { PERIOD.min(good_until.saturating_sub(boot_time())) } else { PERIOD };
+        let left = if good_until > started { good_until } else { observer.expires() };
+        // The standby looks again when the lease that it saw runs out, not a period later.
+        let next = Some(left.saturating_sub(boot_time()))
+            .filter(|left| !left.is_zero())
+            .unwrap_or(PERIOD)
+            .min(PERIOD);
         tokio::select! {
             () = ctx.stop.cancelled() => break,
             () = tokio::time::sleep(next.saturating_sub(boot_time().saturating_sub(started)).max(Duration::from_millis(50))) => {}
         }
     }
-    set(&lead, false);
+    set(&lead, Duration::ZERO);
     if good_until > Duration::ZERO {
         release(&api, &me).await;
     }
     Ok(())
 }
 
-fn set(lead: &watch::Sender<Leadership>, leading: bool) {
+fn set(lead: &watch::Sender<Leadership>, good_until: Duration) {
     lead.send_if_modified(|l| {
+        let leading = boot_time() < good_until;
+        l.good_until = good_until;
         let changed = l.leading != leading;
         if changed {
             tracing::info!(leading, "leadership changed");
-            *l = Leadership { leading, since: boot_time() };
+            (l.leading, l.since) = (leading, boot_time());
         }
         changed
     });
@@ -241,5 +260,16 @@ mod tests {
         ] {
             assert_eq!(o.decide("me", holder, version, s(now)), expected, "{name}");
         }
+        assert_eq!(o.expires(), s(119), "it is looked at again when it runs out, not a period later");
+    }
+
+    #[test]
+    fn a_process_that_slept_past_its_lease_leads_no_more() {
+        let s = Duration::from_secs;
+        let leader = Leadership { leading: true, since: s(1), good_until: s(10) };
+        assert!(leader.holds_for(s(0), s(9)) && leader.holds_for(s(2), s(7)));
+        assert!(!leader.holds_for(s(2), s(8)), "too little is left for a call");
+        assert!(!leader.holds_for(s(0), s(10)) && !leader.holds_for(s(0), s(99)));
+        assert!(!Leadership { leading: false, ..leader }.holds_for(s(0), s(2)));
     }
 }

@@ -20,7 +20,7 @@ pub mod pki;
 pub mod tls_merge;
 pub mod volumes;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use kube::{
@@ -94,7 +94,10 @@ async fn tasks(ctx: Context) -> anyhow::Result<()> {
 
 /// Connects with the pod's ServiceAccount, or with a kubeconfig outside of a cluster.
 async fn connect() -> anyhow::Result<Client> {
-    let config = kube::Config::infer().await.context("no way to a Kubernetes API server found")?;
+    let mut config = kube::Config::infer().await.context("no way to a Kubernetes API server found")?;
+    // A connection that went silent is given up; watches end by themselves before that.
+    config.connect_timeout = Some(Duration::from_secs(5));
+    config.read_timeout = Some(Duration::from_secs(300));
     Client::try_from(config).context("failed to set up the Kubernetes client")
 }
 

@@ -45,6 +45,9 @@ pub struct MailStoreStatus {
     /// The last change of host that was not asked for, or was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failover: Option<LastFailover>,
+    /// Its own crashes of the last hour that the operator had to act on, oldest first. A lost node is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub crashes: Vec<Crash>,
     /// The machine it was last served from, beyond its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_identity: Option<NodeIdentity>,
@@ -237,6 +240,9 @@ pub struct LastFailover {
     /// The node it is served from now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
+    /// The nodes it was pinned to on the way, in that order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tried: Vec<String>,
     /// When the loss was noticed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detected_at: Option<Time>,
@@ -246,6 +252,19 @@ pub struct LastFailover {
     /// When it was served again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serving_at: Option<Time>,
+}
+
+/// A crash of a store's process that it did not come back from by itself.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Crash {
+    /// The epoch it served at: each is counted once.
+    pub epoch: i64,
+    /// When the operator began to act.
+    pub at: Time,
+    /// Did it move the store to another node?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub moved: bool,
 }
 
 /// A machine, beyond its name.

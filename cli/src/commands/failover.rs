@@ -28,6 +28,8 @@ use note::Note;
 
 /// On a MailStore: move it to the node named, or to `any`. Removed by the operator when done.
 const FAILOVER: &str = "mailcluster.io/failover";
+/// On a MailStore: why the last such request was refused.
+const REFUSED: &str = "mailcluster.io/failover-refused";
 /// On a Node: the boot id that a person has seen end. On a MailStore: the UID of the pod that did.
 const FENCE_CONFIRMED: &str = "mailcluster.io/fence-confirmed";
 /// On a MailStore, `true`: make its Lease anew from what the volume says.
@@ -71,7 +73,8 @@ pub async fn failover(asked: Failover, global: &Global) -> Result<(), Failure> {
     let api: Api<MailStore> = cluster.api();
     let target = asked.to.clone().unwrap_or_else(|| "any".to_owned());
     let note = Note::write(&cluster, format!("failover {} to {target}", asked.store)).await;
-    annotate(&api, &asked.store, FAILOVER, &target).await?;
+    let request = json!({"metadata": {"annotations": {FAILOVER: target, REFUSED: null}}});
+    api.patch(&asked.store, &PatchParams::default(), &Patch::Merge(request)).await?;
     let waited = wait(&api, &asked, &before).await;
     // Again when the directory was away: it may be what was moved.
     note.finish(&cluster).await;
@@ -113,6 +116,11 @@ async fn wait(api: &Api<MailStore>, asked: &Failover, before: &MailStore) -> Res
         let now = api.get(&asked.store).await?;
         if asked.wait == 0 || has_moved(before, &now) {
             return Ok(now);
+        }
+        if let Some(why) =
+            now.annotations().get(REFUSED).filter(|_| !now.annotations().contains_key(FAILOVER))
+        {
+            return Err(Failure::Failed(format!("{} is not moved: {why}", asked.store)));
         }
         if Instant::now() >= deadline {
             let phase = now.status.as_ref().and_then(|s| s.phase).map_or("not known", |p| p.as_str());

@@ -45,6 +45,9 @@ pub enum ArbiterError {
     /// No answer, or one that says nothing of the record.
     #[error("the arbiter does not answer: {0}")]
     Away(String),
+    /// It answers, and does not do what was asked: rights, or a rule of the schema.
+    #[error("the arbiter refuses: {0}")]
+    Refused(String),
     /// The record is not understood; nothing is decided from it.
     #[error(transparent)]
     Malformed(#[from] mailcluster_failover::RecordError),

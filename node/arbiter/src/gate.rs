@@ -119,6 +119,14 @@ impl LeaseGate {
     }
 }
 
+impl LeaseGate {
+    /// Could a change of the present epoch be acknowledged, if this process were the primary already?
+    pub(crate) fn would_open(&self) -> bool {
+        let state = AckState { role: Role::Primary, ..self.state() };
+        may_acknowledge(&state, Position { epoch: self.epoch(), seq: 0 })
+    }
+}
+
 impl Gate for LeaseGate {
     fn may_acknowledge(&self, epoch: u64, seq: u64) -> bool {
         may_acknowledge(&self.state(), Position { epoch, seq })

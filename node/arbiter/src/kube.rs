@@ -136,7 +136,7 @@ impl Failure {
 impl From<Failure> for ArbiterError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Answered(status) => Self::Away(format!("{} ({})", status.message, status.code)),
+            Failure::Answered(status) => Self::Refused(format!("{} ({})", status.message, status.code)),
             Failure::Unanswered(what) => Self::Away(what),
         }
     }

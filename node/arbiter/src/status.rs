@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use mailcluster_store::{ReplicaDescription, Store};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// Where the replica's process stands.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -45,6 +45,8 @@ pub struct ReplicaStatus {
 struct Inner {
     status: RwLock<ReplicaStatus>,
     drain: Notify,
+    /// The highest epoch of this store that a peer or frontend has asked for.
+    higher: watch::Sender<u64>,
 }
 
 /// Shared by the lifecycle, which writes, and whoever asks. Cheap to clone.
@@ -53,7 +55,11 @@ pub struct StatusHandle(Arc<Inner>);
 
 impl Default for StatusHandle {
     fn default() -> Self {
-        Self(Arc::new(Inner { status: RwLock::default(), drain: Notify::new() }))
+        Self(Arc::new(Inner {
+            status: RwLock::default(),
+            drain: Notify::new(),
+            higher: watch::Sender::new(0),
+        }))
     }
 }
 
@@ -74,6 +80,26 @@ impl StatusHandle {
     pub fn request_drain(&self) {
         if matches!(self.get().state, ReplicaState::Primary) {
             self.0.drain.notify_one();
+        }
+    }
+
+    /// A peer or frontend with a certificate of the cluster asked for this epoch of the store, which is higher than ours.
+    pub fn higher_epoch_seen(&self, epoch: u64) {
+        self.0.higher.send_if_modified(|highest| {
+            let higher = epoch > *highest;
+            *highest = epoch.max(*highest);
+            higher
+        });
+    }
+
+    /// Waits until somebody has asked for a higher epoch than `known`; answers which.
+    pub(crate) async fn higher_epoch(&self, known: u64) -> u64 {
+        let mut heard = self.0.higher.subscribe();
+        let seen = heard.wait_for(|highest| *highest > known).await.map(|highest| *highest);
+        match seen {
+            Ok(highest) => highest,
+            // The sender lives as long as this handle.
+            Err(_) => std::future::pending().await,
         }
     }
 

@@ -1,11 +1,18 @@
 //! Detection by two paths: the lease, by the observer's own clock, and what the frontends can reach.
 
-use crate::{Millis, Observation, PodState};
+use std::collections::VecDeque;
+
+use crate::{LeaseRecord, Millis, Observation, PodState, evidence::same_kernel_lock};
+
+/// So many replaced versions are remembered.
+const SUPERSEDED: usize = 8;
 
 /// One observer's view of one Lease over time (A2, F9). It trusts quorum reads only.
 #[derive(Debug, Clone, Default)]
 pub struct LeaseWatch {
     seen: Option<(String, Millis)>,
+    /// Versions that others have replaced: a watch that lags behind a quorum read shows them again.
+    superseded: VecDeque<String>,
     since: Option<Millis>,
     changed: bool,
 }
@@ -17,9 +24,18 @@ impl LeaseWatch {
     /// unchanged up to the beginning of the latest one.
     pub fn observe(&mut self, resource_version: &str, asked: Millis, now: Millis) -> Millis {
         match &self.seen {
-            Some((version, since)) if version == resource_version => asked.saturating_sub(*since),
+            Some((version, since))
+                if version == resource_version
+                    || self.superseded.iter().any(|old| old == resource_version) =>
+            {
+                asked.saturating_sub(*since)
+            }
             _ => {
                 self.changed = self.seen.is_some();
+                self.superseded.extend(self.seen.take().map(|(version, _)| version));
+                while self.superseded.len() > SUPERSEDED {
+                    self.superseded.pop_front();
+                }
                 self.since.get_or_insert(now);
                 self.seen = Some((resource_version.to_owned(), now));
                 0
@@ -57,7 +73,7 @@ pub struct Reach {
 }
 
 /// Why a store whose lease is not renewed does not count as lost (yet).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Undetected {
     /// The lease was written within D, or this observer has not watched for D.
     LeaseFresh,
@@ -88,7 +104,7 @@ pub fn detect(o: &Observation) -> Detection {
     if lease.fresh(o.store.lease_ms) {
         return Detection::Not(Undetected::LeaseFresh);
     }
-    if holder_says_so(o) {
+    if holder_says_so(o, &lease.record) {
         return Detection::Lost;
     }
     if o.reach.reach > 0 {
@@ -107,22 +123,23 @@ pub fn detect(o: &Observation) -> Detection {
     }
 }
 
-/// The pod of the replica answers, and not as a holder does: its process ended and another one is there.
-fn holder_says_so(o: &Observation) -> bool {
-    o.pod.as_ref().is_some_and(|pod| {
-        matches!(
-            pod.state,
-            PodState::Waiting
-                | PodState::Standby
-                | PodState::CrashLoop
-                | PodState::Refused(_)
-                | PodState::Poisoned
-        )
-    })
+/// The holder's own pod answers, and not as a holder does: its process ended and another one is there. A pod elsewhere
+/// says nothing of the holder (somebody may have deleted the pod object of one that serves on, cut off from the API);
+/// unless it has the lock that the holder held for life.
+fn holder_says_so(o: &Observation, record: &LeaseRecord) -> bool {
+    let (Some(pod), Some(holder)) = (&o.pod, &record.holder) else { return false };
+    let stopped = matches!(
+        pod.state,
+        PodState::Waiting
+            | PodState::Standby
+            | PodState::CrashLoop
+            | PodState::Refused(_)
+            | PodState::Poisoned
+    );
+    stopped && (pod.uid == holder.pod_uid || same_kernel_lock(o, &holder.pod_uid))
 }
 
 fn holder_node_lost(o: &Observation) -> bool {
     let Some(placement) = &o.placement else { return false };
-    o.node(&placement.node).is_none_or(|n| !n.ready || n.boot_id != placement.boot_id)
-        || o.pod.as_ref().is_none_or(|pod| pod.uid != placement.pod_uid)
+    o.node(&placement.node).is_none_or(|n| !n.ready || !placement.is(n) || placement.other_boot(n))
 }

@@ -79,9 +79,17 @@ pub fn suffices(o: &Observation, elsewhere: bool) -> bool {
     let boot = o.placement.as_ref().filter(|p| p.pod_uid == holder.pod_uid).map(|p| p.boot_id.as_str());
     o.evidence.iter().any(|e| {
         speaks_of(e, holder, lease.record.epoch, wanted)
+            && !(e.kind == EvidenceKind::FenceJob && contradicted(o))
             && boot.is_none_or(|b| e.boot_id == b)
             && !(elsewhere && o.volume.shared_block && e.kind == EvidenceKind::KubeletConfirmed)
     })
+}
+
+/// The boot that the fence Job read off is Ready: the Job has switched off another machine, so it proves nothing.
+fn contradicted(o: &Observation) -> bool {
+    o.placement
+        .as_ref()
+        .is_some_and(|p| o.node(&p.node).is_some_and(|n| n.ready && p.is(n) && p.same_boot(n)))
 }
 
 /// Does this evidence satisfy `wanted` against this very process?
@@ -133,10 +141,9 @@ const ORDER: [EvidenceKind; 7] = [
 ];
 
 /// Does a new process, on the node and boot of the holder, hold the lock that the holder held for life?
-fn same_kernel_lock(o: &Observation, holder_pod: &str) -> bool {
+pub(crate) fn same_kernel_lock(o: &Observation, holder_pod: &str) -> bool {
     let Some(placement) = o.placement.as_ref().filter(|p| p.pod_uid == holder_pod) else { return false };
-    let node = o.nodes.iter().find(|n| n.name == placement.node);
-    node.is_some_and(|n| n.boot_id == placement.boot_id && n.system_uuid == placement.system_uuid)
+    o.node(&placement.node).is_some_and(|n| placement.is(n) && placement.same_boot(n))
         && o.pod.as_ref().is_some_and(|pod| {
             pod.uid != holder_pod && pod.node.as_deref() == Some(placement.node.as_str()) && pod.lock_held
         })
@@ -145,26 +152,25 @@ fn same_kernel_lock(o: &Observation, holder_pod: &str) -> bool {
 fn visible(o: &Observation, kind: EvidenceKind, pod_uid: &str) -> bool {
     let placement = o.placement.as_ref().filter(|p| p.pod_uid == pod_uid);
     // The node as it is now, if it is the machine that the holder ran on (a name can be given to another machine).
-    let node = placement.and_then(|p| o.nodes.iter().find(|n| n.name == p.node));
-    let same_machine = |p: &crate::Placement, n: &crate::NodeView| n.system_uuid == p.system_uuid;
+    let node = placement.and_then(|p| o.node(&p.node).filter(|n| p.is(n)));
     match (kind, placement, node) {
         (EvidenceKind::KubeletConfirmed, Some(p), Some(n)) => {
             let gone = o.pod.as_ref().is_none_or(|pod| pod.uid != pod_uid);
-            o.deleting.as_deref() == Some(pod_uid)
-                && gone
-                && n.ready
-                && n.boot_id == p.boot_id
-                && same_machine(p, n)
+            o.deleting.as_deref() == Some(pod_uid) && gone && n.ready && p.same_boot(n)
         }
-        (EvidenceKind::NewBoot, Some(p), Some(n)) => n.ready && n.boot_id != p.boot_id && same_machine(p, n),
+        (EvidenceKind::NewBoot, Some(p), Some(n)) => n.ready && p.other_boot(n),
         (EvidenceKind::FenceJob, Some(p), _) => {
-            matches!(&o.fence_job, Some(FenceJob::Off { node, boot_id }) if *node == p.node && *boot_id == p.boot_id)
+            let off = |boot: &str| matches!(&o.fence_job, Some(FenceJob::Off { node, boot_id }) if *node == p.node && boot_id == boot);
+            // A later boot of the same machine that was read off ends the earlier ones with it.
+            !contradicted(o) && (off(&p.boot_id) || node.is_some_and(|n| p.other_boot(n) && off(&n.boot_id)))
         }
         (EvidenceKind::HumanConfirmed, Some(p), _) => {
-            o.confirmed_boots.iter().any(|(node, boot)| *node == p.node && *boot == p.boot_id)
+            o.confirmed(&p.node, &p.boot_id)
+                || node.is_some_and(|n| p.other_boot(n) && o.confirmed(&n.name, &n.boot_id))
                 || o.confirmed_pods.iter().any(|uid| uid == pod_uid)
         }
         (EvidenceKind::HumanConfirmed, None, _) => o.confirmed_pods.iter().any(|uid| uid == pod_uid),
+        // Another machine under its name says as much as none.
         (EvidenceKind::NodeDeleted, Some(_), None) => true,
         (EvidenceKind::OutOfServiceTaint, Some(_), Some(n)) => n.out_of_service,
         (EvidenceKind::LeaseExpired, _, _) => {

@@ -83,6 +83,14 @@ impl Gate {
 /// opens those gates that only hold back what nobody asked for.
 #[must_use]
 pub fn gate(o: &Observation, asked: bool) -> Option<Gate> {
+    let directory_first = !o.store.directory && o.cluster.directory_first;
+    gate_before_proof(o, asked).or(directory_first.then_some(Gate::DirectoryFirst))
+}
+
+/// The gates that also hold back what only proves the holder's end. That others go first does not: the proof of one
+/// node serves all stores on it.
+#[must_use]
+pub fn gate_before_proof(o: &Observation, asked: bool) -> Option<Gate> {
     let c = &o.cluster;
     let shut = [
         (o.store.paused, Gate::Paused),
@@ -91,7 +99,6 @@ pub fn gate(o: &Observation, asked: bool) -> Option<Gate> {
         (!asked && o.store.suspended, Gate::Suspended),
         (!asked && o.store.policy == Policy::Manual, Gate::Manual),
         (!asked && c.lost_nodes >= 3 && c.lost_nodes * 2 > c.nodes, Gate::TooManyNodes),
-        (!o.store.directory && c.directory_first, Gate::DirectoryFirst),
         (!o.store.directory && c.moving >= c.max_concurrent.max(1), Gate::Concurrency),
     ];
     shut.into_iter().find(|(shut, _)| *shut).map(|(_, gate)| gate)

@@ -12,6 +12,7 @@ mod evidence;
 mod gates;
 mod opening;
 mod outdated;
+mod place;
 mod record;
 mod step;
 mod view;
@@ -22,7 +23,7 @@ pub use candidate::{
 };
 pub use detection::{Detection, LeaseWatch, Reach, Undetected, detect};
 pub use evidence::{Evidence, EvidenceKind, Found, enough, live_evidence, suffices};
-pub use gates::{Cluster, Gate, gate};
+pub use gates::{Cluster, Gate, gate, gate_before_proof};
 pub use opening::{Opening, OpeningRefused, OpeningView, Volume, opened, opening};
 pub use record::{
     Durability, FencingMinimum, Holder, InForce, LeaseRecord, Poisoned, Position, RecordError, Starts, keys,
@@ -30,7 +31,7 @@ pub use record::{
 pub use step::{Blocked, Decision, Phase, Step, next_step};
 pub use view::{
     FenceJob, LeaseView, NodeView, Observation, Placement, PodState, PodView, Policy, Request, StoreView,
-    Target, TargetKind, VolumeView,
+    Target, TargetKind, Unplaced, VolumeView,
 };
 
 /// Milliseconds of the caller's CLOCK_BOOTTIME (which goes on in suspend), or a span of them.

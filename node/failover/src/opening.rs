@@ -28,6 +28,8 @@ pub struct OpeningView<'a> {
     pub served_last: bool,
     /// Does a target name this replica and this version of the lease, with evidence that suffices?
     pub allowed_by_target: bool,
+    /// Does the recorded evidence suffice against the record's holder?
+    pub holder_is_dead: bool,
 }
 
 /// What to do with the volume.
@@ -107,6 +109,10 @@ pub fn opening(view: &OpeningView<'_>) -> Opening {
     }
     match &lease.holder {
         None => Opening::Open,
+        // A sibling may be let in at any moment: this pod was started again by a machine that came back.
+        Some(holder) if holder.pod_uid == view.pod_uid && view.holder_is_dead => {
+            Opening::Wait("the operator has evidence against this pod")
+        }
         Some(holder) if holder.pod_uid == view.pod_uid => Opening::Open,
         Some(_) if lease.in_sync.len() > 1 || view.same_kernel || view.allowed_by_target => Opening::Open,
         Some(_) => Opening::Wait("another pod holds the store: the operator decides"),

@@ -2,9 +2,19 @@
 //! themselves, so an operator that is killed at any point, or replaced, goes on from where they stand (F24).
 
 use crate::{
-    Detection, EvidenceKind, FenceJob, Gate, LeaseView, NodeView, Observation, PodState, PodView, TargetKind,
-    Undetected, detect, gate, live_evidence, outdated, suffices,
+    Detection, EvidenceKind, FenceJob, Gate, LeaseView, Millis, Observation, PodState, TargetKind,
+    Undetected, detect, gate, gate_before_proof, live_evidence, outdated,
+    place::{
+        IN_THE_WAY, asked, bring_home, destination, given_up, grace_left, holder_node, lease_free_move,
+        nowhere, planned, refuses_its_data, settle_pin,
+    },
+    suffices,
 };
+
+/// What cannot be told for this long is told to people.
+const UNDETECTED: Millis = 30_000;
+/// A node that has booted anew gets this long to become Ready before it is switched off.
+const COMING_UP: Millis = 60_000;
 
 /// Where a store stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -54,6 +64,12 @@ pub enum Blocked {
     LeaseMissing,
     /// A shared block device is not moved without a fence, not even as planned (E4).
     SharedBlockDevice,
+    /// The scheduler places the pod nowhere; what it says.
+    Unschedulable(String),
+    /// The node that a person named cannot take the store: its name, and why.
+    UnfitNode(String, &'static str),
+    /// The lease stands still, and it cannot be told whether the holder is lost.
+    Undetected(Undetected),
 }
 
 impl Blocked {
@@ -72,6 +88,11 @@ impl Blocked {
             Self::Poisoned => "Poisoned",
             Self::LeaseMissing => "LeaseMissing",
             Self::SharedBlockDevice => "SharedBlockDevice",
+            Self::Unschedulable(_) => "PodUnschedulable",
+            Self::UnfitNode(..) => "NodeCannotTakeIt",
+            Self::Undetected(Undetected::TooFewReports) => "TooFewReports",
+            Self::Undetected(Undetected::NodeDisagrees) => "NodeDisagrees",
+            Self::Undetected(_) => "HolderReached",
         }
     }
 }
@@ -106,6 +127,10 @@ pub enum Step {
     DeleteGracefully(String),
     /// Delete this very pod with grace 0; its holder is proven dead.
     DeleteForced(String),
+    /// Write the node's name into a person's request for any other one.
+    NameRequest(String),
+    /// Remove a person's request, and say why.
+    RefuseRequest(Blocked),
     /// Wait for the named thing.
     Await(&'static str),
     /// Wait for a person, or for the gate to open.
@@ -122,11 +147,11 @@ pub struct Decision {
 }
 
 impl Decision {
-    fn new(phase: Phase, step: Step) -> Self {
+    pub(crate) fn new(phase: Phase, step: Step) -> Self {
         Self { phase, step }
     }
 
-    fn blocked(why: Blocked) -> Self {
+    pub(crate) fn blocked(why: Blocked) -> Self {
         Self::new(Phase::Blocked, Step::Block(why))
     }
 }
@@ -196,8 +221,11 @@ fn unheld(o: &Observation, lease: &LeaseView) -> Decision {
                 Decision::new(phase, Step::SetTarget(kind))
             }
         }
-        PodState::Silent if pod.unschedulable && o.volume.single_node() => {
+        PodState::Silent if pod.unplaced.is_some() && o.volume.single_node() => {
             Decision::blocked(Blocked::OneNodeVolume)
+        }
+        PodState::Silent if pod.unplaced.is_some() && nowhere(o) != Blocked::NoCandidate => {
+            Decision::blocked(nowhere(o))
         }
         _ => Decision::new(phase, Step::Await("the replica to open its volume")),
     }
@@ -208,33 +236,6 @@ fn unheld(o: &Observation, lease: &LeaseView) -> Decision {
 fn restorable(o: &Observation, lease: &LeaseView) -> bool {
     let newer = o.pod.as_ref().is_some_and(|p| p.lock_held && p.volume_epoch > lease.record.epoch);
     newer && (lease.record.epoch == 0 || o.restore_asked)
-}
-
-/// Nobody holds the lease and the pod is not where it should be: on a node that is lost, cordoned, or not pinned.
-fn lease_free_move(o: &Observation) -> Option<Decision> {
-    if lease_epoch(o) == 0 {
-        return None;
-    }
-    let at = o.pin.clone().or_else(|| o.pod.as_ref().and_then(|p| p.node.clone()));
-    let requested = o.request.as_ref().and_then(|r| r.to.clone());
-    let usable = |name: &String| o.node(name).is_some_and(|n| n.ready && !n.unschedulable);
-    let stays = match (&at, &requested) {
-        (Some(at), Some(to)) => at == to,
-        (Some(at), None) => usable(at) || candidate(o, Some(at)).is_none(),
-        (None, _) => true,
-    };
-    if stays {
-        return settle_pin(o, o.pin.as_deref()?, Phase::Reattaching, None);
-    }
-    let to = requested.or_else(|| candidate(o, at.as_deref()))?;
-    match gate(o, true) {
-        Some(gate) => Some(Decision::blocked(Blocked::Gate(gate))),
-        None => settle_pin(o, &to, Phase::Reattaching, None),
-    }
-}
-
-fn lease_epoch(o: &Observation) -> u64 {
-    o.lease.as_ref().map_or(0, |l| l.record.epoch)
 }
 
 /// The target names the lease as it is, and its deadline has not passed (A2, A4).
@@ -259,50 +260,29 @@ fn alive(o: &Observation, lease: &LeaseView, holder_pod: &str) -> Decision {
     if o.deleting.as_deref() == Some(holder_pod) && o.pod.as_ref().is_some_and(|p| p.terminating) {
         return Decision::new(Phase::Draining, Step::Await("the holder to stop"));
     }
+    let refused = o.pod.as_ref().filter(|p| p.uid == holder_pod).and_then(|p| match &p.state {
+        PodState::Refused(why) => Some(why.clone()),
+        _ => None,
+    });
     if published {
         outdated::restart(o, holder_pod).unwrap_or(Decision::new(Phase::Serving, Step::Idle))
+    } else if let Some(why) = refused {
+        Decision::new(Phase::Settling, Step::Block(Blocked::Refused(why)))
     } else {
         Decision::new(Phase::Settling, Step::Await("the holder to publish its route"))
     }
 }
 
-/// A person or a drain wants a serving store elsewhere: pin, then delete gracefully; the holder drains and releases.
-fn planned(o: &Observation, holder_pod: &str) -> Decision {
-    let at = o.placement.as_ref().map(|p| p.node.as_str());
-    let wanted = o.request.as_ref().and_then(|r| r.to.as_deref());
-    if wanted.is_some() && wanted == at && o.pin.as_deref() == at {
-        return Decision::new(Phase::Serving, Step::Idle);
-    }
-    let to = match wanted {
-        Some(to) => o.node(to).filter(|n| fits(o, n)).map(|n| n.name.clone()),
-        None => candidate(o, at),
-    };
-    let Some(to) = to else {
-        let why = if o.volume.single_node() { Blocked::OneNodeVolume } else { Blocked::NoCandidate };
-        return Decision::new(Phase::Serving, Step::Block(why));
-    };
-    if o.volume.shared_block {
-        return Decision::new(Phase::Serving, Step::Block(Blocked::SharedBlockDevice));
-    }
-    if let Some(gate) = gate(o, true) {
-        return Decision::new(Phase::Serving, Step::Block(Blocked::Gate(gate)));
-    }
-    settle_pin(o, &to, Phase::Draining, Some(holder_pod)).unwrap_or(Decision::new(Phase::Serving, Step::Idle))
-}
-
 /// The lease was not renewed for D.
 fn silent(o: &Observation, lease: &LeaseView, holder_pod: &str) -> Decision {
     if let Detection::Not(why) = detect(o) {
-        let what = match why {
-            Undetected::LeaseFresh => "the lease to be renewed",
-            Undetected::FrontendReachesIt => "the lease to be renewed: frontends reach the store",
-            Undetected::TooFewReports => "frontends to say whether they reach the store",
-            Undetected::NodeDisagrees => "the node's condition: there is no frontend to ask",
-        };
-        return Decision::new(Phase::Suspect, Step::Await(what));
+        return undetected(o, lease, why);
     }
     if o.target.is_some() && !target_stands(o, lease) {
         return Decision::new(Phase::Suspect, Step::ClearTarget);
+    }
+    if let Some(why) = refuses_its_data(o) {
+        return Decision::blocked(Blocked::Refused(why.to_owned()));
     }
     let node_up = holder_node(o).is_some_and(|n| n.ready);
     let pod_stands = o.pod.as_ref().is_some_and(|p| p.uid == holder_pod);
@@ -316,81 +296,40 @@ fn silent(o: &Observation, lease: &LeaseView, holder_pod: &str) -> Decision {
         Err(why) => return Decision::blocked(why),
     };
     let elsewhere = o.placement.as_ref().is_none_or(|p| p.node != to);
-    let asked = o.request.as_ref().is_some_and(|r| !r.drain);
-    match gate(o, asked) {
-        // Starting anew on the same node is not a move: only a paused cluster stays away from it.
-        Some(gate) if elsewhere || gate == Gate::Paused => return Decision::blocked(Blocked::Gate(gate)),
-        _ => {}
+    // Starting anew on the same node is not a move: only a paused cluster stays away from it.
+    let holds = |shut: Option<Gate>| shut.filter(|gate| elsewhere || *gate == Gate::Paused);
+    if let Some(gate) = holds(gate_before_proof(o, asked(o))) {
+        return Decision::blocked(Blocked::Gate(gate));
     }
     if o.target.is_none() {
         return Decision::new(Phase::Fencing, Step::SetTarget(TargetKind::Auto));
     }
     if !suffices(o, elsewhere) {
-        return prove(o, holder_pod, node_up).unwrap_or(Decision::blocked(Blocked::NoEvidence));
+        let home = || (!elsewhere).then(|| bring_home(o, &to, holder_pod)).flatten();
+        return prove(o, holder_pod, node_up).or_else(home).unwrap_or(Decision::blocked(Blocked::NoEvidence));
+    }
+    if let Some(gate) = holds(gate(o, asked(o))) {
+        return Decision::blocked(Blocked::Gate(gate));
+    }
+    if elsewhere && asked(o) && o.request.as_ref().is_some_and(|r| r.to.is_none()) {
+        return Decision::new(Phase::Fencing, Step::NameRequest(to));
     }
     reattach(o, &to)
 }
 
-fn holder_node(o: &Observation) -> Option<&NodeView> {
-    o.placement.as_ref().and_then(|p| o.node(&p.node))
-}
-
-/// The pod says itself that it will not come back, or the kubelet cannot start it.
-fn given_up(o: &Observation) -> bool {
-    o.pod.as_ref().is_some_and(|p| {
-        p.cannot_start || matches!(p.state, PodState::CrashLoop | PodState::Refused(_) | PodState::Poisoned)
-    })
-}
-
-fn grace_left(o: &Observation, lease: &LeaseView) -> bool {
-    lease.unchanged_for.is_some_and(|age| age < o.store.lease_ms + o.store.restart_grace_ms)
-}
-
-/// A single copy moves only when its node is not Ready or proven off, or its pod cannot start there; by its own crash
-/// at most so many times an hour. Else it starts anew where it was.
-fn destination(o: &Observation, node_up: bool) -> Result<String, Blocked> {
-    let at = o.placement.as_ref().map(|p| p.node.clone());
-    if let Some(to) = o.request.as_ref().and_then(|r| r.to.as_deref()) {
-        return o.node(to).filter(|n| fits(o, n)).map(|n| n.name.clone()).ok_or(Blocked::NoCandidate);
-    }
-    let back = holder_node(o).filter(|n| n.ready && !n.unschedulable);
-    if node_up && let Some(node) = back {
-        let touring =
-            o.store.max_moves_per_hour != 0 && o.store.moves_last_hour >= o.store.max_moves_per_hour;
-        if o.store.takeovers_last_quarter > 3 {
-            return Err(Blocked::Flapping);
+/// The lease stands still, but the holder does not count as lost.
+fn undetected(o: &Observation, lease: &LeaseView, why: Undetected) -> Decision {
+    let long = lease.unchanged_for.is_some_and(|age| age >= o.store.lease_ms + UNDETECTED);
+    let what = match why {
+        Undetected::TooFewReports | Undetected::NodeDisagrees if long => {
+            return Decision::new(Phase::Suspect, Step::Block(Blocked::Undetected(why)));
         }
-        return match candidate(o, at.as_deref()) {
-            Some(other) if given_up(o) && !touring => Ok(other),
-            _ => Ok(node.name.clone()),
-        };
-    }
-    // What was begun is finished: a pin that was set for this failover stands while its node can take the store.
-    let pinned = o.pin.as_deref().filter(|pin| Some(*pin) != at.as_deref());
-    if let Some(node) = pinned.and_then(|pin| o.node(pin)).filter(|n| fits(o, n)) {
-        return Ok(node.name.clone());
-    }
-    candidate(o, at.as_deref()).or_else(|| back.map(|n| n.name.clone())).ok_or(if o.volume.single_node() {
-        Blocked::OneNodeVolume
-    } else {
-        Blocked::NoCandidate
-    })
-}
-
-fn fits(o: &Observation, node: &NodeView) -> bool {
-    node.ready && !node.unschedulable && !node.out_of_service && o.volume.reachable_from(&node.name)
-}
-
-/// The first node by name, other than `not`, that can take the volume.
-fn candidate(o: &Observation, not: Option<&str>) -> Option<String> {
-    let mut names: Vec<&str> = o
-        .nodes
-        .iter()
-        .filter(|n| fits(o, n) && Some(n.name.as_str()) != not)
-        .map(|n| n.name.as_str())
-        .collect();
-    names.sort_unstable();
-    names.first().map(|name| (*name).to_owned())
+        Undetected::LeaseFresh => "the lease to be renewed",
+        Undetected::FrontendReachesIt => "the lease to be renewed: frontends reach the store",
+        Undetected::TooFewReports => "frontends to say whether they reach the store",
+        Undetected::NodeDisagrees => "the node's condition: there is no frontend to ask",
+    };
+    Decision::new(Phase::Suspect, Step::Await(what))
 }
 
 /// What brings the missing evidence; `None` when nothing can.
@@ -408,14 +347,23 @@ fn prove(o: &Observation, holder_pod: &str, node_up: bool) -> Option<Decision> {
             Step::DeleteGracefully(pod.uid.clone())
         });
     }
-    let placement = o.placement.as_ref().filter(|_| o.store.fence_configured && !node_up)?;
+    if node_up { None } else { fence(o) }
+}
+
+/// Switches the holder's machine off: the boot that runs now, which may be a later one than the holder's; with it, all
+/// before it have ended.
+pub(crate) fn fence(o: &Observation) -> Option<Decision> {
+    let fencing = |step| Some(Decision::new(Phase::Fencing, step));
+    let node = holder_node(o).filter(|n| o.store.fence_configured && !n.ready && !n.boot_id.is_empty())?;
+    let rebooted = o.placement.as_ref().is_some_and(|p| p.other_boot(node));
     match &o.fence_job {
         Some(FenceJob::Failed(why)) => Some(Decision::blocked(Blocked::FenceFailed(why.clone()))),
         Some(FenceJob::Running | FenceJob::Off { .. }) => fencing(Step::Await("the fence Job's verdict")),
         None if o.cluster.node_has_renewing_store => Some(Decision::blocked(Blocked::NodeStillServes)),
-        None => {
-            fencing(Step::CreateFenceJob { node: placement.node.clone(), boot_id: placement.boot_id.clone() })
+        None if rebooted && node.unready_ms < COMING_UP => {
+            fencing(Step::Await("the node to become Ready under its new boot"))
         }
+        None => fencing(Step::CreateFenceJob { node: node.name.clone(), boot_id: node.boot_id.clone() }),
     }
 }
 
@@ -423,7 +371,12 @@ fn prove(o: &Observation, holder_pod: &str, node_up: bool) -> Option<Decision> {
 fn reattach(o: &Observation, to: &str) -> Decision {
     let holder = o.lease.as_ref().and_then(|l| l.record.holder.as_ref()).map(|h| h.pod_uid.as_str());
     if let Some(decision) = settle_pin(o, to, Phase::Reattaching, holder) {
-        return decision;
+        // A machine that came back under another boot, and is not Ready, may have started that pod again.
+        if decision.step != Step::Await(IN_THE_WAY) {
+            return decision;
+        }
+        let beside = o.pod.as_ref().and_then(|p| p.node.as_ref()) == o.placement.as_ref().map(|p| &p.node);
+        return beside.then(|| fence(o)).flatten().unwrap_or(Decision::blocked(Blocked::NoEvidence));
     }
     let Some(pod) = &o.pod else {
         return Decision::new(Phase::Reattaching, Step::Await("the StatefulSet's pod"));
@@ -431,51 +384,9 @@ fn reattach(o: &Observation, to: &str) -> Decision {
     match &pod.state {
         PodState::Refused(why) => Decision::blocked(Blocked::Refused(why.clone())),
         PodState::Poisoned => Decision::blocked(Blocked::Poisoned),
-        _ => Decision::new(Phase::Reattaching, Step::Await("the replica to take the lease")),
-    }
-}
-
-/// Pins the store to `to`, then removes the pod that is in the way: the holder's own, or one on another node (K16: pin
-/// first, or the pod comes back where it was). `None` when pin and pod are as they should be.
-fn settle_pin(o: &Observation, to: &str, phase: Phase, holder: Option<&str>) -> Option<Decision> {
-    if o.pin.as_deref() != Some(to) || o.template_pin.as_deref() != Some(to) {
-        return Some(Decision::new(phase, Step::Pin(to.to_owned())));
-    }
-    let pod = o.pod.as_ref()?;
-    let in_the_way = holder == Some(pod.uid.as_str()) || misplaced(pod, to);
-    if !in_the_way {
-        return None;
-    }
-    let node = pod.node.as_deref().and_then(|name| o.node(name));
-    let deleted = o.deleting.as_deref() == Some(pod.uid.as_str()) || pod.terminating;
-    // E3: a Ready node's kubelet ends the pod; grace 0 is for what is proven dead.
-    let step = match node {
-        _ if pod.node.is_none() => Step::DeleteGracefully(pod.uid.clone()),
-        Some(node) if node.ready && deleted => Step::Await("the kubelet to end the pod"),
-        Some(node) if node.ready => Step::DeleteGracefully(pod.uid.clone()),
-        _ if phase == Phase::Reattaching && dead_with_holder(o, pod, holder) => {
-            Step::DeleteForced(pod.uid.clone())
+        PodState::Silent if pod.unplaced.is_some() && nowhere(o) != Blocked::NoCandidate => {
+            Decision::blocked(nowhere(o))
         }
-        _ => Step::Await("the node of the pod that is in the way"),
-    };
-    Some(Decision::new(phase, step))
-}
-
-/// Is this pod proven dead by what proves the holder dead: it is the holder's, or it is on the machine whose boot has
-/// ended? (The caller has seen that the evidence suffices.)
-fn dead_with_holder(o: &Observation, pod: &PodView, holder: Option<&str>) -> bool {
-    let Some(holder) = holder else { return false };
-    let machine_ended = o
-        .evidence
-        .iter()
-        .any(|e| e.pod_uid == holder && matches!(e.kind, EvidenceKind::FenceJob | EvidenceKind::NewBoot));
-    pod.uid == holder || (machine_ended && o.placement.as_ref().map(|p| &p.node) == pod.node.as_ref())
-}
-
-fn misplaced(pod: &PodView, to: &str) -> bool {
-    match &pod.node {
-        Some(node) => node != to,
-        // It was made from a template that named another node.
-        None => pod.unschedulable,
+        _ => Decision::new(Phase::Reattaching, Step::Await("the replica to take the lease")),
     }
 }

@@ -73,8 +73,30 @@ pub struct Placement {
     pub node: String,
     /// The node's boot id then.
     pub boot_id: String,
-    /// The machine's id then.
+    /// The machine's id then; empty when it was not recorded.
     pub system_uuid: String,
+}
+
+impl Placement {
+    /// Is this node the machine that the holder ran on? A name can be given to another machine.
+    #[must_use]
+    pub fn is(&self, node: &NodeView) -> bool {
+        let known = !self.system_uuid.is_empty() && !node.system_uuid.is_empty();
+        node.name == self.node
+            && if known { node.system_uuid == self.system_uuid } else { self.same_boot(node) }
+    }
+
+    /// Is this node under the boot that the holder ran on? An id that was not seen is no boot's.
+    #[must_use]
+    pub fn same_boot(&self, node: &NodeView) -> bool {
+        !self.boot_id.is_empty() && node.boot_id == self.boot_id
+    }
+
+    /// Is this machine under another boot by now?
+    #[must_use]
+    pub fn other_boot(&self, node: &NodeView) -> bool {
+        !self.boot_id.is_empty() && !node.boot_id.is_empty() && node.boot_id != self.boot_id && self.is(node)
+    }
 }
 
 /// A node, read live.
@@ -86,6 +108,8 @@ pub struct NodeView {
     pub uid: String,
     /// Condition Ready is True.
     pub ready: bool,
+    /// For how long it has not been Ready, by the API server's clock; 0 when it is, or when that is not known.
+    pub unready_ms: Millis,
     /// Cordoned.
     pub unschedulable: bool,
     /// Tainted `node.kubernetes.io/out-of-service`.
@@ -94,6 +118,10 @@ pub struct NodeView {
     pub boot_id: String,
     /// `status.nodeInfo.systemUUID`.
     pub system_uuid: String,
+    /// Its labels and taints let the store's pod onto it.
+    pub admits: bool,
+    /// Stores that are served from it.
+    pub stores: usize,
 }
 
 /// What the replica's process says of itself, as far as it matters here.
@@ -115,6 +143,15 @@ pub enum PodState {
     Poisoned,
 }
 
+/// A pod that the scheduler has not placed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unplaced {
+    /// For how long.
+    pub for_ms: Millis,
+    /// What the scheduler says.
+    pub why: String,
+}
+
 /// The replica's pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodView {
@@ -124,8 +161,10 @@ pub struct PodView {
     pub node: Option<String>,
     /// It has a deletionTimestamp.
     pub terminating: bool,
+    /// The node that its own affinity names.
+    pub pin: Option<String>,
     /// The scheduler said that it fits nowhere.
-    pub unschedulable: bool,
+    pub unplaced: Option<Unplaced>,
     /// The kubelet cannot start it (image, mount, crash loop back-off).
     pub cannot_start: bool,
     /// What its process says.
@@ -231,6 +270,8 @@ pub struct Observation {
     pub pod: Option<PodView>,
     /// The pod whose graceful deletion we asked for.
     pub deleting: Option<String>,
+    /// The nodes that the store was pinned to in the failover that is under way.
+    pub tried: Vec<String>,
     /// `MailStore.spec.pinnedNode`.
     pub pin: Option<String>,
     /// The node that the StatefulSet's template names.
@@ -266,5 +307,11 @@ impl Observation {
     #[must_use]
     pub fn node(&self, name: &str) -> Option<&NodeView> {
         self.nodes.iter().find(|n| n.name == name)
+    }
+
+    /// Has a person confirmed that this boot of the node has ended?
+    #[must_use]
+    pub fn confirmed(&self, node: &str, boot_id: &str) -> bool {
+        !boot_id.is_empty() && self.confirmed_boots.iter().any(|(n, boot)| n == node && boot == boot_id)
     }
 }

@@ -129,6 +129,7 @@ fn view(lease: Option<&LeaseRecord>, volume: Volume) -> OpeningView<'_> {
         same_kernel: false,
         served_last: false,
         allowed_by_target: false,
+        holder_is_dead: false,
     }
 }
 
@@ -151,6 +152,9 @@ fn e6_a_volume_is_opened_only_where_nobody_else_can_have_it_open() {
         opening(&v)
     };
     assert_eq!(with(|v| v.pod_uid = "p0"), Opening::Open);
+    let back =
+        |v: &mut OpeningView<'_>| (v.pod_uid, v.allowed_by_target, v.holder_is_dead) = ("p0", true, true);
+    assert!(matches!(with(back), Opening::Wait(_)), "its machine came back: a sibling may be let in");
     assert_eq!(with(|v| v.same_kernel = true), Opening::Open);
     assert_eq!(with(|v| v.allowed_by_target = true), Opening::Open);
     assert!(matches!(with(|v| v.replica = "bb"), Opening::Refuse(OpeningRefused::NotInSync(_))));

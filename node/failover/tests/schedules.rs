@@ -187,6 +187,8 @@ fn e4_a_shared_block_device_is_not_moved_on_the_kubelets_word() {
     let mut o = healthy();
     o.volume.shared_block = true;
     o.request = Some(Request { to: Some("n2".into()), drain: false });
+    assert_eq!(step(&o), Step::RefuseRequest(Blocked::SharedBlockDevice));
+    o.request = Some(Request { to: None, drain: true });
     assert_eq!(step(&o), Step::Block(Blocked::SharedBlockDevice));
 }
 
@@ -256,6 +258,21 @@ fn f2_a_failed_read_starts_the_watch_anew() {
     kill_node(&mut o);
     o.lease.as_mut().unwrap().unchanged_for = None;
     assert_eq!(next_step(&o).phase, Phase::Serving, "what was not watched for D is not judged");
+}
+
+#[test]
+fn f2_a_watch_that_lags_behind_does_not_make_an_old_version_a_new_one() {
+    let mut watch = LeaseWatch::default();
+    watch.observe("1", 0, 0);
+    watch.observe("2", 1_000, 1_000);
+    assert!(watch.changed());
+    // The watch hangs at version 1, quorum reads show 2: both say the same.
+    for now in (2_000..10_000).step_by(500) {
+        assert_eq!(watch.observe("1", now, now), now - 1_000);
+        assert_eq!(watch.observe("2", now, now + 10), now - 1_000);
+    }
+    assert_eq!(watch.observe("3", 10_000, 10_000), 0);
+    assert_eq!(watch.observe("2", 11_000, 11_000), 1_000);
 }
 
 #[test]
@@ -349,6 +366,7 @@ fn gates_hold_what_nobody_asked_for() {
     for (wanted, change, also_asked) in cases {
         let mut o = with_target(suspect());
         kill_node(&mut o);
+        o.evidence = vec![evidence(EvidenceKind::FenceJob)];
         change(&mut o);
         assert_eq!(step(&o), Step::Block(Blocked::Gate(wanted)));
         assert_eq!(gate(&o, true).is_some(), also_asked, "{wanted:?}");

@@ -1,8 +1,11 @@
 //! Carrying out a step: each a single write to the API, safe to repeat, made only after everything it depends on was
 //! read anew.
 
+use std::time::Duration;
+
 use k8s_openapi::{
     api::{batch::v1::Job, coordination::v1::Lease, core::v1::Pod},
+    apimachinery::pkg::apis::meta::v1::Time,
     jiff::Timestamp,
 };
 use kube::{
@@ -11,7 +14,7 @@ use kube::{
     runtime::events::{Event, EventType},
 };
 use mailcluster_api::{FAILOVER_FIELD_MANAGER, FINALIZER, MailStore, names};
-use mailcluster_failover::{Decision, Observation, Step, TargetKind};
+use mailcluster_failover::{Blocked, Decision, EvidenceKind, Observation, Step, TargetKind};
 use serde_json::{Value, json};
 
 use super::{
@@ -22,6 +25,8 @@ use super::{
 };
 use crate::apply;
 
+/// A call that cannot be taken back ends within this, while this replica is sure to lead.
+const FINAL_LIMIT: Duration = Duration::from_secs(2);
 /// A target is void after this.
 const TARGET_SECONDS: i64 = 120;
 
@@ -36,59 +41,57 @@ pub struct Scene<'a> {
 }
 
 impl Failover {
-    /// Carries out one step. Steps that only change the status change `part`, which is written afterwards.
-    ///
-    /// # Errors
-    /// When the API refuses or does not answer; the step is tried again from what is seen then.
-    pub(super) async fn act(
-        &self,
-        scene: &Scene<'_>,
-        decision: &Decision,
-        part: &mut Part,
-    ) -> anyhow::Result<()> {
+    /// What a step changes in the status, before that is written: pure.
+    pub(super) fn intend(scene: &Scene<'_>, decision: &Decision, part: &mut Part) {
         let now = Timestamp::now();
         match &decision.step {
-            Step::Idle | Step::Await(_) | Step::Block(_) => Ok(()),
-            Step::CreateLease => self.create_lease(scene).await,
-            Step::RestoreLease => self.restore_lease(scene).await,
-            Step::ReleaseLease => self.release_lease(scene).await,
-            Step::SetTarget(kind) => {
-                part.target = report::target(scene.o, *kind, now, TARGET_SECONDS);
-                if *kind == TargetKind::Auto {
-                    self.count_crash(scene, keys::CRASH_TAKEOVERS, now).await?;
-                    self.say(
-                        scene,
-                        EventType::Warning,
-                        "FailoverStarted",
-                        "the lease was not renewed, and nobody reaches the store",
-                    )
-                    .await;
-                }
-                Ok(())
-            }
-            Step::ClearTarget => {
-                part.target = None;
-                Ok(())
-            }
+            Step::SetTarget(kind) => part.target = report::target(scene.o, *kind, now, TARGET_SECONDS),
+            Step::ClearTarget => part.target = None,
             Step::RecordEvidence(kind) => {
                 part.evidence.extend(report::evidence(scene.o, *kind, now));
                 if let Some(last) = &mut part.last_failover {
                     last.evidence = part.evidence.iter().map(|e| e.kind).collect();
-                    if *kind != mailcluster_failover::EvidenceKind::LeaseExpired {
-                        last.fenced_at = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now));
+                    if *kind != EvidenceKind::LeaseExpired {
+                        last.fenced_at = Some(Time(now));
                     }
                 }
-                self.say(
-                    scene,
-                    EventType::Normal,
-                    "EvidenceRecorded",
-                    &format!("{kind:?} against the holder's process"),
-                )
-                .await;
+            }
+            _ => {}
+        }
+    }
+
+    /// Carries out one step, whose part of the status has been written.
+    ///
+    /// # Errors
+    /// When the API refuses or does not answer; the step is tried again from what is seen then.
+    pub(super) async fn act(&self, scene: &Scene<'_>, decision: &Decision) -> anyhow::Result<()> {
+        let irrevocable = matches!(
+            decision.step,
+            Step::CreateFenceJob { .. } | Step::Pin(_) | Step::DeleteGracefully(_) | Step::DeleteForced(_)
+        );
+        if irrevocable && !self.ctx.leads_for(FINAL_LIMIT) {
+            anyhow::bail!("this replica may not lead for long enough to end the step");
+        }
+        match &decision.step {
+            Step::Idle | Step::Await(_) | Step::Block(_) | Step::ClearTarget => Ok(()),
+            Step::CreateLease => self.create_lease(scene).await,
+            Step::RestoreLease => self.restore_lease(scene).await,
+            Step::ReleaseLease => self.release_lease(scene).await,
+            Step::SetTarget(TargetKind::Auto) => {
+                let note = "the lease was not renewed, and nobody reaches the store";
+                self.say(scene, EventType::Warning, "FailoverStarted", note);
+                Ok(())
+            }
+            Step::SetTarget(_) => Ok(()),
+            Step::RecordEvidence(kind) => {
+                let note = format!("{kind:?} against the holder's process");
+                self.say(scene, EventType::Normal, "EvidenceRecorded", &note);
                 Ok(())
             }
             Step::CreateFenceJob { node, boot_id } => self.create_fence_job(scene, node, boot_id).await,
-            Step::Pin(node) => self.pin(scene, node, now).await,
+            Step::NameRequest(node) => self.annotate(scene.store, &json!({ keys::FAILOVER: node })).await,
+            Step::RefuseRequest(why) => self.refuse_request(scene, why).await,
+            Step::Pin(node) => self.pin(scene, node).await,
             Step::DeleteGracefully(uid) => self.delete_pod(scene, uid, None).await,
             Step::DeleteForced(uid) => self.delete_pod(scene, uid, Some(0)).await,
         }
@@ -140,7 +143,7 @@ impl Failover {
         }
         self.annotate(scene.store, &json!({ keys::RESTORE_LEASE: Value::Null })).await?;
         let note = format!("from the volume: epoch {}, end {}", record.epoch, record.position);
-        self.say(scene, EventType::Warning, "LeaseRestored", &note).await;
+        self.say(scene, EventType::Warning, "LeaseRestored", &note);
         Ok(())
     }
 
@@ -153,21 +156,21 @@ impl Failover {
     async fn create_fence_job(&self, scene: &Scene<'_>, node: &str, boot_id: &str) -> anyhow::Result<()> {
         let cluster =
             scene.world.cluster(scene.store).ok_or_else(|| anyhow::anyhow!("the MailCluster is gone"))?;
-        let Some(spec) = &cluster.spec.failover.fencing.job else { return Ok(()) };
-        let Some(view) = scene.o.node(node).filter(|n| n.boot_id == boot_id) else {
-            // The node is gone, or has another boot by now: there is nothing to end (E5).
-            return Ok(());
-        };
+        let spec = cluster.spec.failover.fencing.job.as_ref();
+        let spec = spec.ok_or_else(|| anyhow::anyhow!("no fence Job is configured any more"))?;
+        // The node is gone, or has another boot by now: there is nothing to end (E5).
+        let view = scene.o.node(node).filter(|n| n.boot_id == boot_id);
+        let view = view.ok_or_else(|| anyhow::anyhow!("node {node} has no boot {boot_id} any more"))?;
         let job = fence::build(cluster, spec, &self.ctx.config, view, boot_id);
         let api: Api<Job> =
             Api::namespaced(self.ctx.client.clone(), &scene.store.namespace().unwrap_or_default());
-        match tokio::time::timeout(super::CALL_LIMIT, api.create(&PostParams::default(), &job)).await? {
+        match tokio::time::timeout(FINAL_LIMIT, api.create(&PostParams::default(), &job)).await? {
             Ok(_) => {
                 let note = format!(
                     "Job {} switches off node {node}, boot {boot_id}",
                     names::fence_job(node, boot_id)
                 );
-                self.say(scene, EventType::Warning, "FencingStarted", &note).await;
+                self.say(scene, EventType::Warning, "FencingStarted", &note);
             }
             Err(kube::Error::Api(status)) if status.is_already_exists() => {}
             Err(error) => return Err(error.into()),
@@ -176,17 +179,7 @@ impl Failover {
     }
 
     /// Pins the store, then applies its StatefulSet as pinned (K16).
-    async fn pin(&self, scene: &Scene<'_>, node: &str, now: Timestamp) -> anyhow::Result<()> {
-        let from = scene.o.placement.as_ref().map(|p| p.node.as_str());
-        let own_crash =
-            scene.o.request.is_none() && from.and_then(|f| scene.o.node(f)).is_some_and(|n| n.ready);
-        if scene.o.pin.as_deref() != Some(node) && from != Some(node) && own_crash {
-            self.annotate(scene.store, &json!({ keys::CRASH_MOVES: keys::with(scene.store.annotations().get(keys::CRASH_MOVES), now.as_second()) })).await?;
-        }
-        if scene.o.request.as_ref().is_some_and(|r| !r.drain && r.to.is_none()) {
-            // From here on the person's "any" has a name: the move is done when the store serves there.
-            self.annotate(scene.store, &json!({ keys::FAILOVER: node })).await?;
-        }
+    async fn pin(&self, scene: &Scene<'_>, node: &str) -> anyhow::Result<()> {
         let stores: Api<MailStore> = self.stores(scene.store);
         let patch = json!({
             "apiVersion": format!("{}/{}", mailcluster_api::GROUP, mailcluster_api::VERSION),
@@ -198,7 +191,15 @@ impl Failover {
         let cluster =
             scene.world.cluster(scene.store).ok_or_else(|| anyhow::anyhow!("the MailCluster is gone"))?;
         apply::stateful_set(&self.ctx, cluster, &pinned).await?;
-        self.say(scene, EventType::Normal, "Pinned", &format!("the store goes to node {node}")).await;
+        self.say(scene, EventType::Normal, "Pinned", &format!("the store goes to node {node}"));
+        Ok(())
+    }
+
+    /// A person's request that cannot be done is not kept for a day when it can.
+    async fn refuse_request(&self, scene: &Scene<'_>, why: &Blocked) -> anyhow::Result<()> {
+        let note = report::message(why);
+        self.annotate(scene.store, &json!({ keys::FAILOVER: Value::Null, keys::REFUSED: note })).await?;
+        self.say(scene, EventType::Warning, "FailoverRequestRefused", &note);
         Ok(())
     }
 
@@ -215,25 +216,16 @@ impl Failover {
             preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
             ..DeleteParams::default()
         };
-        match tokio::time::timeout(super::CALL_LIMIT, api.delete(&name, &params)).await? {
+        match tokio::time::timeout(FINAL_LIMIT, api.delete(&name, &params)).await? {
             Ok(_) => {
                 let how =
                     if grace.is_some() { "with grace 0: its process is proven dead" } else { "gracefully" };
-                self.say(scene, EventType::Normal, "PodDeleted", &format!("pod {name} ({uid}) {how}")).await;
+                self.say(scene, EventType::Normal, "PodDeleted", &format!("pod {name} ({uid}) {how}"));
                 Ok(())
             }
             Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
             Err(error) => Err(error.into()),
         }
-    }
-
-    async fn count_crash(&self, scene: &Scene<'_>, key: &str, now: Timestamp) -> anyhow::Result<()> {
-        let node = scene.o.placement.as_ref().and_then(|p| scene.o.node(&p.node));
-        if scene.o.request.is_some() || node.is_none_or(|n| !n.ready) {
-            return Ok(());
-        }
-        let times = keys::with(scene.store.annotations().get(key), now.as_second());
-        self.annotate(scene.store, &json!({ key: times })).await
     }
 
     fn stores(&self, store: &MailStore) -> Api<MailStore> {
@@ -262,21 +254,23 @@ impl Failover {
         Ok(())
     }
 
-    /// An event on the MailStore.
-    pub(super) async fn say(&self, scene: &Scene<'_>, kind: EventType, reason: &str, note: &str) {
+    /// An event on the MailStore. It is published beside the work, which does not wait for it.
+    pub(super) fn say(&self, scene: &Scene<'_>, kind: EventType, reason: &str, note: &str) {
         tracing::info!(store = scene.store.name_any(), reason, note, "failover");
         let event = Event {
             type_: kind,
             reason: reason.into(),
-            note: Some(note.into()),
+            note: Some(note.into()).filter(|note: &String| !note.is_empty()),
             action: "Failover".into(),
             secondary: None,
         };
-        let about = scene.store.object_ref(&());
-        let published = self.ctx.recorder.publish(&event, &about);
-        if let Ok(Err(error)) = tokio::time::timeout(super::CALL_LIMIT, published).await {
-            tracing::warn!(%error, "an event could not be published");
-        }
+        let (about, recorder) = (scene.store.object_ref(&()), self.ctx.recorder.clone());
+        tokio::spawn(async move {
+            let published = recorder.publish(&event, &about);
+            if let Ok(Err(error)) = tokio::time::timeout(super::CALL_LIMIT, published).await {
+                tracing::warn!(%error, "an event could not be published");
+            }
+        });
     }
 }
 

@@ -212,16 +212,28 @@ pub async fn live(ctx: &Context, cached: &World, store: &MailStore) -> anyhow::R
     let namespace = store.namespace().unwrap_or_default();
     let mut world = cached.clone();
     let name = store.name_any();
-    replace(&mut world.stores, &name, &namespace, get(ctx, &namespace, &name).await?);
-    replace(&mut world.leases, &name, &namespace, get(ctx, &namespace, &name).await?);
-    let cluster = &store.spec.cluster;
-    replace(&mut world.clusters, cluster, &namespace, get(ctx, &namespace, cluster).await?);
-    let set = set_name(store);
-    let pod = StoreNames::new(name).pod(mailcluster_api::names::FIRST_REPLICA);
-    replace(&mut world.sets, &set, &namespace, get(ctx, &namespace, &set).await?);
-    replace(&mut world.pods, &pod, &namespace, get(ctx, &namespace, &pod).await?);
-    if let Some(replica) = store.spec.replicas.first() {
-        let claim: Option<PersistentVolumeClaim> = get(ctx, &namespace, &replica.pvc).await?;
+    let (cluster, set) = (&store.spec.cluster, set_name(store));
+    let pod = StoreNames::new(name.clone()).pod(mailcluster_api::names::FIRST_REPLICA);
+    let replica = store.spec.replicas.first();
+    let jobs: Api<Job> = Api::namespaced(ctx.client.clone(), &namespace);
+    let ours = ListParams::default().labels(&format!("{}={}", labels::NAME, labels::APP_NAME));
+    // All at once: a failover reads them before each of its steps.
+    let (live_store, lease, live_cluster, live_set, live_pod, claim, nodes, live_jobs) = tokio::try_join!(
+        get(ctx, &namespace, &name),
+        get(ctx, &namespace, &name),
+        get(ctx, &namespace, cluster),
+        get(ctx, &namespace, &set),
+        get(ctx, &namespace, &pod),
+        claim_of(ctx, &namespace, replica.map(|r| r.pvc.as_str())),
+        nodes(ctx),
+        limited(jobs.list(&ours)),
+    )?;
+    replace(&mut world.stores, &name, &namespace, live_store);
+    replace(&mut world.leases, &name, &namespace, lease);
+    replace(&mut world.clusters, cluster, &namespace, live_cluster);
+    replace(&mut world.sets, &set, &namespace, live_set);
+    replace(&mut world.pods, &pod, &namespace, live_pod);
+    if let Some(replica) = replica {
         let volume = claim.as_ref().and_then(|c| c.spec.as_ref()?.volume_name.clone());
         replace(&mut world.claims, &replica.pvc, &namespace, claim);
         if let (Some(volume), true) = (volume, ctx.config.manage_volumes) {
@@ -231,15 +243,28 @@ pub async fn live(ctx: &Context, cached: &World, store: &MailStore) -> anyhow::R
             world.volumes.extend(live.map(Arc::new));
         }
     }
-    if ctx.config.manage_volumes {
-        world.nodes = list_all::<Node>(ctx).await?;
+    if let Some(nodes) = nodes {
+        world.nodes = nodes;
     }
-    let jobs: Api<Job> = Api::namespaced(ctx.client.clone(), &namespace);
-    let ours = ListParams::default().labels(&format!("{}={}", labels::NAME, labels::APP_NAME));
-    let live = limited(jobs.list(&ours)).await?;
     world.jobs.retain(|j| j.namespace().as_deref() != Some(namespace.as_str()));
-    world.jobs.extend(live.items.into_iter().map(Arc::new));
+    world.jobs.extend(live_jobs.items.into_iter().map(Arc::new));
     Ok(world)
+}
+
+async fn claim_of(
+    ctx: &Context,
+    namespace: &str,
+    name: Option<&str>,
+) -> anyhow::Result<Option<PersistentVolumeClaim>> {
+    match name {
+        Some(name) => get(ctx, namespace, name).await,
+        None => Ok(None),
+    }
+}
+
+/// All nodes, where they may be read.
+async fn nodes(ctx: &Context) -> anyhow::Result<Option<Vec<Arc<Node>>>> {
+    if ctx.config.manage_volumes { list_all::<Node>(ctx).await.map(Some) } else { Ok(None) }
 }
 
 fn replace<K: ResourceExt>(list: &mut Vec<Arc<K>>, name: &str, namespace: &str, live: Option<K>) {

@@ -22,6 +22,15 @@ pub fn record(lease: &Lease) -> Result<LeaseRecord, RecordError> {
     )
 }
 
+/// Is the holder of this Lease on that node, by its own word? One that is not understood may be.
+#[must_use]
+pub fn sits_on(lease: &Lease, node: &str) -> bool {
+    record(lease).map_or(true, |record| {
+        let seat = record.seat.as_deref().and_then(|seat| seat.rsplit_once('@'));
+        record.holder.is_some() && seat.is_none_or(|(on, _)| on == node)
+    })
+}
+
 /// A store's Lease with this record.
 #[must_use]
 pub fn build(store: &MailStore, record: &LeaseRecord, lease_seconds: u32) -> Lease {
@@ -58,8 +67,13 @@ pub fn first(store: &MailStore) -> LeaseRecord {
 #[must_use]
 pub fn restored(store: &MailStore, described: &DescribeResponse) -> Option<LeaseRecord> {
     let named = store.spec.replicas.iter().any(|r| r.id == described.replica);
+    // The route and the status may know an epoch that an older volume does not: it never falls.
+    let status = store.status.as_ref();
+    let routed = status.and_then(|s| s.serving.as_ref()).map(|s| s.epoch);
+    let shown =
+        [routed, status.and_then(|s| s.epoch)].into_iter().flatten().filter_map(|e| u64::try_from(e).ok());
     (described.open && named && described.store == store.name_any()).then(|| LeaseRecord {
-        epoch: described.last_epoch.max(described.promise),
+        epoch: shown.fold(described.last_epoch.max(described.promise), u64::max),
         in_sync_version: described.in_sync_version.max(1),
         position: Position { epoch: described.end_epoch, seq: described.end_seq },
         holder: (described.epoch > 0)
@@ -94,6 +108,20 @@ mod tests {
     }
 
     #[test]
+    fn a_lease_says_itself_where_its_holder_sits() {
+        let holder = Some(Holder { pod_uid: "p".into(), start_id: "s".into() });
+        let with = |holder: &Option<Holder>, seat: Option<&str>| {
+            let record =
+                LeaseRecord { holder: holder.clone(), seat: seat.map(str::to_owned), ..first(&store()) };
+            build(&store(), &record, 8)
+        };
+        assert!(sits_on(&with(&holder, Some("n1@boot")), "n1"));
+        assert!(!sits_on(&with(&holder, Some("n2@boot")), "n1"));
+        assert!(!sits_on(&with(&None, Some("n1@boot")), "n1"), "released");
+        assert!(sits_on(&with(&holder, None), "n1"), "it does not say");
+    }
+
+    #[test]
     fn a5_a_restored_lease_is_no_older_than_the_volume() {
         let described = DescribeResponse {
             open: true,
@@ -110,6 +138,12 @@ mod tests {
         assert_eq!((record.epoch, record.in_sync_version), (8, 3));
         assert_eq!(record.position, Position { epoch: 7, seq: 42 });
         assert_eq!(record.holder, None);
+        let mut routed = store();
+        routed.status =
+            serde_json::from_value(serde_json::json!({"epoch": 11, "serving": {"epoch": 12, "replica": "aa",
+            "podUID": "p", "endpoint": "10.0.0.1:11443", "since": "2026-01-01T00:00:00Z"}}))
+            .unwrap();
+        assert_eq!(restored(&routed, &described).unwrap().epoch, 12, "the epoch never falls");
         for other in [
             DescribeResponse { open: false, ..described.clone() },
             DescribeResponse { replica: "bb".into(), ..described.clone() },

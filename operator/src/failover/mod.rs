@@ -7,12 +7,14 @@
 mod act;
 pub mod annotations;
 mod cache;
+mod crashes;
 mod fence;
 mod lease;
 mod measures;
 mod observe;
 mod peers;
 mod report;
+mod watching;
 
 use std::{
     collections::BTreeMap,
@@ -20,19 +22,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::{
-    api::{coordination::v1::Lease, core::v1::Pod},
-    jiff::Timestamp,
-};
-use kube::{Api, ResourceExt, api::ListParams, runtime::events::EventType};
-use mailcluster_api::{MailStore, labels};
+use k8s_openapi::{api::coordination::v1::Lease, jiff::Timestamp};
+use kube::{Api, ResourceExt, runtime::events::EventType};
+use mailcluster_api::MailStore;
 use mailcluster_failover::{Decision, LeaseWatch, Millis, Observation, Phase, Step, next_step};
 use serde_json::{Value, json};
 
 use self::{
     act::Scene,
     annotations as keys,
-    cache::{Caches, World, limited},
+    cache::{Caches, World},
     measures::Measures,
     observe::{Heard, Other},
     peers::Peers,
@@ -140,108 +139,6 @@ impl Failover {
         }
     }
 
-    /// Feeds each lease's watch. What the API's watch shows counts as written when it was seen; that a version stood
-    /// still is believed of quorum reads only, made for leases that have been quiet for half of D (F2). Answers whether
-    /// there are such leases.
-    async fn watch_leases(&mut self, world: &World) -> bool {
-        let now = now_ms();
-        let mut quiet = Vec::new();
-        self.watches.retain(|(ns, name), _| {
-            world.stores.iter().any(|s| s.name_any() == *name && s.namespace().as_deref() == Some(ns))
-        });
-        self.heard.unchanged.clear();
-        for store in &world.stores {
-            let (Some(lease), Some(cluster)) = (world.lease(store), world.cluster(store)) else { continue };
-            let key = (store.namespace().unwrap_or_default(), store.name_any());
-            let version = lease.metadata.resource_version.clone().unwrap_or_default();
-            let watch = self.watches.entry(key.clone()).or_default();
-            let age = watch.observe(&version, now, now);
-            if lease.spec.as_ref().and_then(|s| s.holder_identity.as_ref()).is_none_or(String::is_empty) {
-                continue;
-            }
-            let d = u64::from(cluster.spec.lease_seconds()) * 1000;
-            if age >= d / 2 {
-                quiet.push(key);
-            } else if watch.watched_for(now) >= d || watch.changed() {
-                // It was renewed while we looked: fresh, and known to be.
-                self.heard.unchanged.insert(key, age);
-            }
-        }
-        if quiet.is_empty() {
-            return false;
-        }
-        self.confirm(&quiet).await;
-        true
-    }
-
-    /// Quorum reads of the leases that have been quiet.
-    async fn confirm(&mut self, quiet: &[(String, String)]) {
-        let namespaces: std::collections::BTreeSet<&String> = quiet.iter().map(|(ns, _)| ns).collect();
-        for namespace in namespaces {
-            let api: Api<Lease> = Api::namespaced(self.ctx.client.clone(), namespace);
-            let asked = now_ms();
-            let ours = ListParams::default().labels(&format!(
-                "{}={},{}",
-                labels::NAME,
-                labels::APP_NAME,
-                labels::STORE
-            ));
-            let live = limited(api.list(&ours)).await;
-            let now = now_ms();
-            for key in quiet.iter().filter(|(ns, _)| ns == namespace) {
-                let watch = self.watches.entry(key.clone()).or_default();
-                match &live {
-                    Ok(list) => {
-                        if let Some(lease) = list.items.iter().find(|l| l.name_any() == key.1) {
-                            let version = lease.metadata.resource_version.clone().unwrap_or_default();
-                            self.heard.unchanged.insert(key.clone(), watch.observe(&version, asked, now));
-                        }
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, store = key.1, "a lease could not be read: its watch begins anew");
-                        watch.failed();
-                    }
-                }
-            }
-        }
-    }
-
-    /// Asks pods what they say of themselves, and frontends what they reach where something is suspected.
-    async fn ask_pods(&mut self, world: &World, suspects: bool) {
-        let busy = suspects || world.stores.iter().any(|s| !serves(s));
-        let due = if busy { TICK } else { CALM };
-        if self.described_at.is_some_and(|at| at.elapsed() < due) {
-            return;
-        }
-        self.described_at = Some(Instant::now());
-        self.peers.keep_only(&world.pods);
-        // A pod on a node that is not Ready would only keep the others waiting for its silence.
-        let lost = observe::lost_nodes(world);
-        let pods = || world.pods.iter().filter(|pod| !observe::is_on(pod, &lost));
-        let of_stores: Vec<_> = pods().filter(|p| p.labels().contains_key(labels::STORE)).cloned().collect();
-        self.heard.described = self.peers.describe(&self.ctx, &of_stores).await;
-        self.heard.reports = if suspects {
-            let role = |pod: &Pod| pod.labels().get(labels::COMPONENT).is_some_and(|c| c == "frontend");
-            let frontends: Vec<_> = pods().filter(|pod| role(pod)).cloned().collect();
-            self.peers.reachability(&self.ctx, &frontends).await
-        } else {
-            Vec::new()
-        };
-        let uncounted =
-            self.heard.described.iter().any(|(uid, d)| d.epoch > 0 && !self.counts.contains_key(uid));
-        let age = if uncounted { COUNTS_OF_NEW } else { COUNTS };
-        if self.ctx.leads() && self.counted_at.is_none_or(|at| at.elapsed() >= age) {
-            self.counted_at = Some(Instant::now());
-            let status = self.peers.status(&self.ctx, &of_stores).await;
-            let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-            self.counts = status
-                .into_iter()
-                .filter(|(_, s)| s.epoch > 0)
-                .map(|(uid, s)| (uid, (number(s.accounts), number(s.octets))))
-                .collect();
-        }
-    }
-
     /// Decides for one store, and does it: what cannot be taken back only after the same decision followed from
     /// objects that were just read. Answers the phase of what was done.
     async fn step(
@@ -279,7 +176,9 @@ impl Failover {
         wanted: Option<Step>,
     ) -> anyhow::Result<Option<Decision>> {
         let world = cache::live(&self.ctx, cached, store).await?;
-        let Some(live) = world.stores.iter().find(|s| s.uid() == store.uid()).cloned() else {
+        let there = world.stores.iter().find(|s| s.uid() == store.uid());
+        // One that is being deleted gets nothing new: a Lease made now would stay behind.
+        let Some(live) = there.filter(|s| s.metadata.deletion_timestamp.is_none()).cloned() else {
             return Ok(None);
         };
         let Some(mut o) = observe::observe(&world, &self.heard, &live, others) else { return Ok(None) };
@@ -292,6 +191,13 @@ impl Failover {
         let decision = next_step(&o);
         if wanted.as_ref().is_some_and(|wanted| *wanted != decision.step) {
             tracing::debug!(store = live.name_any(), ?wanted, ?decision, "decided otherwise on a live look");
+            return Ok(None);
+        }
+        if matches!(decision.step, Step::CreateFenceJob { .. }) && self.neighbour_lives(&world, &o).await? {
+            tracing::info!(
+                store = live.name_any(),
+                "another store on the node was just seen alive: no fence"
+            );
             return Ok(None);
         }
         self.carry_out(&world, &live, &o, &decision).await?;
@@ -308,29 +214,19 @@ impl Failover {
         let old = Part::of(&store.status.clone().unwrap_or_default());
         let (mut part, finished) = self.part(world, store, o, decision, &old);
         let scene = Scene { world, store, o };
-        // The phase is shown before anything is done in it.
-        if part.phase != old.phase
-            && !matches!(decision.step, Step::SetTarget(_) | Step::RecordEvidence(_) | Step::ClearTarget)
-        {
-            self.write_status(store, &old, &part).await?;
-            self.tell(&scene, decision).await;
-            if let Some(finished) = &finished {
-                self.finished(&scene, finished).await;
-            }
-            self.remember_seat(world, store, o, decision).await?;
-            // The status was written: the next look goes on with the version that is there then.
-            return if matches!(decision.step, Step::Idle | Step::Await(_) | Step::Block(_)) {
-                Ok(())
-            } else {
-                self.act(&scene, decision, &mut part).await
-            };
-        }
-        self.act(&scene, decision, &mut part).await?;
+        // The status is written first, over the very version that was read, and shows what is done before it is done;
+        // a step that dies half way is taken again. Whatever the step itself writes to the MailStore comes after it.
+        Self::intend(&scene, decision, &mut part);
         self.write_status(store, &old, &part).await?;
-        self.tell(&scene, decision).await;
-        if let Some(finished) = &finished {
-            self.finished(&scene, finished).await;
+        if let Some(phase) = part.phase.filter(|phase| old.phase != Some(*phase)) {
+            let note = report::doing(&decision.step);
+            self.say(&scene, EventType::Normal, &format!("Phase{}", phase.as_str()), &note);
         }
+        self.tell(&scene, decision);
+        if let Some(finished) = &finished {
+            self.finished(&scene, finished);
+        }
+        self.act(&scene, decision).await?;
         self.remember_seat(world, store, o, decision).await
     }
 
@@ -342,8 +238,10 @@ impl Failover {
         decision: &Decision,
         old: &Part,
     ) -> (Part, Option<report::Finished>) {
-        let seat =
-            world.pod(store).and_then(|p| observe::seat(p, &o.nodes)).filter(|seat| holds(o, &seat.pod_uid));
+        let seat = world
+            .pod(store)
+            .and_then(|p| observe::seat_of(p, &o.nodes))
+            .filter(|seat| holds(o, &seat.pod_uid));
         let (mut part, finished) = report::next(old, o, decision, seat.as_ref(), Timestamp::now());
         if let Some((accounts, bytes)) =
             world.pod(store).and_then(|p| p.uid()).and_then(|uid| self.counts.get(&uid))
@@ -375,7 +273,7 @@ impl Failover {
             o.lease.as_ref().is_some_and(|l| l.unchanged_for.is_some_and(|age| age < o.store.lease_ms));
         let seat = world
             .pod(store)
-            .and_then(|p| observe::seat(p, &o.nodes))
+            .and_then(|p| observe::seat_of(p, &o.nodes))
             .filter(|s| holds(o, &s.pod_uid) && fresh)?;
         let mut changes = serde_json::Map::new();
         if store.annotations().get(keys::HELD_BY) != Some(&seat.pod_uid) {
@@ -409,7 +307,7 @@ impl Failover {
     }
 
     /// Says once, by event and metric, why nothing happens.
-    async fn tell(&mut self, scene: &Scene<'_>, decision: &Decision) {
+    fn tell(&mut self, scene: &Scene<'_>, decision: &Decision) {
         let key = (scene.store.namespace().unwrap_or_default(), scene.store.name_any());
         let Step::Block(why) = &decision.step else {
             self.said.remove(&key);
@@ -417,11 +315,11 @@ impl Failover {
         };
         if self.said.insert(key, why.reason()) != Some(why.reason()) {
             self.measures.deferred(why.reason());
-            self.say(scene, EventType::Warning, "FailoverBlocked", &report::message(why)).await;
+            self.say(scene, EventType::Warning, "FailoverBlocked", &report::message(why));
         }
     }
 
-    async fn finished(&self, scene: &Scene<'_>, finished: &report::Finished) {
+    fn finished(&self, scene: &Scene<'_>, finished: &report::Finished) {
         self.measures.finished(&finished.record.reason, finished.seconds);
         let (from, to) = (finished.record.from.as_deref(), finished.record.to.as_deref());
         let note = format!(
@@ -431,7 +329,7 @@ impl Failover {
             from.unwrap_or("none"),
             finished.seconds
         );
-        self.say(scene, EventType::Normal, "FailoverFinished", &note).await;
+        self.say(scene, EventType::Normal, "FailoverFinished", &note);
     }
 
     /// A store that is being deleted: its Lease goes when its pod has gone.

@@ -5,7 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
     task,
     time::{Duration, Instant},
 };
@@ -43,8 +43,10 @@ use crate::context::Context;
 const ANSWER_LIMIT: Duration = Duration::from_millis(1_500);
 /// A frontend first tries the stores that it has not heard of lately.
 const REACH_LIMIT: Duration = Duration::from_secs(4);
-/// The operator's identity of a cluster is read anew after this.
+/// The operator's identity of a cluster is read anew after this, or after a sixth of its certificate's life.
 const IDENTITY_AGE: Duration = Duration::from_secs(60);
+/// A missing or broken one is looked for again after this.
+const RETRY_AGE: Duration = Duration::from_secs(2);
 
 /// Who must be at the other end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,8 +64,18 @@ pub struct Report {
     pub stores: Vec<StoreReach>,
 }
 
-/// The operator's identity of a cluster, and when it was read.
-type Known = (Instant, Option<Arc<ClientConfig>>);
+/// The operator's identity of a cluster, and when it was read. Connections share it, so that one that is made anew
+/// presents the certificate of today, not that of its first time.
+struct Known {
+    due: Option<Instant>,
+    config: Shared,
+}
+
+type Shared = Arc<RwLock<Option<Arc<ClientConfig>>>>;
+
+fn current(config: &Shared) -> Option<Arc<ClientConfig>> {
+    config.read().unwrap_or_else(PoisonError::into_inner).clone()
+}
 
 /// Connections to mail pods, kept while the pods are there.
 #[derive(Default)]
@@ -73,29 +85,31 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// Asks each store's pod to describe itself. Those that do not answer are left out.
-    pub async fn describe(&mut self, ctx: &Context, pods: &[Arc<Pod>]) -> BTreeMap<String, DescribeResponse> {
-        let calls = self.clients(ctx, pods).await.into_iter().map(|(uid, mut client)| async move {
+    /// Asks each store's pod to describe itself, and each frontend which stores it reaches, all at once. Those that do
+    /// not answer are left out.
+    pub async fn ask(
+        &mut self,
+        ctx: &Context,
+        stores: &[Arc<Pod>],
+        frontends: &[Arc<Pod>],
+    ) -> (BTreeMap<String, DescribeResponse>, Vec<Report>) {
+        let describe = self.clients(ctx, stores).await.into_iter().map(|(uid, mut client)| async move {
             let answer = limited(client.describe(DescribeRequest {})).await?;
             // The address may be another pod's by now: it must be this very pod that answers.
             (answer.pod_uid == uid).then_some((uid, answer))
         });
-        join_all(calls).await.into_iter().flatten().collect()
+        let reach = self.clients(ctx, frontends).await.into_iter().map(|(pod, mut client)| async move {
+            let answer = within(REACH_LIMIT, client.reachability(ReachabilityRequest {})).await?;
+            Some(Report { pod, stores: answer.stores })
+        });
+        let (described, reports) = tokio::join!(join_all(describe), join_all(reach));
+        (described.into_iter().flatten().collect(), reports.into_iter().flatten().collect())
     }
 
     /// Asks each store's pod for counts. Those that do not answer are left out.
     pub async fn status(&mut self, ctx: &Context, pods: &[Arc<Pod>]) -> BTreeMap<String, StatusResponse> {
         let calls = self.clients(ctx, pods).await.into_iter().map(|(uid, mut client)| async move {
             Some((uid, limited(client.status(StatusRequest {})).await?))
-        });
-        join_all(calls).await.into_iter().flatten().collect()
-    }
-
-    /// Asks each frontend which stores it reaches. Those that do not answer are left out.
-    pub async fn reachability(&mut self, ctx: &Context, frontends: &[Arc<Pod>]) -> Vec<Report> {
-        let calls = self.clients(ctx, frontends).await.into_iter().map(|(pod, mut client)| async move {
-            let answer = within(REACH_LIMIT, client.reachability(ReachabilityRequest {})).await?;
-            Some(Report { pod, stores: answer.stores })
         });
         join_all(calls).await.into_iter().flatten().collect()
     }
@@ -120,13 +134,13 @@ impl Peers {
     async fn channel(&mut self, ctx: &Context, pod: &Pod, uid: &str) -> Option<Channel> {
         let ip = pod.status.as_ref()?.pod_ip.as_deref()?.parse().ok()?;
         let addr = SocketAddr::new(ip, ports::BACKEND_GRPC);
+        let config = self.identity(ctx, pod).await?;
         if let Some((known, channel)) = self.channels.get(uid)
             && *known == addr
         {
             return Some(channel.clone());
         }
         let expected = expected(pod)?;
-        let config = self.identity(ctx, pod).await?;
         let channel = Endpoint::from(Uri::from_static("http://mailcluster.internal"))
             .connect_timeout(ANSWER_LIMIT)
             .tcp_nodelay(true)
@@ -137,28 +151,30 @@ impl Peers {
         Some(channel)
     }
 
-    async fn identity(&mut self, ctx: &Context, pod: &Pod) -> Option<Arc<ClientConfig>> {
+    /// The identity of the pod's cluster, read anew when it is old; `None` when there is none.
+    async fn identity(&mut self, ctx: &Context, pod: &Pod) -> Option<Shared> {
         let key = (pod.namespace()?, pod.labels().get(labels::CLUSTER)?.clone());
-        if let Some((at, config)) = self.identities.get(&key)
-            && at.elapsed() < if config.is_some() { IDENTITY_AGE } else { Duration::from_secs(2) }
-        {
-            return config.clone();
-        }
-        let name = ClusterNames::new(key.1.clone()).operator_identity();
-        let secret = cache::get::<Secret>(ctx, &key.0, &name).await;
-        let config = match secret {
-            Ok(Some(secret)) => client_config(&secret)
-                .inspect_err(|error| tracing::warn!(%error, name, "the operator's identity cannot be used"))
-                .ok(),
-            Ok(None) => None,
-            Err(error) => {
-                tracing::warn!(%error, name, "the operator's identity cannot be read");
-                self.identities.get(&key).and_then(|(_, config)| config.clone())
+        let empty = || Known { due: None, config: Shared::default() };
+        let known = self.identities.entry(key.clone()).or_insert_with(empty);
+        if known.due.is_none_or(|due| Instant::now() >= due) {
+            let name = ClusterNames::new(key.1.clone()).operator_identity();
+            let mut age = RETRY_AGE;
+            match cache::get::<Secret>(ctx, &key.0, &name).await {
+                Ok(secret) => {
+                    let read = secret.as_ref().map(client_config).and_then(|read| {
+                        let warn = |error: &anyhow::Error| tracing::warn!(%error, name, "the operator's identity cannot be used");
+                        read.inspect_err(warn).ok()
+                    });
+                    age = read.as_ref().map_or(age, |(_, life)| IDENTITY_AGE.min(*life / 6));
+                    let next = read.map(|(config, _)| config);
+                    *known.config.write().unwrap_or_else(PoisonError::into_inner) = next;
+                }
+                // What was read before goes on.
+                Err(error) => tracing::warn!(%error, name, "the operator's identity cannot be read"),
             }
-        };
-        // Connections made with an older identity go on; new ones use the new one.
-        self.identities.insert(key, (Instant::now(), config.clone()));
-        config
+            known.due = Some(Instant::now() + age);
+        }
+        current(&known.config).is_some().then(|| known.config.clone())
     }
 }
 
@@ -190,7 +206,8 @@ fn expected(pod: &Pod) -> Option<Expected> {
     Some(Expected { role, store: pod.labels().get(labels::STORE).cloned() })
 }
 
-fn client_config(secret: &Secret) -> anyhow::Result<Arc<ClientConfig>> {
+/// The configuration of a client with this identity, and how long its certificate is good for in all.
+fn client_config(secret: &Secret) -> anyhow::Result<(Arc<ClientConfig>, Duration)> {
     let data = |key: &str| {
         let found = secret.data.as_ref().and_then(|d| d.get(key));
         found.map(|b| b.0.as_slice()).ok_or_else(|| anyhow::anyhow!("{key} is missing"))
@@ -201,15 +218,23 @@ fn client_config(secret: &Secret) -> anyhow::Result<Arc<ClientConfig>> {
     }
     let chain = CertificateDer::pem_slice_iter(data("tls.crt")?).collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_slice(data("tls.key")?)?;
+    let life = chain.first().and_then(life).unwrap_or(IDENTITY_AGE);
     let mut config =
         ClientConfig::builder().with_root_certificates(roots).with_client_auth_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(Arc::new(config))
+    Ok((Arc::new(config), life))
+}
+
+fn life(leaf: &CertificateDer<'_>) -> Option<Duration> {
+    let (_, certificate) = x509_parser::certificate::X509Certificate::from_der(leaf).ok()?;
+    let validity = certificate.validity();
+    let seconds = validity.not_after.timestamp().checked_sub(validity.not_before.timestamp())?;
+    u64::try_from(seconds).ok().map(Duration::from_secs)
 }
 
 struct Connector {
     addr: SocketAddr,
-    config: Arc<ClientConfig>,
+    config: Shared,
     expected: Arc<Expected>,
 }
 
@@ -223,8 +248,9 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let (addr, config, expected) = (self.addr, self.config.clone(), self.expected.clone());
+        let (addr, config, expected) = (self.addr, current(&self.config), self.expected.clone());
         Box::pin(async move {
+            let config = config.ok_or_else(|| io::Error::other("the operator has no identity here"))?;
             let connect = async {
                 let tcp = TcpStream::connect(addr).await?;
                 tcp.set_nodelay(true)?;

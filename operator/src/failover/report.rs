@@ -6,10 +6,12 @@ use k8s_openapi::{
 };
 use mailcluster_api::{
     condition::{Draft, FAILOVER_BLOCKED},
-    mailstore::{self, Evidence, LastFailover, MailStoreStatus, NodeIdentity, Target},
+    mailstore::{self, Crash, Evidence, LastFailover, MailStoreStatus, NodeIdentity, Target},
 };
-use mailcluster_failover::{Blocked, Decision, Observation, Phase, Placement, Step};
+use mailcluster_failover::{Blocked, Decision, Observation, Phase, Placement, Step, Undetected};
 use serde_json::{Value, json};
+
+use super::crashes;
 
 /// The part of the status that failover owns.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -32,6 +34,8 @@ pub struct Part {
     pub evidence: Vec<Evidence>,
     /// The last failover.
     pub last_failover: Option<LastFailover>,
+    /// Own crashes.
+    pub crashes: Vec<Crash>,
     /// The machine of the holder.
     pub node_identity: Option<NodeIdentity>,
     /// FailoverBlocked.
@@ -52,6 +56,7 @@ impl Part {
             target: status.target.clone(),
             evidence: status.evidence.clone(),
             last_failover: status.last_failover.clone(),
+            crashes: status.crashes.clone(),
             node_identity: status.node_identity.clone(),
             blocked: status.conditions.iter().find(|c| c.type_ == FAILOVER_BLOCKED).cloned(),
         }
@@ -76,6 +81,9 @@ impl Part {
             fields.retain(|_, value| !value.is_null());
             if !self.evidence.is_empty() {
                 fields.insert("evidence".into(), json!(self.evidence));
+            }
+            if !self.crashes.is_empty() {
+                fields.insert("crashes".into(), json!(self.crashes));
             }
         }
         let mut metadata = json!({});
@@ -124,6 +132,13 @@ pub fn next(
     part.blocked =
         Some(condition(decision).finish(&old.blocked.iter().cloned().collect::<Vec<_>>(), None, now));
     begin(&mut part, o, decision, now);
+    if let (Step::Pin(to), Some(last)) = (&decision.step, part.last_failover.as_mut())
+        && last.serving_at.is_none()
+        && !last.tried.contains(to)
+    {
+        last.tried.push(to.clone());
+    }
+    crashes::note(&mut part.crashes, o, decision, now);
     let mut finished = None;
     let lease_fresh =
         o.lease.as_ref().is_some_and(|l| l.unchanged_for.is_some_and(|age| age < o.store.lease_ms));
@@ -168,19 +183,32 @@ fn begin(part: &mut Part, o: &Observation, decision: &Decision, now: Timestamp) 
             detected_at: Some(Time(now - SignedDuration::from_millis(late))),
             ..LastFailover::default()
         });
+    } else if let Some(last) = part.last_failover.as_mut().filter(|l| l.serving_at.is_none()) {
+        // A node that dies is Ready for a while yet: what looked like a crash at first was not one.
+        let lost = reason(o, decision);
+        if last.reason == CRASHED && matches!(lost, NODE_LOST | NODE_GONE) {
+            last.reason = lost.into();
+        }
     }
 }
+
+/// The process ended, or froze, on a node that lives.
+const CRASHED: &str = "Crashed";
+/// The node is not Ready, or has another boot.
+const NODE_LOST: &str = "NodeLost";
+/// The Node object is gone.
+const NODE_GONE: &str = "NodeGone";
 
 fn reason(o: &Observation, decision: &Decision) -> &'static str {
     let node = o.placement.as_ref().map(|p| (o.node(&p.node), &p.boot_id));
     match (&o.request, node) {
         (Some(request), _) if request.drain => "NodeDrained",
         (Some(_), _) => "Requested",
-        (None, Some((None, _))) => "NodeGone",
-        (None, Some((Some(node), boot))) if !node.ready || node.boot_id != *boot => "NodeLost",
+        (None, Some((None, _))) => NODE_GONE,
+        (None, Some((Some(node), boot))) if !node.ready || node.boot_id != *boot => NODE_LOST,
         _ if o.outdated && decision.phase == Phase::Draining => "ConfigurationChanged",
         _ if decision.phase == Phase::Reattaching => "Restarted",
-        _ => "Crashed",
+        _ => CRASHED,
     }
 }
 
@@ -201,6 +229,20 @@ fn condition(decision: &Decision) -> Draft {
     }
 }
 
+/// What a step does, for an event.
+#[must_use]
+pub fn doing(step: &Step) -> String {
+    match step {
+        Step::Await(what) => format!("waits for {what}"),
+        Step::Block(why) => message(why),
+        Step::CreateFenceJob { node, .. } => format!("switches off node {node}"),
+        Step::Pin(node) => format!("pins the store to node {node}"),
+        Step::SetTarget(_) => "asks the replica to take the lease".into(),
+        Step::DeleteGracefully(_) | Step::DeleteForced(_) => "removes the pod that is in the way".into(),
+        _ => String::new(),
+    }
+}
+
 /// What a person reads, with what to do.
 #[must_use]
 pub fn message(why: &Blocked) -> String {
@@ -209,12 +251,17 @@ pub fn message(why: &Blocked) -> String {
         Blocked::NoEvidence => "nothing proves yet that the old node writes no more: bring the node back, configure failover.fencing.job, or switch it off and run `kubectl mailcluster fence confirm NODE`".into(),
         Blocked::FenceFailed(what) => format!("the fence Job failed ({what}): look at its log, delete it to try again, or switch the node off and run `kubectl mailcluster fence confirm NODE`"),
         Blocked::NodeStillServes => "another store on that node renews its lease, so the node is not switched off".into(),
-        Blocked::NoCandidate => "no other node that reaches the volume is Ready and not cordoned".into(),
+        Blocked::NoCandidate => "no other node that reaches the volume is Ready, not cordoned and open to the store's pod".into(),
         Blocked::OneNodeVolume => "one node alone reaches the volume: the store waits for that node, nothing can reattach its disk elsewhere".into(),
         Blocked::Flapping => "the store has crashed by itself more than 3 times in 15 minutes: look at its log, then run `kubectl mailcluster failover STORE`".into(),
         Blocked::Refused(what) => what.clone(),
         Blocked::Poisoned => "a sync failed on this disk: check or replace it, then delete the pod".into(),
         Blocked::LeaseMissing => "the Lease is missing and no replica answers for it: bring the store's pod up where it ran last".into(),
+        Blocked::Unschedulable(what) => format!("the scheduler places the store's pod on no node that reaches the volume: {what}"),
+        Blocked::UnfitNode(node, why) => format!("node {node} cannot take the store: {why}"),
+        Blocked::Undetected(Undetected::TooFewReports) => "the lease is not renewed, and too few frontends say whether they reach the store: see why frontends do not answer".into(),
+        Blocked::Undetected(Undetected::NodeDisagrees) => "the lease is not renewed, the node is Ready, and there is no frontend to ask: bring frontends up, or delete the store's pod".into(),
+        Blocked::Undetected(_) => "the lease is not renewed, but frontends reach the store: see why its node does not reach the API server".into(),
         Blocked::SharedBlockDevice => "the volume is a block device that several nodes reach: it is moved only after its node was fenced".into(),
     }
 }

@@ -9,15 +9,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Life, Lifecycle, stand::Taken};
 use crate::{
-    arbiter::{Current, Route, SwapError},
+    arbiter::{ArbiterError, Current, Route, SwapError},
     clock::boottime,
     status::ReplicaState,
 };
 
 /// How holding the store ended.
 pub(super) enum Ended {
-    /// Back to standby, with the replica where it was given back.
-    Standby(Option<Box<Replica>>),
+    /// The volume is closed; it asks anew whether it may open it.
+    Closed,
     /// A sync failed.
     Poisoned,
     /// The process ends; the lease is released where that was possible.
@@ -52,7 +52,7 @@ impl Life {
         let store = match self.begin(replica, &held.record).await {
             Some(store) => store,
             None if self.gate.role() == Role::Poisoned => return self.poisoned(&mut held).await,
-            None => return Ended::Standby(None),
+            None => return Ended::Closed,
         };
         self.status.update(|status| status.store = Some(store.clone()));
         let over = CancellationToken::new();
@@ -98,11 +98,23 @@ impl Life {
             pod_uid: self.config.pod_uid.clone(),
             endpoint: self.config.endpoint,
         };
-        let mut last = boottime();
+        let lease_ms = self.config.lease_ms();
+        let (mut last, mut open_at, mut refused_at) = (boottime(), boottime(), None);
         loop {
             match self.arbiter.publish(&route).await {
                 Ok(()) => return None,
-                Err(error) => tracing::warn!(%error, "the route cannot be published yet"),
+                Err(ArbiterError::Refused(why)) => {
+                    tracing::error!(%why, "the route is refused");
+                    let since = *refused_at.get_or_insert_with(boottime);
+                    if boottime().saturating_sub(since) >= lease_ms {
+                        // It is tried on, and people are told: nothing but a change outside of this process ends it.
+                        self.status.set(ReplicaState::Refused(format!("RouteNotPublished: {why}")));
+                    }
+                }
+                Err(error) => {
+                    refused_at = None;
+                    tracing::warn!(%error, "the route cannot be published yet");
+                }
             }
             if self.gate.role() == Role::Poisoned {
                 return Some(Why::Poisoned);
@@ -110,11 +122,17 @@ impl Life {
             if !self.retry_pause().await {
                 return Some(Why::Shutdown);
             }
-            if boottime() - last >= self.config.lease_ms() / 4 {
+            if boottime() - last >= lease_ms / 4 {
                 last = boottime();
                 if let Some(demotion) = self.renew_once(held, None).await {
                     return Some(Why::Demoted(demotion));
                 }
+            }
+            if self.gate.would_open() {
+                open_at = boottime();
+            }
+            if let Some(why) = self.too_long_silent(held, open_at) {
+                return Some(Why::Demoted(why));
             }
         }
     }
@@ -123,7 +141,7 @@ impl Life {
     async fn renew(&self, held: &mut Held, store: &Store) -> Why {
         let lease_ms = self.config.lease_ms();
         let mut next = boottime() + lease_ms / 4;
-        let mut open_at = boottime();
+        let (mut open_at, mut believed) = (boottime(), held.record.epoch);
         loop {
             let wait = Duration::from_millis(next.saturating_sub(boottime()));
             tokio::select! {
@@ -132,6 +150,13 @@ impl Life {
                 () = self.status.drain_requested() => return Why::Drained,
                 () = store.stopped() => {
                     return if self.gate.role() == Role::Poisoned { Why::Poisoned } else { Why::StoreStopped };
+                }
+                seen = self.status.higher_epoch(believed) => {
+                    if let Some(why) = self.told_of(seen, held).await {
+                        return Why::Demoted(why);
+                    }
+                    believed = seen;
+                    continue;
                 }
                 () = tokio::time::sleep(wait) => {}
             }
@@ -146,15 +171,28 @@ impl Life {
             if self.gate.open() {
                 open_at = boottime();
             }
-            let me = self.config.me();
-            let silent = boottime().saturating_sub(open_at);
-            if let Some(why) = demote(&me, held.record.epoch, None, 0, silent, lease_ms) {
+            if let Some(why) = self.too_long_silent(held, open_at) {
                 return Why::Demoted(why);
             }
             // On time after a success; with a random pause of less than a second after a failure (F2).
             let renewed = self.gate.lease_until() >= asked + lease_ms * 3 / 4;
             next = if renewed { asked + lease_ms / 4 } else { boottime() + 200 + asked % 600 };
         }
+    }
+
+    fn too_long_silent(&self, held: &Held, open_at: Millis) -> Option<Demotion> {
+        let silent = boottime().saturating_sub(open_at);
+        demote(&self.config.me(), held.record.epoch, None, 0, silent, self.config.lease_ms())
+    }
+
+    /// A peer or frontend of the cluster asked for a higher epoch of this store. The lease decides; where it cannot be
+    /// read, whoever was told of that epoch is believed.
+    async fn told_of(&self, seen: u64, held: &mut Held) -> Option<Demotion> {
+        tracing::warn!(seen, epoch = held.record.epoch, "somebody asked for a higher epoch of this store");
+        let record = self.arbiter.current().await.ok().and_then(|current| current.record);
+        let highest = if record.is_some() { 0 } else { seen };
+        let lease_ms = self.config.lease_ms();
+        demote(&self.config.me(), held.record.epoch, record.as_ref(), highest, 0, lease_ms)
     }
 
     /// One renewal, without reading first. A conflict is read; another holder or epoch there ends this one.
@@ -247,17 +285,21 @@ impl Life {
         if matches!(why, Why::Poisoned) || self.gate.role() == Role::Poisoned {
             return self.poisoned(held).await;
         }
-        match why {
-            Why::Drained | Why::Shutdown if replica.is_some() => self.release(held, committed).await,
-            _ => {}
+        if let (Why::Drained | Why::Shutdown, Some(replica)) = (&why, replica) {
+            // Closing marks the log: nobody may find the lease free before that is done.
+            let closed = tokio::task::spawn_blocking(move || drop(replica)).await;
+            self.remember(None);
+            match closed {
+                Ok(()) => self.release(held, committed).await,
+                Err(error) => tracing::error!(%error, "the volume was not closed; the lease is kept"),
+            }
         }
         match why {
             Why::Shutdown => Ended::Shutdown,
-            Why::Drained => Ended::Standby(replica.map(Box::new)),
-            // Deposed: another process may have the volume now, so this one closes it and asks anew.
+            // Drained: it may open the volume again like any other. Deposed: another process may have it by now.
             _ => {
                 self.remember(None);
-                Ended::Standby(None)
+                Ended::Closed
             }
         }
     }

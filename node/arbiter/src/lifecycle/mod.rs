@@ -12,7 +12,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use mailcluster_failover::{FencingMinimum, Holder, InForce, Millis, Role};
-use mailcluster_store::{Identity, Replica, Store};
+use mailcluster_store::{Identity, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -102,16 +102,9 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Outcome {
     let life = Life { config, arbiter, gate, status, shutdown, boot_id: clock::boot_id() };
-    let mut opened: Option<Replica> = None;
     loop {
         life.gate.set_role(Role::Opening);
-        let replica = match opened.take() {
-            Some(replica) => replica,
-            None => match life.open().await {
-                Some(replica) => replica,
-                None => return Outcome::Stopped,
-            },
-        };
+        let Some(replica) = life.open().await else { return Outcome::Stopped };
         let taken = match life.stand(replica).await {
             stand::Stood::Taken(taken) => taken,
             stand::Stood::Closed => continue,
@@ -123,7 +116,7 @@ pub async fn run(
                 return Outcome::Poisoned;
             }
             hold::Ended::Shutdown => return Outcome::Stopped,
-            hold::Ended::Standby(replica) => opened = replica.map(|replica| *replica),
+            hold::Ended::Closed => {}
         }
     }
 }

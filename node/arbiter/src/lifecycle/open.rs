@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mailcluster_failover::{
-    Opening, OpeningView, Position, RestartView, Role, Volume, enough, opened, opening, restart,
+    LeaseRecord, Opening, OpeningView, Position, RestartView, Role, Volume, enough, opened, opening, restart,
 };
 use mailcluster_store::{OpenError, Replica, ReplicaDescription};
 
@@ -70,6 +70,7 @@ impl Life {
         let replica = self.config.identity.replica.to_string();
         let record = seen.current.record.as_ref();
         let allowed_by_target = record.is_some_and(|record| self.target_allows(seen, record));
+        let holder_is_dead = record.is_some_and(|record| self.holder_is_dead(seen, record));
         let served_last = seen.advice.serving_pod.as_deref() == Some(self.config.pod_uid.as_str());
         let same_kernel = record.and_then(|r| r.seat.as_deref()).is_some_and(|seat| seat == self.seat());
         opening(&OpeningView {
@@ -80,6 +81,7 @@ impl Life {
             same_kernel,
             served_last,
             allowed_by_target,
+            holder_is_dead,
         })
     }
 
@@ -89,11 +91,16 @@ impl Life {
     }
 
     /// A target that names this replica and the record as it is, with evidence that suffices.
-    pub(super) fn target_allows(&self, seen: &Seen, record: &mailcluster_failover::LeaseRecord) -> bool {
+    pub(super) fn target_allows(&self, seen: &Seen, record: &LeaseRecord) -> bool {
         seen.advice.target.as_ref().is_some_and(|target| {
             target.replica == self.config.identity.replica.to_string()
                 && target.version == seen.current.version
-        }) && enough(&seen.advice.evidence, record, self.config.fencing)
+        }) && self.holder_is_dead(seen, record)
+    }
+
+    /// Does the recorded evidence suffice against the record's holder?
+    fn holder_is_dead(&self, seen: &Seen, record: &LeaseRecord) -> bool {
+        enough(&seen.advice.evidence, record, self.config.fencing)
     }
 
     async fn touch(&self, initialise: bool) -> Result<Replica, ReplicaState> {
@@ -133,10 +140,8 @@ impl Life {
             now: boottime(),
         };
         let me = self.config.identity.replica.to_string();
-        view.target_is_anothers = seen.advice.target.as_ref().is_some_and(|target| {
-            target.replica != me
-                || (target.version == seen.current.version && self.target_allows(seen, record))
-        });
+        let anothers = seen.advice.target.as_ref().is_some_and(|target| target.replica != me);
+        view.target_is_anothers = anothers || self.holder_is_dead(seen, record);
         if !self.arbiter.supervised() {
             // Nobody would name a target: each start takes the store, however many there were.
             view.boot_id = "";

@@ -11,7 +11,7 @@ use mailcluster_arbiter::{
 use mailcluster_failover::FencingMinimum;
 use mailcluster_net::remote::{Admission, Refusal, Serving};
 use mailcluster_store::{Identity as StoreIdentity, StoreKind};
-use mailcluster_types::{ClusterId, StoreName};
+use mailcluster_types::{ClusterId, Epoch, StoreName};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -126,5 +126,9 @@ impl Admission for PodAdmission {
             epoch: elsewhere.as_ref().map_or(0, |route| route.epoch),
             endpoint: elsewhere.map(|route| route.endpoint),
         })
+    }
+
+    fn higher_epoch_seen(&self, epoch: Epoch) {
+        self.status.higher_epoch_seen(epoch);
     }
 }

@@ -17,10 +17,13 @@ fn node(name: &str) -> NodeView {
         name: name.into(),
         uid: format!("uid-{name}"),
         ready: true,
+        unready_ms: 0,
         unschedulable: false,
         out_of_service: false,
         boot_id: if name == "n1" { BOOT.into() } else { format!("boot-{name}") },
         system_uuid: format!("machine-{name}"),
+        admits: true,
+        stores: 0,
     }
 }
 
@@ -66,13 +69,15 @@ pub fn healthy() -> Observation {
             uid: "pod-1".into(),
             node: Some("n1".into()),
             terminating: false,
-            unschedulable: false,
+            pin: None,
+            unplaced: None,
             cannot_start: false,
             state: PodState::Active,
             lock_held: true,
             volume_epoch: 5,
         }),
         deleting: None,
+        tried: Vec::new(),
         pin: None,
         template_pin: None,
         volume: VolumeView {

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use mailcluster_api::MailCluster;
-use mailcluster_failover::{Phase, Step, next_step};
+use mailcluster_failover::{Phase, Reach, Step, next_step};
 use serde_json::json;
 
 use super::*;
@@ -49,6 +49,17 @@ fn world() -> World {
         )],
         ..World::default()
     }
+}
+
+/// A store whose lease was not renewed and whose pod says nothing, on a node that is Ready.
+pub(crate) fn frozen() -> World {
+    world()
+}
+
+/// What is observed of the world's store when its lease has stood still.
+pub(crate) fn observed(world: &World) -> Observation {
+    let heard = heard(Some(60_000));
+    observe(world, &heard, &world.stores[0], &others(world, &heard)).unwrap()
 }
 
 fn node_info(name: &str) -> serde_json::Value {
@@ -108,7 +119,7 @@ fn decide(world: &World, heard: &Heard) -> mailcluster_failover::Decision {
     next_step(&observe(world, heard, &world.stores[0], &others(world, heard)).unwrap())
 }
 
-fn unready(world: &mut World, name: &str) {
+pub(crate) fn unready(world: &mut World, name: &str) {
     for node in &mut world.nodes {
         if node.name_any() == name {
             let status = Arc::make_mut(node).status.as_mut().unwrap();
@@ -176,8 +187,136 @@ fn a_cordon_and_a_request_ask_for_a_move() {
     let mut store = store();
     store.annotations_mut().insert(keys::FAILOVER.into(), "n3".into());
     world.stores = vec![Arc::new(store)];
-    let blocked = Step::Block(mailcluster_failover::Blocked::NoCandidate);
-    assert_eq!(decide(&world, &heard(Some(100))).step, blocked, "the volume does not reach n3");
+    let unfit = mailcluster_failover::Blocked::UnfitNode("n3".into(), "it does not reach the volume");
+    assert_eq!(decide(&world, &heard(Some(100))).step, Step::RefuseRequest(unfit));
+}
+
+#[test]
+fn the_holders_own_word_says_where_it_runs() {
+    let mut world = world();
+    let lease = Arc::make_mut(&mut world.leases[0]);
+    lease.annotations_mut().insert("mailcluster.io/seat".into(), "n1@boot-0".into());
+    // The status was written before the node showed its new boot.
+    let placement = observed(&world).placement.unwrap();
+    assert_eq!((placement.boot_id.as_str(), placement.system_uuid.as_str()), ("boot-0", "machine-n1"));
+    // Never recorded, and its pod object gone: the lease still says it.
+    let mut store = store();
+    store.annotations_mut().clear();
+    (world.stores, world.pods) = (vec![Arc::new(store)], Vec::new());
+    let placement = observed(&world).placement.unwrap();
+    assert_eq!((placement.node.as_str(), placement.boot_id.as_str()), ("n1", "boot-0"));
+    assert_eq!(placement.system_uuid, "", "another boot's node is not believed");
+    for seat in ["n1@", "@boot", "n1"] {
+        let lease = Arc::make_mut(&mut world.leases[0]);
+        lease.annotations_mut().insert("mailcluster.io/seat".into(), seat.into());
+        assert_eq!(observed(&world).placement, None, "{seat}");
+    }
+}
+
+#[test]
+fn the_lease_counts_by_the_length_that_its_holder_knows() {
+    let mut world = world();
+    for (holder, seconds, wanted) in [("p1/s", 4, 8_000), ("p1/s", 30, 30_000), ("", 30, 8_000)] {
+        let spec = Arc::make_mut(&mut world.leases[0]).spec.as_mut().unwrap();
+        (spec.holder_identity, spec.lease_duration_seconds) = (Some(holder.into()), Some(seconds));
+        assert_eq!(observed(&world).store.lease_ms, wanted, "{seconds}");
+    }
+}
+
+#[test]
+fn a_node_admits_what_its_labels_and_taints_let_in() {
+    let admits = |template: serde_json::Value, taint: Option<(&str, &str)>| {
+        let mut world = world();
+        let mut spec = template;
+        spec["containers"] = json!([]);
+        world.sets = vec![Arc::new(
+            serde_json::from_value(json!({
+                "metadata": {"name": "demo-0-a", "namespace": "mail"},
+                "spec": {"selector": {}, "template": {"spec": spec}},
+            }))
+            .unwrap(),
+        )];
+        if let Some((key, effect)) = taint {
+            let taints = json!({"taints": [{"key": key, "effect": effect, "value": "v"}]});
+            Arc::make_mut(&mut world.nodes[1]).spec = serde_json::from_value(taints).unwrap();
+        }
+        observed(&world).nodes[1].admits
+    };
+    let tolerates = |t: serde_json::Value| json!({"tolerations": [t]});
+    assert!(admits(json!({}), None));
+    assert!(admits(json!({"nodeSelector": {"kubernetes.io/hostname": "n2"}}), None));
+    assert!(!admits(json!({"nodeSelector": {"disk": "fast"}}), None));
+    assert!(!admits(json!({}), Some(("dedicated", "NoSchedule"))));
+    assert!(!admits(json!({}), Some(("dedicated", "NoExecute"))));
+    assert!(admits(json!({}), Some(("dedicated", "PreferNoSchedule"))));
+    assert!(
+        admits(json!({}), Some(("node.kubernetes.io/unreachable", "NoExecute"))),
+        "its conditions say so"
+    );
+    assert!(admits(tolerates(json!({"operator": "Exists"})), Some(("dedicated", "NoSchedule"))));
+    assert!(admits(tolerates(json!({"key": "dedicated", "value": "v"})), Some(("dedicated", "NoSchedule"))));
+    assert!(!admits(tolerates(json!({"key": "dedicated", "value": "w"})), Some(("dedicated", "NoSchedule"))));
+    let other_effect = json!({"key": "dedicated", "operator": "Exists", "effect": "NoExecute"});
+    assert!(!admits(tolerates(other_effect), Some(("dedicated", "NoSchedule"))));
+}
+
+/// The same world with a directory beside the store, both held, on n1.
+fn with_directory() -> World {
+    let mut world = frozen();
+    let mut directory = store();
+    directory.metadata.name = Some("demo-directory".into());
+    directory.metadata.uid = Some("d".into());
+    directory.spec.kind = StoreKind::Directory;
+    directory.annotations_mut().insert(keys::HELD_BY.into(), "d1".into());
+    let mut held = lease("d1/s", 5);
+    held.metadata.name = Some("demo-directory".into());
+    world.stores.push(Arc::new(directory));
+    world.leases.push(Arc::new(held));
+    world
+}
+
+#[test]
+fn others_matter_by_what_is_known_of_them() {
+    let key = |name: &str| ("mail".to_owned(), name.to_owned());
+    let around = |world: &World, heard: &Heard| {
+        observe(world, heard, &world.stores[0], &others(world, heard)).unwrap().cluster
+    };
+    let mut world = with_directory();
+    unready(&mut world, "n1");
+    let mut both = heard(Some(60_000));
+    both.unchanged.insert(key("demo-directory"), 60_000);
+    let cluster = around(&world, &both);
+    assert_eq!((cluster.nodes, cluster.lost_nodes), (1, 1), "nodes that carry stores, not all there are");
+    assert!(cluster.directory_first && !cluster.node_has_renewing_store);
+    // A failover that does not end does not hold up others.
+    let mut directory = world.stores[1].status.clone().unwrap();
+    for (begun, first) in [(NOW - 179, true), (NOW - 180, false)] {
+        directory.last_failover = Some(mailstore::LastFailover {
+            detected_at: Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+                k8s_openapi::jiff::Timestamp::from_second(begun).unwrap(),
+            )),
+            ..mailstore::LastFailover::default()
+        });
+        let world = world_of(&world, directory.clone());
+        assert_eq!(around(&world, &both).directory_first, first, "{begun}");
+    }
+    // A neighbour whose lease has run out, but that frontends reach, is alive.
+    let mut world = with_directory();
+    world.pods.push(Arc::new(frontend("f1", "n2")));
+    let reached = mailcluster_rpc::control::v1::StoreReach {
+        store: "demo-directory".into(),
+        epoch: 5,
+        reachable: true,
+        age_ms: 100,
+    };
+    both.reports = vec![Report { pod: "f1".into(), stores: vec![reached] }];
+    assert!(around(&world, &both).node_has_renewing_store);
+}
+
+fn world_of(world: &World, directory: mailstore::MailStoreStatus) -> World {
+    let mut world = world.clone();
+    Arc::make_mut(&mut world.stores[1]).status = Some(directory);
+    world
 }
 
 fn config() -> crate::context::OperatorConfig {
@@ -215,6 +354,8 @@ fn the_directory_is_restarted_after_all_stores_and_nobody_while_another_is_away(
             moving: false,
             lost: false,
             renewing: true,
+            reached: false,
+            arriving: false,
             outdated: true,
         };
         change(&mut other);
@@ -224,7 +365,7 @@ fn the_directory_is_restarted_after_all_stores_and_nobody_while_another_is_away(
     let well = |directory: bool, others: &[Other]| {
         let mut own = alone(&world, &Heard::default(), &world.stores[0]).unwrap();
         own.store.directory = directory;
-        around(&world, &world.stores[0], &own, others).others_are_well
+        around::around(&world, &world.stores[0], &own, others).others_are_well
     };
     let (same, silent) = (other("demo-1", false, &|_| {}), other("demo-1", false, &|x| x.renewing = false));
     let (moving, new) =
@@ -235,4 +376,71 @@ fn the_directory_is_restarted_after_all_stores_and_nobody_while_another_is_away(
     assert!(!well(false, &[moving, directory]), "one moves");
     assert!(!well(true, &[same]), "the directory goes last");
     assert!(well(true, &[new]));
+}
+
+fn frontend(uid: &str, node: &str) -> Pod {
+    serde_json::from_value(json!({
+        "metadata": {"name": uid, "namespace": "mail", "uid": uid, "labels": {
+            "app.kubernetes.io/name": "mailcluster", "mailcluster.io/cluster": "demo",
+            mailcluster_api::labels::COMPONENT: "frontend", mailcluster_api::labels::CLUSTER: "demo"}},
+        "spec": {"nodeName": node, "containers": []},
+        "status": {"phase": "Running", "containerStatuses": [
+            {"name": "frontend", "ready": true, "image": "", "imageID": "", "restartCount": 0}]},
+    }))
+    .unwrap()
+}
+
+#[test]
+fn frontends_that_cannot_answer_are_not_waited_for() {
+    type Change = fn(&mut Pod);
+    let gate = |status: &str| json!([{"type": mailcluster_api::FRONTEND_GATE, "status": status}]);
+    let cases: [(&str, &str, Change, Reach); 7] = [
+        ("in service", "n3", |_| (), Reach { frontends: 2, answered: 1, reach: 0 }),
+        ("on the holder's node", "n1", |_| (), Reach { frontends: 1, answered: 1, reach: 0 }),
+        (
+            "pending",
+            "n3",
+            |p| p.status.as_mut().unwrap().phase = Some("Pending".into()),
+            Reach { frontends: 1, answered: 1, reach: 0 },
+        ),
+        (
+            "not ready",
+            "n3",
+            |p| p.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0].ready = false,
+            Reach { frontends: 1, answered: 1, reach: 0 },
+        ),
+        (
+            "no status of containers",
+            "n3",
+            |p| p.status.as_mut().unwrap().container_statuses = None,
+            Reach { frontends: 1, answered: 1, reach: 0 },
+        ),
+        (
+            "being deleted",
+            "n3",
+            |p| {
+                p.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap()
+            },
+            Reach { frontends: 1, answered: 1, reach: 0 },
+        ),
+        ("on no node", "", |_| (), Reach { frontends: 1, answered: 1, reach: 0 }),
+    ];
+    let mut heard = heard(Some(9_000));
+    heard.reports = vec![Report { pod: "f1".into(), stores: Vec::new() }];
+    for (name, node, change, wanted) in cases {
+        let mut world = world();
+        let mut silent = frontend("f2", node);
+        change(&mut silent);
+        world.pods.extend([Arc::new(frontend("f1", "n2")), Arc::new(silent)]);
+        let o = observe(&world, &heard, &world.stores[0], &others(&world, &heard)).unwrap();
+        assert_eq!(o.reach, wanted, "{name}");
+    }
+    for (status, frontends) in [("True", 2), ("False", 1)] {
+        let mut world = world();
+        let mut gated = frontend("f2", "n3");
+        gated.status.as_mut().unwrap().conditions = serde_json::from_value(gate(status)).unwrap();
+        world.pods.extend([Arc::new(frontend("f1", "n2")), Arc::new(gated)]);
+        let o = observe(&world, &heard, &world.stores[0], &others(&world, &heard)).unwrap();
+        assert_eq!(o.reach.frontends, frontends, "gate {status}");
+    }
 }

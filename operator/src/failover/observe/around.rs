@@ -1,0 +1,108 @@
+//! What goes on in the cluster beyond one store: pure.
+
+use std::collections::BTreeSet;
+
+use kube::ResourceExt;
+use mailcluster_api::{MailStore, mailstore};
+use mailcluster_failover::{Cluster, Detection, Observation, detect};
+
+use super::{Heard, alone, nodes::since};
+use crate::failover::cache::World;
+
+/// As much of a store as matters to the others.
+#[derive(Debug, Clone)]
+pub struct Other {
+    pub(super) namespace: Option<String>,
+    pub(super) cluster: String,
+    pub(super) name: String,
+    pub(super) node: Option<String>,
+    pub(super) directory: bool,
+    pub(super) blocked: bool,
+    pub(super) moving: bool,
+    pub(super) arriving: bool,
+    pub(super) lost: bool,
+    pub(super) renewing: bool,
+    pub(super) reached: bool,
+    pub(super) outdated: bool,
+}
+
+impl Other {
+    /// It does not serve where it is, or will not for long.
+    fn away(&self) -> bool {
+        !self.renewing || self.moving || self.blocked
+    }
+
+    /// It serves: also while its node is cut off from the API, if frontends reach it.
+    fn alive(&self) -> bool {
+        self.renewing || self.reached
+    }
+
+    /// This store moves now: what is decided for the next one counts it.
+    pub fn began_to_move(&mut self, store: &MailStore) {
+        self.moving |= self.name == store.name_any() && self.namespace == store.namespace();
+    }
+}
+
+/// A failover that has gone on for this long does not hold up others.
+const STUCK: u64 = 180_000;
+
+/// All stores, as they matter to each other.
+#[must_use]
+pub fn others(world: &World, heard: &Heard) -> Vec<Other> {
+    world.stores.iter().filter_map(|store| other(world, heard, store)).collect()
+}
+
+fn other(world: &World, heard: &Heard, store: &MailStore) -> Option<Other> {
+    use mailstore::Phase;
+    let o = alone(world, heard, store)?;
+    let status = store.status.as_ref();
+    let phase = status.and_then(|s| s.phase);
+    let targeted = status.is_some_and(|s| s.target.is_some());
+    let holder = o.lease.as_ref().and_then(|l| l.record.holder.as_ref());
+    let begun = status.and_then(|s| s.last_failover.as_ref()).filter(|l| l.serving_at.is_none());
+    let stuck = begun.is_some_and(|l| since(l.detected_at.as_ref(), heard.now) >= STUCK);
+    let arriving = o.pod.as_ref().is_some_and(|pod| {
+        let new = holder.is_none_or(|h| h.pod_uid != pod.uid);
+        new && !pod.terminating && pod.node.is_some() && pod.node == o.pin
+    });
+    let fresh = o.lease.as_ref().is_some_and(|l| l.fresh(o.store.lease_ms));
+    Some(Other {
+        namespace: store.namespace(),
+        cluster: store.spec.cluster.clone(),
+        name: store.name_any(),
+        directory: o.store.directory,
+        blocked: stuck || phase == Some(Phase::Blocked),
+        moving: !stuck
+            && (phase == Some(Phase::Draining)
+                || targeted && matches!(phase, Some(Phase::Fencing | Phase::Reattaching))),
+        arriving,
+        lost: holder.is_some() && detect(&o) == Detection::Lost,
+        renewing: holder.is_some() && fresh,
+        reached: holder.is_some() && o.reach.reach > 0,
+        outdated: o.outdated,
+        node: o.placement.map(|p| p.node),
+    })
+}
+
+/// What goes on around this store.
+pub(super) fn around(world: &World, store: &MailStore, own: &Observation, others: &[Other]) -> Cluster {
+    let max_concurrent = world.cluster(store).map_or(1, |c| c.spec.failover.max_concurrent);
+    let node = own.placement.as_ref().map(|p| p.node.as_str());
+    let namespace = store.namespace();
+    let of_cluster = || others.iter().filter(|x| x.namespace == namespace && x.cluster == store.spec.cluster);
+    let rest = || of_cluster().filter(|x| x.name != store.name_any());
+    let carrying: BTreeSet<&str> = of_cluster().filter_map(|x| x.node.as_deref()).collect();
+    let lost: BTreeSet<&str> = of_cluster().filter(|x| x.lost).filter_map(|x| x.node.as_deref()).collect();
+    Cluster {
+        nodes: carrying.len(),
+        lost_nodes: lost.len(),
+        moving: rest().filter(|x| x.moving && !x.directory).count(),
+        max_concurrent: usize::try_from(max_concurrent).unwrap_or(1),
+        // Once its new pod is on its way, nothing is gained by letting the others wait.
+        directory_first: rest().any(|x| x.directory && (x.lost || x.moving) && !x.blocked && !x.arriving),
+        // Of any cluster: a machine is switched off for nobody whose neighbour lives.
+        node_has_renewing_store: node.is_some()
+            && others.iter().any(|x| x.alive() && x.node.as_deref() == node),
+        others_are_well: !rest().any(|x| x.away() || (own.store.directory && x.outdated)),
+    }
+}

@@ -1,0 +1,130 @@
+//! What is seen and heard before anything is decided: leases over time, pods' own accounts, frontends' reports.
+
+use std::{collections::BTreeSet, time::Instant};
+
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
+use kube::{Api, ResourceExt, api::ListParams};
+use mailcluster_api::labels;
+use mailcluster_failover::Observation;
+
+use super::{
+    CALM, COUNTS, COUNTS_OF_NEW, Failover, TICK,
+    cache::{World, limited},
+    lease, now_ms, observe, serves,
+};
+
+impl Failover {
+    /// Feeds each lease's watch. What the API's watch shows counts as written when it was seen; that a version stood
+    /// still is believed of quorum reads only, made for leases that have been quiet for half of D (F2). Answers whether
+    /// there are such leases.
+    pub(super) async fn watch_leases(&mut self, world: &World) -> bool {
+        let now = now_ms();
+        let mut quiet = Vec::new();
+        self.watches.retain(|(ns, name), _| {
+            world.stores.iter().any(|s| s.name_any() == *name && s.namespace().as_deref() == Some(ns))
+        });
+        self.heard.unchanged.clear();
+        for store in &world.stores {
+            let (Some(lease), Some(cluster)) = (world.lease(store), world.cluster(store)) else { continue };
+            let key = (store.namespace().unwrap_or_default(), store.name_any());
+            let version = lease.metadata.resource_version.clone().unwrap_or_default();
+            let watch = self.watches.entry(key.clone()).or_default();
+            let age = watch.observe(&version, now, now);
+            if lease.spec.as_ref().and_then(|s| s.holder_identity.as_ref()).is_none_or(String::is_empty) {
+                continue;
+            }
+            let d = observe::lease_ms(cluster, Some(lease));
+            if age >= d / 2 {
+                quiet.push(key);
+            } else if watch.watched_for(now) >= d || watch.changed() {
+                // It was renewed while we looked: fresh, and known to be.
+                self.heard.unchanged.insert(key, age);
+            }
+        }
+        if quiet.is_empty() {
+            return false;
+        }
+        self.confirm(&quiet).await;
+        true
+    }
+
+    /// Quorum reads of the leases that have been quiet.
+    async fn confirm(&mut self, quiet: &[(String, String)]) {
+        let namespaces: BTreeSet<&String> = quiet.iter().map(|(ns, _)| ns).collect();
+        for namespace in namespaces {
+            let api: Api<Lease> = Api::namespaced(self.ctx.client.clone(), namespace);
+            let asked = now_ms();
+            let ours = of_stores();
+            let live = limited(api.list(&ours)).await;
+            let now = now_ms();
+            for key in quiet.iter().filter(|(ns, _)| ns == namespace) {
+                let watch = self.watches.entry(key.clone()).or_default();
+                match &live {
+                    Ok(list) => {
+                        if let Some(lease) = list.items.iter().find(|l| l.name_any() == key.1) {
+                            let version = lease.metadata.resource_version.clone().unwrap_or_default();
+                            self.heard.unchanged.insert(key.clone(), watch.observe(&version, asked, now));
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, store = key.1, "a lease could not be read: its watch begins anew");
+                        watch.failed();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks pods what they say of themselves, and frontends what they reach where something is suspected.
+    pub(super) async fn ask_pods(&mut self, world: &World, suspects: bool) {
+        let busy = suspects || world.stores.iter().any(|s| !serves(s));
+        let due = if busy { TICK } else { CALM };
+        if self.described_at.is_some_and(|at| at.elapsed() < due) {
+            return;
+        }
+        self.described_at = Some(Instant::now());
+        self.peers.keep_only(&world.pods);
+        // A pod on a node that is not Ready would only keep the others waiting for its silence.
+        let lost = observe::lost_nodes(world);
+        let pods = || world.pods.iter().filter(|pod| !observe::is_on(pod, &lost));
+        let of_stores: Vec<_> = pods().filter(|p| p.labels().contains_key(labels::STORE)).cloned().collect();
+        let role = |pod: &Pod| pod.labels().get(labels::COMPONENT).is_some_and(|c| c == "frontend");
+        let frontends: Vec<_> =
+            pods().filter(|p| suspects && role(p) && observe::may_answer(p)).cloned().collect();
+        (self.heard.described, self.heard.reports) = self.peers.ask(&self.ctx, &of_stores, &frontends).await;
+        let uncounted =
+            self.heard.described.iter().any(|(uid, d)| d.epoch > 0 && !self.counts.contains_key(uid));
+        let age = if uncounted { COUNTS_OF_NEW } else { COUNTS };
+        if self.ctx.leads() && self.counted_at.is_none_or(|at| at.elapsed() >= age) {
+            self.counted_at = Some(Instant::now());
+            let status = self.peers.status(&self.ctx, &of_stores).await;
+            let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+            self.counts = status
+                .into_iter()
+                .filter(|(_, s)| s.epoch > 0)
+                .map(|(uid, s)| (uid, (number(s.accounts), number(s.octets))))
+                .collect();
+        }
+    }
+
+    /// Before a machine is switched off: was the lease of another store on it written since the watch showed it?
+    pub(super) async fn neighbour_lives(&self, world: &World, o: &Observation) -> anyhow::Result<bool> {
+        let Some(node) = o.placement.as_ref().map(|p| p.node.as_str()) else { return Ok(true) };
+        let ours = of_stores();
+        for api in crate::controller::apis::<Lease>(&self.ctx) {
+            for lease in limited(api.list(&ours)).await?.items {
+                let known = world.leases.iter().find(|l| l.uid() == lease.uid());
+                let written = known.is_none_or(|l| l.resource_version() != lease.resource_version());
+                if written && lease::sits_on(&lease, node) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// The stores' Leases.
+fn of_stores() -> ListParams {
+    ListParams::default().labels(&format!("{}={},{}", labels::NAME, labels::APP_NAME, labels::STORE))
+}
