@@ -232,6 +232,7 @@ mod tests {
             detected_at: at(1_000_000_000),
             fenced_at: at(1_000_000_009),
             serving_at: at(1_000_000_014),
+            ..LastFailover::default()
         };
         assert_eq!(
             told(&last),
