@@ -9,7 +9,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use mailcluster_backend::{SessionContext, SessionLimits, imap};
+use mailcluster_backend::{Peer, SessionContext, SessionLimits, imap};
 use mailcluster_store::{
     Account, Delivery, DeliveryTarget, Gate, Identity, OpenGate, Replica, Store, StoreKind,
 };
@@ -101,6 +101,7 @@ impl World {
         let address = "127.0.0.1:1".parse().unwrap();
         let context = SessionContext {
             store: self.store.clone(),
+            peer: Peer::Ours,
             account,
             client: ClientInfo {
                 remote: address,
