@@ -16,6 +16,10 @@ use mailcluster_types::{Route, StoreName};
 pub enum RouteEvent {
     /// The store is served here, at this epoch.
     Set(Route),
+    /// The store exists, and is served nowhere yet.
+    Unserved(StoreName),
+    /// Every store that exists has been told of.
+    Synced,
     /// The MailStore is no more.
     Gone(StoreName),
 }
@@ -32,12 +36,14 @@ pub fn watch_routes(
     watcher(stores, config).default_backoff().filter_map(|event| {
         future::ready(match event {
             Ok(watcher::Event::Apply(store) | watcher::Event::InitApply(store)) => {
-                route(&store).map(RouteEvent::Set)
+                let unserved = || store.metadata.name.as_deref().map(|n| RouteEvent::Unserved(n.into()));
+                route(&store).map(RouteEvent::Set).or_else(unserved)
             }
             Ok(watcher::Event::Delete(store)) => {
                 store.metadata.name.map(|name| RouteEvent::Gone(StoreName::new(name)))
             }
-            Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
+            Ok(watcher::Event::Init) => None,
+            Ok(watcher::Event::InitDone) => Some(RouteEvent::Synced),
             Err(error) => {
                 tracing::warn!(%error, "routes cannot be watched; going on with those known");
                 None

@@ -21,6 +21,8 @@ fn scratch() -> tempfile::TempDir {
 }
 
 struct Events {
+    /// A session is at a command.
+    busy: watch::Sender<bool>,
     serving: watch::Sender<Option<Store>>,
     over: watch::Sender<Option<CancellationToken>>,
 }
@@ -30,6 +32,10 @@ impl Lifecycle for Events {
     async fn serving(&self, store: Store, over: CancellationToken) {
         self.over.send_replace(Some(over));
         self.serving.send_replace(Some(store));
+    }
+
+    async fn drained(&self) {
+        let _ = self.busy.subscribe().wait_for(|busy| !busy).await;
     }
 
     async fn stopped(&self) {
@@ -69,7 +75,11 @@ fn start(dir: &Path, replica: u128) -> Node {
         fencing: FencingMinimum::Proof,
     };
     let (status, gate, shutdown) = (StatusHandle::new(), LeaseGate::new(), CancellationToken::new());
-    let events = Arc::new(Events { serving: watch::Sender::new(None), over: watch::Sender::new(None) });
+    let events = Arc::new(Events {
+        busy: watch::Sender::new(false),
+        serving: watch::Sender::new(None),
+        over: watch::Sender::new(None),
+    });
     let task = tokio::spawn(run(
         config,
         Arc::new(arbiter),
@@ -139,6 +149,28 @@ async fn a_drain_stops_in_the_process_and_the_next_epoch_follows() {
     .unwrap();
     assert!(first.audit(0, "test".into(), "late".into()).await.is_err(), "the old handle appends nothing");
     node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_flight_when_the_end_is_asked_for_is_still_acknowledged() {
+    let dir = scratch();
+    let node = start(dir.path(), 7);
+    let store = node.serving().await;
+    node.events.busy.send_replace(true);
+    let over = node.events.over.borrow().clone().unwrap();
+    node.shutdown.cancel();
+    over.cancelled().await;
+    assert_eq!(node.status.get().state, ReplicaState::Draining, "nothing new is let in");
+    assert!(write(&store, "in flight").await);
+    node.events.busy.send_replace(false);
+    drop(store);
+    assert_eq!(node.stop().await, Outcome::Stopped);
+    // One that does not end holds up nothing for long.
+    let node = start(dir.path(), 7);
+    let store = node.serving().await;
+    node.events.busy.send_replace(true);
+    assert_eq!(node.stop().await, Outcome::Stopped);
+    assert!(store.audit(0, "test".into(), "late".into()).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

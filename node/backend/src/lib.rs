@@ -8,4 +8,4 @@ pub mod lmtp;
 pub mod pop3;
 mod session;
 
-pub use session::{Refuse, SessionContext, SessionLimits};
+pub use session::{Peer, Refuse, SessionContext, SessionLimits};

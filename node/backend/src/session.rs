@@ -6,11 +6,22 @@ use mailcluster_store::Store;
 use mailcluster_types::{AccountId, ClientInfo, Directory, Epoch};
 use tokio_util::sync::CancellationToken;
 
+/// Who speaks to a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// A part of this cluster, by its certificate or in the same process: it may name delivery ids, accounts, stores.
+    Ours,
+    /// Anyone else.
+    Foreign,
+}
+
 /// Everything a session may use. Cheap to clone.
 #[derive(Clone)]
 pub struct SessionContext {
     /// The store; every reply that acknowledges a change goes through its receipts.
     pub store: Store,
+    /// Who is at the other end.
+    pub peer: Peer,
     /// The account the frontend authenticated (IMAP, POP3); `None` for LMTP.
     pub account: Option<AccountId>,
     /// The client, as the frontend saw it.

@@ -230,3 +230,29 @@ async fn large_messages_stream() {
     }
     client.script("S:  UID 1)\nS: b OK …").await;
 }
+
+#[tokio::test]
+async fn store_does_not_deny_the_pages_that_it_has_changed() {
+    let world = World::new().await;
+    world.deliver("Subject: x\r\n\r\nx\r\n").await;
+    let mut client = world.inbox().await;
+    for doubling in 0..11 {
+        let tag = format!("d{doubling}");
+        client.script(&format!("C: {tag} COPY 1:* INBOX\nS…\nS: {tag} OK [COPYUID …] …")).await;
+    }
+    let keywords: Vec<String> = (0..64).map(|n| format!("k{n}")).collect();
+    client
+        .script(&format!(
+            "C: a STORE 2048 +FLAGS.SILENT ({})
+             S…
+             S: a OK …
+             C: b STORE 1:* +FLAGS.SILENT (extra)
+             S…
+             S: b OK some messages were not changed
+             C: c STORE 2048 +FLAGS.SILENT (extra)
+             S…
+             S: c NO [CANNOT] …",
+            keywords.join(" ")
+        ))
+        .await;
+}

@@ -11,11 +11,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use mailcluster_backend::{Refuse, SessionContext, SessionLimits, lmtp};
+use mailcluster_backend::{Peer, Refuse, SessionContext, SessionLimits, lmtp};
 use mailcluster_store::{Account, Gate, HistoryKey, Identity, Replica, Store, StoreKind};
 use mailcluster_types::{
     AccountId, AccountStatus, Address, AuthOutcome, AuthRequest, ClientInfo, ClusterId, DeliveryId,
-    Directory, Epoch, ReplicaId, Resolution, ResolvedAccount, Seq, SessionId, StoreName, Unavailable,
+    Directory, Epoch, Located, ReplicaId, Resolution, ResolvedAccount, Seq, SessionId, StoreName,
+    Unavailable,
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream};
 use tokio_util::sync::CancellationToken;
@@ -56,6 +57,10 @@ impl Directory for Names {
             _ if address.domain() == "example.org" => Ok(Resolution::NoSuchMailbox),
             _ => Ok(Resolution::NotLocal),
         }
+    }
+
+    async fn locate(&self, _: AccountId) -> Result<Located, Unavailable> {
+        Ok(Located::Unknown)
     }
 
     async fn authenticate(&self, _: &AuthRequest) -> Result<AuthOutcome, Unavailable> {
@@ -102,10 +107,15 @@ impl Backend {
 
     /// A session past LHLO; `named`: recipients need an account id.
     async fn session(&self, with_directory: Option<Arc<dyn Directory>>) -> Lmtp {
+        self.session_of(Peer::Ours, with_directory).await
+    }
+
+    async fn session_of(&self, peer: Peer, with_directory: Option<Arc<dyn Directory>>) -> Lmtp {
         let nobody = "127.0.0.1:5".parse().unwrap();
         let session = SessionId::random().unwrap();
         let context = SessionContext {
             store: self.store.clone(),
+            peer,
             account: None,
             client: ClientInfo { remote: nobody, local: nobody, tls: None, session },
             hostname: "mail.example.org".into(),
@@ -258,6 +268,38 @@ async fn refusals_say_what_is_final_and_never_that_an_account_is_unknown() {
     lmtp.send(&format!("{}\r\n.\r\n", "x".repeat(2000))).await;
     assert!(lmtp.reply().await.starts_with("552 5.2.2"), "an unannounced size is checked at the end");
     assert!(backend.inbox().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_foreign_peer_may_name_no_ids() {
+    let backend = Backend::new(0).await;
+    let ann = backend.ann;
+    let id = DeliveryId::new(1_700_000_000_000).unwrap();
+    let mut lmtp = backend.session_of(Peer::Foreign, Some(Arc::new(Names(ann)))).await;
+    lmtp.expect(&format!("MAIL FROM:<x@y.example> MCID={id}"), "555 5.5.4").await;
+    lmtp.expect("MAIL FROM:<x@y.example>", "250 ").await;
+    for named in [format!("MCACCT={ann}"), format!("MCACCT={ann} MCSTORE=s-1"), "MCHOLD=1".to_owned()] {
+        lmtp.expect(&format!("RCPT TO:<ann@example.org> {named}"), "555 5.5.4").await;
+    }
+    lmtp.expect("RCPT TO:<ann@example.org>", "250 ").await;
+    lmtp.expect("RCPT TO:<postmaster>", "550 5.7.1").await;
+    lmtp.expect("RCPT TO:<postmaster@example.org>", "250 ").await;
+    lmtp.expect("DATA", "354 ").await;
+    lmtp.send("Subject: x\r\n\r\nx\r\n.\r\n").await;
+    assert!(lmtp.reply().await.contains("delivered"));
+    assert!(lmtp.reply().await.contains("held"));
+}
+
+#[tokio::test]
+async fn a_deleted_account_is_refused_for_good() {
+    let backend = Backend::new(0).await;
+    let ann = backend.ann;
+    let held = backend.store.read(move |view| view.account(ann)).await.unwrap().unwrap();
+    let tombstone = Account { generation: 2, tombstone: true, ..held };
+    backend.store.put_account(tombstone).await.unwrap().acknowledge().unwrap();
+    let mut lmtp = backend.session(None).await;
+    lmtp.expect("MAIL FROM:<x@y.example>", "250 ").await;
+    lmtp.expect(&format!("RCPT TO:<ann@example.org> MCACCT={ann}"), "550 5.1.1").await;
 }
 
 #[tokio::test]

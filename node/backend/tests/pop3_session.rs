@@ -13,8 +13,8 @@ use std::{
 };
 
 use imap_support::World;
-use mailcluster_backend::{SessionContext, pop3};
-use mailcluster_store::{Expunge, Gate};
+use mailcluster_backend::{Peer, SessionContext, pop3};
+use mailcluster_store::{Account, Expunge, Gate};
 use mailcluster_types::{AccountId, ClientInfo, SessionId};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
@@ -33,6 +33,7 @@ fn connect_as(world: &World, account: Option<AccountId>) -> Client {
     let address = "127.0.0.1:1".parse().unwrap();
     let context = SessionContext {
         store: world.store.clone(),
+        peer: Peer::Ours,
         account,
         client: ClientInfo { remote: address, local: address, tls: None, session: SessionId(1) },
         hostname: "mail.example.org".into(),
@@ -324,4 +325,17 @@ async fn a_replica_that_may_not_acknowledge_says_nothing() {
     gate.read.store(false, Ordering::SeqCst);
     client.send("STAT\r\n").await;
     client.closed().await;
+}
+
+#[tokio::test]
+async fn a_suspended_account_is_not_opened() {
+    let world = World::new().await;
+    let account = world.account;
+    let held = world.store.read(move |view| view.account(account)).await.unwrap().unwrap();
+    let suspended = Account { generation: 2, suspended: true, ..held };
+    world.store.put_account(suspended).await.unwrap().acknowledge().unwrap();
+    let mut client = connect_as(&world, Some(account));
+    assert!(client.line().await.starts_with("+OK"));
+    let answer = client.say("AUTH EXTERNAL YW5u").await;
+    assert!(answer.starts_with("-ERR [AUTH]"), "{answer}");
 }

@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 pub trait Service: Send + Sync + 'static {
     /// The store serves until `over` is cancelled.
     async fn start(&self, store: Store, over: CancellationToken);
+    /// Resolves when what was in flight as `over` was cancelled has ended. At once, where nothing outlives a call.
+    async fn drained(&self) {}
     /// It has stopped.
     async fn stop(&self);
 }
@@ -42,6 +44,10 @@ impl Lifecycle for Events {
     async fn serving(&self, store: Store, over: CancellationToken) {
         self.0.start(store, over).await;
         self.1.send_replace(true);
+    }
+
+    async fn drained(&self) {
+        self.0.drained().await;
     }
 
     async fn stopped(&self) {

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
-use mailcluster_backend::{SessionContext, SessionLimits, imap, lmtp, pop3};
+use mailcluster_backend::{Peer, SessionContext, SessionLimits, imap, lmtp, pop3};
 use mailcluster_store::Store;
 use mailcluster_types::{
     AccountId, Backends, BoxStream, ClientInfo, Directory, Epoch, OpenError, Protocol, StoreName,
@@ -60,10 +60,16 @@ impl LocalBackends {
     }
 
     /// What a session of the current store is given; `None` while none serves.
-    pub fn context(&self, account: Option<AccountId>, client: &ClientInfo) -> Option<SessionContext> {
+    pub fn context(
+        &self,
+        peer: Peer,
+        account: Option<AccountId>,
+        client: &ClientInfo,
+    ) -> Option<SessionContext> {
         let local = self.current.load_full()?;
         Some(SessionContext {
             store: local.store.clone(),
+            peer,
             account,
             client: client.clone(),
             hostname: self.hostname.clone(),
@@ -83,7 +89,7 @@ impl Backends for LocalBackends {
         account: Option<AccountId>,
         client: &ClientInfo,
     ) -> Result<BoxStream, OpenError> {
-        let context = self.context(account, client).filter(|_| *store == self.name);
+        let context = self.context(Peer::Ours, account, client).filter(|_| *store == self.name);
         let context = context.ok_or_else(|| OpenError::NoRoute(store.clone()))?;
         let (near, far) = tokio::io::duplex(PIPE);
         let far: BoxStream = Box::new(far);

@@ -6,7 +6,8 @@ use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use mailcluster_directory::{DirectoryFeed, DirectoryService, FeedStream};
 use mailcluster_types::{
-    AccountId, Address, AuthOutcome, AuthRequest, Directory, Epoch, Resolution, Seq, StoreName, Unavailable,
+    AccountId, Address, AuthOutcome, AuthRequest, Directory, Epoch, Located, Resolution, Seq, StoreName,
+    Unavailable,
 };
 
 /// Delegates to the service that is there; without one it answers `Unavailable`.
@@ -33,6 +34,10 @@ impl LocalDirectory {
 impl Directory for LocalDirectory {
     async fn resolve(&self, address: &Address) -> Result<Resolution, Unavailable> {
         self.get()?.resolve(address).await
+    }
+
+    async fn locate(&self, account: AccountId) -> Result<Located, Unavailable> {
+        self.get()?.locate(account).await
     }
 
     async fn authenticate(&self, request: &AuthRequest) -> Result<AuthOutcome, Unavailable> {

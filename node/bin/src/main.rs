@@ -23,6 +23,8 @@ use args::{Args, Command};
 use clap::Parser;
 
 fn main() -> ExitCode {
+    // Mail and password hashes are for this user alone, whatever role or tool writes them.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let args = Args::parse();
     if let Err(error) = logging::init(&args.log) {
         eprintln!("mailcluster-node: {error:#}");

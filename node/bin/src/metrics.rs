@@ -40,7 +40,7 @@ pub async fn watch_store(
     let accounts = new("accounts", "Accounts on the store.")?;
     let octets = new("octets", "Octets of live mail.")?;
     let free = new("disk_free_octets", "Octets free on the store's volume.")?;
-    let queued = new("queue_recipients", "Recipients waiting in the queue.")?;
+    let queued = new("queue_recipients", "Recipients waiting in the queue, without those held.")?;
     let held = new("queue_held_recipients", "Recipients held in the queue.")?;
     let oldest =
         new("queue_oldest_timestamp_seconds", "When the oldest queued message came, Unix time; 0: none.")?;
@@ -51,12 +51,16 @@ pub async fn watch_store(
         lease.set(signed(gate.lease_until().saturating_sub(clock::boottime())));
         let current = status.get().store;
         serving.set(i64::from(current.is_some() && gate.open()));
-        let Some(current) = current else { continue };
+        let Some(current) = current else {
+            // Whoever serves it now tells of it: a sum over pods must not count it twice.
+            [&accounts, &octets, &free, &queued, &held, &oldest].iter().for_each(|gauge| gauge.set(0));
+            continue;
+        };
         if let Ok((usage, queue)) = current.read(|view| Ok((view.usage()?, view.queue_stats()?))).await {
             accounts.set(signed(usage.accounts));
             octets.set(signed(usage.octets));
             free.set(signed(usage.free_octets));
-            queued.set(signed(queue.recipients));
+            queued.set(signed(queue.recipients.saturating_sub(queue.held)));
             held.set(signed(queue.held));
             oldest.set(queue.oldest);
         }

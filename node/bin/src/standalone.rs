@@ -6,15 +6,18 @@ mod identity;
 mod services;
 
 use std::{
+    fs::{DirBuilder, Permissions},
     io::Write,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
 use mailcluster_arbiter::{FileArbiter, ReplicaState, StatusHandle};
-use mailcluster_backend::SessionLimits;
+use mailcluster_backend::{Peer, SessionLimits};
 use mailcluster_frontend::{FrontendContext, FrontendLimits};
 use mailcluster_net::{
     limits::ConnectionLimits,
@@ -56,8 +59,7 @@ const GRACE: Duration = Duration::from_secs(20);
 pub async fn run(options: StandaloneArgs) -> Result<()> {
     let shutdown = shutdown::on_signal()?;
     listen::raise_nofile().context("failed to raise the limit of open files")?;
-    std::fs::create_dir_all(&options.data)
-        .with_context(|| format!("failed to make {}", options.data.display()))?;
+    data_dir(&options.data)?;
     let identity = NodeIdentity::load_or_draw(&options.data)?;
     let registry = Registry::new();
     metrics::register(&registry)?;
@@ -103,6 +105,26 @@ pub async fn run(options: StandaloneArgs) -> Result<()> {
     finish(ports.tasks, holders, &shutdown, &stores_down).await
 }
 
+/// Makes the data directory for this user alone. One with something in it that others could look into is refused.
+fn data_dir(dir: &Path) -> Result<()> {
+    let path = dir.display();
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("failed to make {path}"))?;
+    let mode = std::fs::metadata(dir).with_context(|| format!("failed to look at {path}"))?.mode();
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let mut inside = std::fs::read_dir(dir).with_context(|| format!("failed to read {path}"))?;
+    if inside.any(|entry| entry.is_ok_and(|entry| entry.file_name() != "lost+found")) {
+        bail!("{path} holds mail and password hashes, and others can look into it: chmod 700 {path}");
+    }
+    let own = Permissions::from_mode(0o700);
+    std::fs::set_permissions(dir, own).with_context(|| format!("failed to change the mode of {path}"))
+}
+
 fn hold(
     options: &StandaloneArgs,
     name: &str,
@@ -137,7 +159,7 @@ async fn serving(holder: &Holder, shutdown: &CancellationToken) -> Result<()> {
 fn tls_acceptor(options: &StandaloneArgs) -> Result<TlsAcceptor> {
     let (cert, key) = match (&options.tls_cert, &options.tls_key) {
         (Some(cert), Some(key)) => {
-            let read = |file: &std::path::Path| {
+            let read = |file: &Path| {
                 std::fs::read(file).with_context(|| format!("failed to read {}", file.display()))
             };
             (read(cert)?, read(key)?)
@@ -194,7 +216,7 @@ async fn lmtp(listener: TcpListener, backends: Arc<LocalBackends>, ports: Client
         let Ok(session) = SessionId::random() else { continue };
         let client = ClientInfo { remote, local, tls: None, session };
         let (Ok(permit), Some(context)) =
-            (ports.limits.acquire(remote.ip()), backends.context(None, &client))
+            (ports.limits.acquire(remote.ip()), backends.context(Peer::Foreign, None, &client))
         else {
             continue;
         };
@@ -231,4 +253,27 @@ async fn finish(
     stores_down.cancel();
     holder::check(mail.await?)?;
     holder::check(directory.await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_directory_is_for_one_user_alone() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("a/b");
+        data_dir(&dir).unwrap();
+        data_dir(&dir).unwrap();
+        let set = |mode| std::fs::set_permissions(&dir, Permissions::from_mode(mode)).unwrap();
+        set(0o755);
+        data_dir(&dir).unwrap();
+        assert_eq!(std::fs::metadata(&dir).unwrap().mode() & 0o777, 0o700, "it was empty");
+        std::fs::write(dir.join("log"), b"mail").unwrap();
+        for mode in [0o755, 0o750, 0o701] {
+            set(mode);
+            let refused = data_dir(&dir).unwrap_err().to_string();
+            assert!(refused.contains("chmod 700"), "{refused}");
+        }
+    }
 }

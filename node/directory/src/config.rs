@@ -34,8 +34,8 @@ pub struct DirectoryConfig {
     pub hostname: String,
     /// The domain of user names without one; `None`: such logins fail.
     pub default_domain: Option<String>,
-    /// Who gets `postmaster` of a domain that has none (RFC 5321 section 4.5.1). `None`: the domain's first account
-    /// by address, else the first of all.
+    /// Who gets `postmaster` of a domain that has none (RFC 5321 section 4.5.1). `None`: it is held in the queue, for
+    /// a person to look at.
     pub postmaster: Option<Address>,
     /// The mail stores there are, kept up to date by whoever knows.
     pub stores: watch::Receiver<Vec<StoreLoad>>,

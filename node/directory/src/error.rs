@@ -4,6 +4,63 @@ use mailcluster_store::{Fenced, ReadError, Refusal, WriteError};
 use mailcluster_types::Unavailable;
 use tonic::{Code, Status};
 
+/// Why the directory cannot say now, told apart by what a frontend must make of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CannotSay {
+    /// It does not serve here (any more): whoever asks should look for it elsewhere.
+    Away(String),
+    /// It serves, and has too much of this to do; other questions are answered.
+    Busy(String),
+    /// It serves, and has no answer to this question yet.
+    NotYet(String),
+}
+
+impl From<ReadError> for CannotSay {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::NotServing => Self::Away(error.to_string()),
+            other => Self::NotYet(other.to_string()),
+        }
+    }
+}
+
+impl From<mailcluster_auth::Overloaded> for CannotSay {
+    fn from(error: mailcluster_auth::Overloaded) -> Self {
+        Self::Busy(error.to_string())
+    }
+}
+
+impl From<CannotSay> for Unavailable {
+    fn from(error: CannotSay) -> Self {
+        let (CannotSay::Away(text) | CannotSay::Busy(text) | CannotSay::NotYet(text)) = error;
+        Self(text)
+    }
+}
+
+impl From<CannotSay> for AdminError {
+    fn from(error: CannotSay) -> Self {
+        Unavailable::from(error).into()
+    }
+}
+
+impl From<CannotSay> for Status {
+    fn from(error: CannotSay) -> Self {
+        match error {
+            CannotSay::Away(text) => Self::unavailable(text),
+            CannotSay::Busy(text) => Self::resource_exhausted(text),
+            CannotSay::NotYet(text) => Self::failed_precondition(text),
+        }
+    }
+}
+
+/// Is this status an answer of a directory that serves? Then only the one question failed.
+pub(crate) fn is_answer(code: Code) -> bool {
+    matches!(
+        code,
+        Code::InvalidArgument | Code::ResourceExhausted | Code::FailedPrecondition | Code::Unimplemented
+    )
+}
+
 /// Why a change or question of an administrator failed. The text is for the person who asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AdminError {
@@ -76,5 +133,23 @@ impl From<AdminError> for Status {
             AdminError::Unavailable(_) => Code::Unavailable,
         };
         Self::new(code, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_directory_that_does_not_serve_is_away() {
+        let text = String::new;
+        for (error, away) in [
+            (CannotSay::from(ReadError::NotServing), true),
+            (CannotSay::from(ReadError::NotFound), false),
+            (CannotSay::from(mailcluster_auth::Overloaded), false),
+            (CannotSay::NotYet(text()), false),
+        ] {
+            assert_eq!(is_answer(Status::from(error.clone()).code()), !away, "{error:?}");
+        }
     }
 }

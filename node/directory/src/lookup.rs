@@ -1,7 +1,7 @@
 //! What an address stands for: reads of one snapshot of the index.
 
 use mailcluster_store::{Account, Alias, ReadError, View};
-use mailcluster_types::{AccountId, AccountStatus, Address, Resolution, ResolvedAccount};
+use mailcluster_types::{AccountId, AccountStatus, Address, Located, Resolution, ResolvedAccount, StoreName};
 
 use crate::{DirectoryConfig, names};
 
@@ -12,6 +12,8 @@ pub(crate) enum Looked {
     Known(Resolution),
     /// The directory holds no domain at all, not even a deleted one: it is new or lost, and knows nothing.
     Empty,
+    /// It was rebuilt without these stores' records: what it does not find may be theirs.
+    Incomplete(Vec<StoreName>),
 }
 
 /// Resolves an address: exactly, else without its `+tag`, else as a postmaster.
@@ -23,7 +25,7 @@ pub(crate) fn resolve(view: &View, config: &DirectoryConfig, address: &Address) 
             return Ok(Looked::Empty);
         }
         if !(is_postmaster && address.domain() == config.hostname) {
-            return Ok(Looked::Known(Resolution::NotLocal));
+            return unless_incomplete(view, Resolution::NotLocal);
         }
     }
     let mut found = exact(view, &key)?;
@@ -33,14 +35,19 @@ pub(crate) fn resolve(view: &View, config: &DirectoryConfig, address: &Address) 
         found = exact(view, &user)?;
     }
     if found.is_empty() && is_postmaster {
-        found = postmaster(view, config, address.domain())?;
+        found = postmaster(view, config)?;
     }
     let resolved: Vec<_> = found.iter().filter_map(resolved).collect();
-    Ok(Looked::Known(if resolved.is_empty() {
-        Resolution::NoSuchMailbox
-    } else {
-        Resolution::Accounts(resolved)
-    }))
+    if resolved.is_empty() {
+        return unless_incomplete(view, Resolution::NoSuchMailbox);
+    }
+    Ok(Looked::Known(Resolution::Accounts(resolved)))
+}
+
+/// "No" can be said only by a directory that has everybody's records.
+fn unless_incomplete(view: &View, no: Resolution) -> Result<Looked, ReadError> {
+    let missing = view.gaps()?;
+    Ok(if missing.is_empty() { Looked::Known(no) } else { Looked::Incomplete(missing) })
 }
 
 /// The account of this address, or the accounts its alias stands for, each once.
@@ -64,15 +71,22 @@ pub(crate) fn alias_accounts(view: &View, alias: &Alias) -> Result<Vec<Account>,
     Ok(found)
 }
 
-fn postmaster(view: &View, config: &DirectoryConfig, domain: &str) -> Result<Vec<Account>, ReadError> {
-    if let Some(configured) = &config.postmaster {
-        let found = exact(view, &configured.key())?;
-        if !found.is_empty() {
-            return Ok(found);
-        }
+/// Where an account is, by its id.
+pub(crate) fn locate(view: &View, account: AccountId) -> Result<Located, ReadError> {
+    Ok(match view.account_record(account)? {
+        Some(record) if record.tombstone => Located::Deleted,
+        Some(record) => Located::On(record.store),
+        None => Located::Unknown,
+    })
+}
+
+/// Who was named for it. Otherwise nobody is: a person chosen by chance should not read what is meant for whoever
+/// runs this, so it is held in a queue (RFC 5321 section 4.5.1) by those who take it.
+fn postmaster(view: &View, config: &DirectoryConfig) -> Result<Vec<Account>, ReadError> {
+    match &config.postmaster {
+        Some(configured) => exact(view, &configured.key()),
+        None => Ok(Vec::new()),
     }
-    let first = view.accounts_by_address(Some(domain), "", 1)?;
-    if first.is_empty() { view.accounts_by_address(None, "", 1) } else { Ok(first) }
 }
 
 /// May this account put this address into MAIL FROM?

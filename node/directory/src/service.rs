@@ -10,12 +10,14 @@ use async_trait::async_trait;
 use mailcluster_auth::{Hasher, HasherError, StoredHash, Throttle, Verdict, VerifyPool};
 use mailcluster_store::{Account, ReadError, Store, View};
 use mailcluster_types::{
-    AccountId, Address, AuthOutcome, AuthRequest, Directory, Resolution, ResolvedAccount, Unavailable,
+    AccountId, Address, AuthOutcome, AuthRequest, Directory, Located, Resolution, ResolvedAccount, StoreName,
+    Unavailable,
 };
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::{
     DirectoryConfig,
+    error::CannotSay,
     lookup::{self, Looked},
     names,
 };
@@ -84,48 +86,58 @@ impl DirectoryService {
         self.inner.throttle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) async fn look<T, F>(&self, read: F) -> Result<T, Unavailable>
+    pub(crate) async fn look<T, F>(&self, read: F) -> Result<T, CannotSay>
     where
         T: Send + 'static,
         F: FnOnce(&View, &DirectoryConfig) -> Result<T, ReadError> + Send + 'static,
     {
         let inner = Arc::clone(&self.inner);
-        self.inner
-            .store
-            .read(move |view| read(view, &inner.config))
-            .await
-            .map_err(|e| Unavailable(e.to_string()))
+        Ok(self.inner.store.read(move |view| read(view, &inner.config)).await?)
+    }
+
+    /// As [`Directory::resolve`].
+    pub(crate) async fn resolved(&self, address: &Address) -> Result<Resolution, CannotSay> {
+        let address = address.clone();
+        match self.look(move |view, config| lookup::resolve(view, config, &address)).await? {
+            Looked::Known(resolution) => Ok(resolution),
+            Looked::Incomplete(missing) => Err(incomplete(&missing)),
+            Looked::Empty => Err(CannotSay::NotYet(
+                "it holds no domains: add one, or run `directory rebuild` when it was lost".into(),
+            )),
+        }
     }
 
     /// As [`Directory::authenticate`], with the account's generation.
-    pub(crate) async fn login(&self, request: &AuthRequest) -> Result<Login, Unavailable> {
+    pub(crate) async fn login(&self, request: &AuthRequest) -> Result<Login, CannotSay> {
         let started = Instant::now();
         let client = request.client.remote.ip();
-        let key = names::login_key(&request.user, self.inner.config.default_domain.as_deref());
-        let name = key.clone().unwrap_or_default();
+        // A malformed name takes the same way as others: no account has an empty address.
+        let domain = self.inner.config.default_domain.as_deref();
+        let name = names::login_key(&request.user, domain).unwrap_or_default();
         let begun = self.throttle().begin(started, client, &name);
         if let Verdict::Wait(wait) = begun {
             let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1);
             return Ok(Login::Throttled(seconds));
         }
         let _under_way = UnderWay { service: self, client, name: name.clone() };
-        let account = match key {
-            Some(key) => self.look(move |view, _| view.account_by_address(&key)).await?,
-            // The same question, so that a malformed name takes the same way.
-            None => self.look(|view, _| view.account_by_address("").map(|_| None)).await?,
-        };
+        let key = name.clone();
+        let (account, gaps) =
+            self.look(move |view, _| Ok((view.account_by_address(&key)?, view.gaps()?))).await?;
+        let unsure = account.is_none() && !gaps.is_empty();
         let (right, new_hash) = self.verify(account.as_ref(), Arc::clone(&request.password)).await?;
         match account.filter(|a| right && !a.suspended) {
             Some(account) if account.pending => {
-                Err(Unavailable(format!("account {} is being created", account.id)))
+                Err(CannotSay::NotYet(format!("account {} is being created", account.id)))
             }
             Some(account) => {
                 self.throttle().succeeded(client, &name);
                 let generation = self.rehashed(&account, new_hash).await;
-                let resolved = lookup::resolved(&account)
-                    .ok_or_else(|| Unavailable(format!("account {} has a damaged address", account.id)))?;
+                let resolved = lookup::resolved(&account).ok_or_else(|| {
+                    CannotSay::NotYet(format!("account {} has a damaged address", account.id))
+                })?;
                 Ok(Login::Accepted(resolved, generation))
             }
+            None if unsure => Err(incomplete(&gaps)),
             None => {
                 self.throttle().failed(Instant::now(), client, &name);
                 tracing::info!(%client, service = request.service, session = %request.client.session, "login failed");
@@ -140,7 +152,7 @@ impl DirectoryService {
         &self,
         account: Option<&Account>,
         password: Arc<str>,
-    ) -> Result<(bool, Option<String>), Unavailable> {
+    ) -> Result<(bool, Option<String>), CannotSay> {
         let stored = account.and_then(|a| match StoredHash::parse(&a.password_hash) {
             Ok(hash) => Some(hash),
             Err(_) if a.password_hash.is_empty() => None,
@@ -155,7 +167,7 @@ impl DirectoryService {
             let outdated = right && stored.as_ref().is_some_and(|s| hasher.needs_rehash(s));
             (right, if outdated { hasher.hash(&password).ok() } else { None })
         };
-        self.inner.pool.run(verify).await.map_err(|e| Unavailable(e.to_string()))
+        Ok(self.inner.pool.run(verify).await?)
     }
 
     /// Puts a new hash of the same password, unless the record changed meanwhile. A login does not fail for it.
@@ -196,13 +208,11 @@ impl Drop for UnderWay<'_> {
 #[async_trait]
 impl Directory for DirectoryService {
     async fn resolve(&self, address: &Address) -> Result<Resolution, Unavailable> {
-        let address = address.clone();
-        match self.look(move |view, config| lookup::resolve(view, config, &address)).await? {
-            Looked::Known(resolution) => Ok(resolution),
-            Looked::Empty => Err(Unavailable(
-                "it holds no domains: add one, or run `directory rebuild` when it was lost".into(),
-            )),
-        }
+        Ok(self.resolved(address).await?)
+    }
+
+    async fn locate(&self, account: AccountId) -> Result<Located, Unavailable> {
+        Ok(self.look(move |view, _| lookup::locate(view, account)).await?)
     }
 
     async fn authenticate(&self, request: &AuthRequest) -> Result<AuthOutcome, Unavailable> {
@@ -215,8 +225,16 @@ impl Directory for DirectoryService {
 
     async fn may_send_as(&self, account: AccountId, sender: &Address) -> Result<bool, Unavailable> {
         let sender = sender.clone();
-        self.look(move |view, _| lookup::may_send_as(view, account, &sender)).await
+        Ok(self.look(move |view, _| lookup::may_send_as(view, account, &sender)).await?)
     }
+}
+
+fn incomplete(missing: &[StoreName]) -> CannotSay {
+    let names: Vec<&str> = missing.iter().map(StoreName::as_str).collect();
+    CannotSay::NotYet(format!(
+        "it was rebuilt without {}: run `directory rebuild` again when they are back",
+        names.join(", ")
+    ))
 }
 
 /// Seconds since 1970.

@@ -38,8 +38,11 @@ pub trait StoreQuery: Send + Sync + 'static {
 /// Finds stores to ask.
 #[async_trait]
 pub trait StoreDialer: Send + Sync + 'static {
-    /// The mail stores there are.
-    fn stores(&self) -> Vec<StoreName>;
+    /// The mail stores there are, whether they serve or not.
+    ///
+    /// # Errors
+    /// When that is not known yet.
+    fn stores(&self) -> Result<Vec<StoreName>, Unavailable>;
     /// A way to ask this one.
     async fn dial(&self, store: &StoreName) -> Result<std::sync::Arc<dyn StoreQuery>, Unavailable>;
 }
@@ -121,7 +124,7 @@ pub(crate) fn every_record(
     let pages = stream::try_unfold((store, At::Accounts(None)), |(store, at)| async move {
         let asked = at.clone();
         let page = match at {
-            At::End => return Ok(None),
+            At::End => return Ok::<_, Unavailable>(None),
             _ => store.read(move |view| page(view, asked)).await,
         };
         let (records, next) = page.map_err(|e| Unavailable(e.to_string()))?;

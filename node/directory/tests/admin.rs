@@ -23,10 +23,10 @@ struct Dialer(HashMap<StoreName, Option<Store>>);
 
 #[async_trait]
 impl StoreDialer for Dialer {
-    fn stores(&self) -> Vec<StoreName> {
+    fn stores(&self) -> Result<Vec<StoreName>, Unavailable> {
         let mut names: Vec<_> = self.0.keys().cloned().collect();
         names.sort();
-        names
+        Ok(names)
     }
     async fn dial(&self, store: &StoreName) -> Result<Arc<dyn StoreQuery>, Unavailable> {
         match self.0.get(store).cloned().flatten() {

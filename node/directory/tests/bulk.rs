@@ -6,7 +6,7 @@ mod common;
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use async_trait::async_trait;
-use common::{World, names, until};
+use common::{World, login, names, until};
 use futures::TryStreamExt;
 use mailcluster_directory::{ImportOutcome, ImportRow, LocalStore, StoreDialer, StoreQuery, merge};
 use mailcluster_store::{DirectoryRecord, Store};
@@ -22,10 +22,10 @@ struct Dialer(HashMap<StoreName, Option<Store>>);
 
 #[async_trait]
 impl StoreDialer for Dialer {
-    fn stores(&self) -> Vec<StoreName> {
+    fn stores(&self) -> Result<Vec<StoreName>, Unavailable> {
         let mut names: Vec<_> = self.0.keys().cloned().collect();
         names.sort();
-        names
+        Ok(names)
     }
     async fn dial(&self, store: &StoreName) -> Result<Arc<dyn StoreQuery>, Unavailable> {
         match self.0.get(store).cloned().flatten() {
@@ -125,8 +125,8 @@ async fn a_lost_directory_is_rebuilt_from_the_stores() {
     let fresh = World::new(&["t-0", "t-1"]);
     let stores: HashMap<StoreName, Option<Store>> =
         world.stores.iter().map(|s| (s.identity().store, Some(s.clone()))).collect();
-    let rebuild = |stores: HashMap<StoreName, Option<Store>>, partial: bool| {
-        let directory = fresh.directory.clone();
+    let rebuild = |into: &World, stores: HashMap<StoreName, Option<Store>>, partial: bool| {
+        let directory = into.directory.clone();
         async move {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("admin.sock");
@@ -139,9 +139,9 @@ async fn a_lost_directory_is_rebuilt_from_the_stores() {
     };
     let mut one_away = stores.clone();
     one_away.insert("t-1".into(), None);
-    assert_eq!(rebuild(one_away, false).await.unwrap_err().code(), tonic::Code::Unavailable);
+    assert_eq!(rebuild(&fresh, one_away.clone(), false).await.unwrap_err().code(), tonic::Code::Unavailable);
     assert!(fresh.directory.resolve(&"ann@example.org".parse().unwrap()).await.is_err(), "still empty");
-    let counts = rebuild(stores.clone(), false).await.unwrap();
+    let counts = rebuild(&fresh, stores.clone(), false).await.unwrap();
     assert_eq!((counts.accounts, counts.aliases, counts.domains), (3, 1, 1), "{counts:?}");
     for (asked, expected) in [
         ("ann@example.org", vec!["ann@example.org"]),
@@ -151,6 +151,22 @@ async fn a_lost_directory_is_rebuilt_from_the_stores() {
         let resolution = fresh.directory.resolve(&asked.parse().unwrap()).await.unwrap();
         assert_eq!(names(&resolution), expected, "{asked}");
     }
-    let counts = rebuild(stores, false).await.unwrap();
+    let counts = rebuild(&fresh, stores.clone(), false).await.unwrap();
     assert_eq!((counts.accounts, counts.unchanged), (0, 5), "a second time changes nothing");
+    // One store is left out: what only it tells of is not known to be unknown, until it is asked, too.
+    let poor = World::new(&["t-0", "t-1"]);
+    let counts = rebuild(&poor, one_away, true).await.unwrap();
+    assert_eq!(counts.unreachable_stores, ["t-1"]);
+    let there: Vec<bool> = futures::future::join_all(["ann", "bob", "nobody"].map(|user| {
+        let (address, directory) = (format!("{user}@example.org"), poor.directory.clone());
+        async move { directory.resolve(&address.parse().unwrap()).await.is_ok() }
+    }))
+    .await;
+    assert_eq!(there.iter().filter(|there| **there).count(), 1, "one of two is found, nobody is unknown");
+    assert!(poor.directory.resolve(&"x@elsewhere.org".parse().unwrap()).await.is_err());
+    let attempt = poor.directory.authenticate(&login("nobody@example.org", "x", "192.0.2.1")).await;
+    assert!(attempt.is_err(), "not a rejection: {attempt:?}");
+    rebuild(&poor, stores, false).await.unwrap();
+    let resolution = poor.directory.resolve(&"nobody@example.org".parse().unwrap()).await.unwrap();
+    assert_eq!(names(&resolution), ["NoSuchMailbox"]);
 }

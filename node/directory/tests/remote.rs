@@ -16,12 +16,16 @@ use mailcluster_directory::{
     serve::{DirectoryServer, PeerCheck, Wish},
     sync,
 };
+use mailcluster_rpc::directory::v1 as pb;
 use mailcluster_store::StoreKind;
-use mailcluster_types::{AuthOutcome, Directory, Resolution, Unavailable};
+use mailcluster_types::{AccountId, AuthOutcome, Directory, Located, Resolution, Unavailable};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint, Server};
+use tonic::{
+    Request, Response, Status,
+    transport::{Channel, Endpoint, Server},
+};
 
 /// Leads to whatever address the test says.
 struct Leads(watch::Receiver<Option<SocketAddr>>);
@@ -32,6 +36,59 @@ impl ChannelSource for Leads {
         let address = (*self.0.borrow()).ok_or_else(|| Unavailable("no route".into()))?;
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
         Ok(endpoint.connect_timeout(Duration::from_secs(1)).connect_lazy())
+    }
+}
+
+/// A directory that knows everybody, and has no time for logins.
+struct NoLogins(Option<tonic::Code>);
+
+#[async_trait]
+impl pb::lookup_server::Lookup for NoLogins {
+    async fn resolve(&self, _: Request<pb::ResolveRequest>) -> Result<Response<pb::ResolveResponse>, Status> {
+        let answer = pb::Answer::NoSuchMailbox.into();
+        Ok(Response::new(pb::ResolveResponse { answer, accounts: Vec::new() }))
+    }
+
+    async fn locate(&self, _: Request<pb::LocateRequest>) -> Result<Response<pb::LocateResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
+
+    async fn authenticate(
+        &self,
+        _: Request<pb::AuthenticateRequest>,
+    ) -> Result<Response<pb::AuthenticateResponse>, Status> {
+        match self.0 {
+            Some(code) => Err(Status::new(code, "not now")),
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn may_send_as(
+        &self,
+        _: Request<pb::MaySendAsRequest>,
+    ) -> Result<Response<pb::MaySendAsResponse>, Status> {
+        Err(Status::unimplemented("not asked here"))
+    }
+}
+
+#[tokio::test]
+async fn logins_that_fail_do_not_stop_mail() {
+    for code in [Some(tonic::Code::ResourceExhausted), Some(tonic::Code::FailedPrecondition), None] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = Server::builder().add_service(pb::lookup_server::LookupServer::new(NoLogins(code)));
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        let far = Far::patient(Some(address), Duration::from_secs(3600));
+        let rejected = (0..20).map(|i| {
+            let from = format!("192.0.2.{i}");
+            let user = format!("u{i}");
+            let remote = far.remote.clone();
+            async move { remote.authenticate(&login(&user, "x", &from)).await }
+        });
+        for outcome in futures::future::join_all(rejected).await {
+            assert!(outcome.is_err(), "{code:?}: {outcome:?}");
+        }
+        assert_eq!(far.resolve("fresh@example.org").await.unwrap(), ["NoSuchMailbox"], "{code:?}");
     }
 }
 
@@ -63,10 +120,16 @@ struct Far {
 
 impl Far {
     fn new(address: Option<SocketAddr>) -> Self {
+        Self::patient(address, Duration::from_millis(50))
+    }
+
+    /// After a failure it does not ask again for `back_off`.
+    fn patient(address: Option<SocketAddr>, back_off: Duration) -> Self {
         let (route, routes) = watch::channel(address);
         let shutdown = CancellationToken::new();
         let config = RemoteConfig {
-            back_off: Duration::from_millis(50),
+            back_off,
+            login_limit: Duration::from_secs(1),
             default_domain: Some("example.org".into()),
             ..RemoteConfig::default()
         };
@@ -100,11 +163,15 @@ async fn it_answers_as_the_directory_does() {
         assert_eq!(far.resolve(asked).await, near, "{asked}");
         assert_eq!(far.resolve(asked).await, near, "{asked}, remembered");
     }
+    assert_eq!(far.remote.locate(ann).await, Ok(Located::On("t-0".into())));
+    assert_eq!(far.remote.locate(AccountId(5)).await, Ok(Located::Unknown));
     assert!(matches!(far.login("ann", "secret").await, Ok(AuthOutcome::Accepted(a)) if a.id == ann));
     assert_eq!(far.login("ann", "wrong").await, Ok(AuthOutcome::Rejected));
     assert_eq!(far.login("nobody", "secret").await, Ok(AuthOutcome::Rejected));
     assert_eq!(far.remote.may_send_as(ann, &"ann@example.org".parse().unwrap()).await, Ok(true));
     assert_eq!(far.remote.may_send_as(ann, &"bob@example.org".parse().unwrap()).await, Ok(false));
+    world.directory.delete_account("test", "ann@example.org").await.unwrap();
+    assert_eq!(far.remote.locate(ann).await, Ok(Located::Deleted));
 }
 
 #[tokio::test]

@@ -105,6 +105,13 @@ async fn postmaster_always_works() {
     assert_eq!(cluster.inbox("s-0", ann).await.len(), 1);
     smtp.expect("MAIL FROM:<x@y.example>", "250 ").await;
     smtp.expect("RCPT TO:<postmaster@elsewhere.example>", "550 5.7.1").await;
+    smtp.expect("RSET", "250 ").await;
+    cluster.account_with_quota("postmaster", "s-0", 1).await;
+    smtp.expect("MAIL FROM:<x@y.example> SIZE=500", "250 ").await;
+    smtp.expect("RCPT TO:<postmaster@example.org>", "250 ").await;
+    smtp.expect("DATA", "354 ").await;
+    smtp.expect(&format!("{TEXT}\r\n."), "250 ").await;
+    assert_eq!(cluster.queue("s-0").await.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

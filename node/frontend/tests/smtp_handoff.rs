@@ -124,8 +124,14 @@ async fn closed_without_a_reply_when_one_copy_is_durable_and_another_finds_no_pl
     let ann = cluster.account("ann", "s-0").await;
     let bob = cluster.account("bob", "s-1").await;
     cluster.candidates(&[]);
-    cluster.fault("s-0", Fault::NoQueue);
     cluster.fault("s-1", Fault::CutInBody);
+    // No room anywhere should s-1 die: known before anything is sent, so nothing is.
+    cluster.fault("s-0", Fault::NoQueue);
+    let reply = cluster.mx().await.mail("x@y.example", &THREE[..2], TEXT).await;
+    assert!(reply.starts_with("451 "), "{reply}");
+    assert!(cluster.inbox("s-0", ann).await.is_empty());
+    // There was room, and then there is none.
+    cluster.fault("s-0", Fault::CutQueue);
     cluster.mx().await.mail_without_answer("x@y.example", &THREE[..2], TEXT).await;
     assert_eq!(cluster.inbox("s-0", ann).await.len(), 1);
     assert!(cluster.inbox("s-1", bob).await.is_empty());
@@ -172,7 +178,7 @@ async fn a_bounce_for_a_foreign_sender_is_held_and_for_the_null_sender_not_made(
         let reply = smtp.mail(sender, &["bob@example.org"], TEXT).await;
         assert!(reply.starts_with("250 "), "{reply}");
     }
-    cluster.forget("bob");
+    cluster.delete("bob");
     cluster.heal("s-1");
     let handle = cluster.run_queue("s-0");
     cluster.queue_drained("s-0").await;
@@ -182,6 +188,27 @@ async fn a_bounce_for_a_foreign_sender_is_held_and_for_the_null_sender_not_made(
     assert!(queue[0].recipients[0].held);
     let counters = handle.counters();
     assert_eq!((counters.held, counters.dropped, counters.bounced, counters.delivered), (1, 1, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queued_mail_needs_no_address_only_its_account() {
+    let cluster = Cluster::new(&["s-0", "s-1"]).await;
+    let bob = cluster.account("bob", "s-1").await;
+    cluster.resolve_as("alias", vec![cluster.resolved("bob")]);
+    cluster.fault("s-1", Fault::Away);
+    let mut smtp = cluster.mx().await;
+    for to in ["alias@example.org", "bob@example.org"] {
+        let reply = smtp.mail("", &[to], TEXT).await;
+        assert!(reply.starts_with("250 "), "{reply}");
+    }
+    // The alias is removed, and then the directory is rebuilt without the store that is away.
+    cluster.forget("alias");
+    cluster.forget("bob");
+    cluster.heal("s-1");
+    let handle = cluster.run_queue("s-0");
+    assert_eq!(cluster.inbox_of("s-1", bob, 2).await.len(), 2);
+    cluster.queue_drained("s-0").await;
+    assert_eq!((handle.counters().delivered, handle.counters().dropped), (2, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -196,6 +223,26 @@ async fn what_waits_too_long_is_bounced_even_while_its_store_is_away() {
     cluster.run_queue_with("s-0", |config| config.max_age = Duration::from_secs(1));
     let inbox = cluster.inbox_of("s-0", ann, 1).await;
     assert!(inbox[0].contains("Status: 4.4.7"), "{}", inbox[0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bounce_whose_sender_cannot_be_asked_for_waits_a_while() {
+    let cluster = Cluster::new(&["s-0", "s-1"]).await;
+    cluster.account("ann", "s-0").await;
+    cluster.account("bob", "s-1").await;
+    cluster.fault("s-1", Fault::Away);
+    let reply = cluster.mx().await.mail("ann@example.org", &["bob@example.org"], TEXT).await;
+    assert!(reply.starts_with("250 "), "{reply}");
+    let queued_at = cluster.queue("s-0").await[0].queued_at;
+    cluster.directory.away.store(true, std::sync::atomic::Ordering::SeqCst);
+    cluster.run_queue_with("s-0", |config| config.max_age = Duration::ZERO);
+    for _ in 0..2000 {
+        if cluster.queue("s-0").await[0].recipients[0].next_attempt >= queued_at + 60 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it is tried at once again: {:?}", cluster.queue("s-0").await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

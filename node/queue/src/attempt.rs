@@ -78,12 +78,14 @@ impl Context {
         }
         let mut groups: HashMap<StoreName, Vec<(Recipient, QueueRecipient)>> = HashMap::new();
         for recipient in due {
-            match self.destination(recipient, store).await {
+            let Some(account) = recipient.account else { continue };
+            let answer = self.directory.locate(account).await.ok();
+            match decision::destination(store, answer) {
                 Destination::Gone => {
                     let reason = gone();
                     undeliverable::give_up(self, item, recipient, &reason).await?;
                 }
-                Destination::Account(account, to) => {
+                Destination::Store(to) => {
                     let named = Recipient::Deliver { address: recipient.address.clone(), account };
                     groups.entry(to).or_default().push((named, recipient.clone()));
                 }
@@ -112,15 +114,6 @@ impl Context {
         Ok(())
     }
 
-    async fn destination(&self, recipient: &QueueRecipient, recorded: &StoreName) -> Destination {
-        let Some(account) = recipient.account else { return Destination::Gone };
-        let answer = match recipient.address.parse() {
-            Ok(address) => self.directory.resolve(&address).await.ok(),
-            Err(_) => None,
-        };
-        decision::destination(account, recorded, answer.as_ref())
-    }
-
     async fn send(
         &self,
         lines: &mut Lines,
@@ -128,7 +121,16 @@ impl Context {
         (to, group): (&StoreName, Vec<(Recipient, QueueRecipient)>),
     ) -> Result<Attempt, Stop> {
         let id = item.delivery;
+        let mut client = match self.line(lines, to).await {
+            Ok(client) => client,
+            Err(error) => {
+                tracing::debug!(%id, store = %to, %error, "store away, mail waits");
+                return Ok(Attempt::Away);
+            }
+        };
+        // Read only for a store that answers: it may be large, and stores are away for long.
         let Some(body) = self.body(item.body).await? else {
+            lines.0.insert(to.clone(), client);
             tracing::error!(%id, "queued message cannot be read: held");
             for (_, recipient) in &group {
                 let held = QueueRecipient {
@@ -139,13 +141,6 @@ impl Context {
                 self.update(id, recipient, QueueUpdate::Retry(held)).await?;
             }
             return Ok(Attempt::Answered);
-        };
-        let mut client = match self.line(lines, to).await {
-            Ok(client) => client,
-            Err(error) => {
-                tracing::debug!(%id, store = %to, %error, "store away, mail waits");
-                return Ok(Attempt::Away);
-            }
         };
         let Some((marked, receipts)) = self.mark(id, &group).await? else { return Ok(Attempt::Away) };
         let (names, _): (Vec<Recipient>, Vec<QueueRecipient>) = group.into_iter().unzip();

@@ -4,31 +4,25 @@ use std::time::Duration;
 
 use mailcluster_proto_smtp::Reply;
 use mailcluster_store::{QueueItem, QueueRecipient};
-use mailcluster_types::{AccountId, Resolution, StoreName};
+use mailcluster_types::{Located, StoreName};
 
 /// Where a recipient's mail should go now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Destination {
-    /// To this account on this store.
-    Account(AccountId, StoreName),
-    /// The directory says that there is no such mailbox any more.
+    /// To its account on this store.
+    Store(StoreName),
+    /// The account was deleted.
     Gone,
 }
 
-/// Follows an account that has moved since its mail was queued. An answer that does not name the account says nothing
-/// of where it is: the store that was recorded is tried (invariant I10).
-pub(crate) fn destination(
-    account: AccountId,
-    recorded: &StoreName,
-    answer: Option<&Resolution>,
-) -> Destination {
+/// Follows an account that has moved since its mail was queued. Only a tombstone that was read ends the waiting: a
+/// directory that does not know the account says nothing of where it is, and the store that was recorded is tried
+/// (invariant I10).
+pub(crate) fn destination(recorded: &StoreName, answer: Option<Located>) -> Destination {
     match answer {
-        Some(Resolution::NoSuchMailbox) => Destination::Gone,
-        Some(Resolution::Accounts(accounts)) => {
-            let now = accounts.iter().find(|a| a.id == account).map_or(recorded, |a| &a.store);
-            Destination::Account(account, now.clone())
-        }
-        Some(Resolution::NotLocal) | None => Destination::Account(account, recorded.clone()),
+        Some(Located::Deleted) => Destination::Gone,
+        Some(Located::On(store)) => Destination::Store(store),
+        Some(Located::Unknown) | None => Destination::Store(recorded.clone()),
     }
 }
 
@@ -63,8 +57,6 @@ pub(crate) fn is_final(reply: &Reply) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use mailcluster_types::{AccountStatus, ResolvedAccount};
-
     use super::*;
 
     #[test]
@@ -74,22 +66,15 @@ mod tests {
     }
 
     #[test]
-    fn mail_follows_an_account_that_moved_and_nothing_else_redirects_it() {
-        let (account, old, new) = (AccountId(7), StoreName::new("old"), StoreName::new("new"));
-        let resolved = |id| {
-            let status = AccountStatus::Active;
-            let address = "a@b.c".parse().unwrap();
-            Resolution::Accounts(vec![ResolvedAccount { id, address, store: new.clone(), status }])
-        };
-        let stays = Destination::Account(account, old.clone());
+    fn mail_follows_an_account_that_moved_and_only_a_tombstone_ends_it() {
+        let (old, new) = (StoreName::new("old"), StoreName::new("new"));
         for (answer, expected) in [
-            (None, stays.clone()),
-            (Some(Resolution::NotLocal), stays.clone()),
-            (Some(resolved(AccountId(8))), stays),
-            (Some(resolved(account)), Destination::Account(account, new.clone())),
-            (Some(Resolution::NoSuchMailbox), Destination::Gone),
+            (None, Destination::Store(old.clone())),
+            (Some(Located::Unknown), Destination::Store(old.clone())),
+            (Some(Located::On(new.clone())), Destination::Store(new)),
+            (Some(Located::Deleted), Destination::Gone),
         ] {
-            assert_eq!(destination(account, &old, answer.as_ref()), expected, "{answer:?}");
+            assert_eq!(destination(&old, answer.clone()), expected, "{answer:?}");
         }
     }
 }

@@ -10,14 +10,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     attempt::{Context, Stop, readable, unix_now},
     config::QueueConfig,
-    decision,
     worker::work,
 };
 
-/// Messages looked at in a round to learn which stores are waited for.
+/// Messages that have waited too long which are looked at together.
 const LOOK: usize = 256;
-/// Most stores of a cluster (design section 3).
-const STORES: usize = 200;
 /// Time between two looks for what has waited too long.
 const EXPIRY: Duration = Duration::from_secs(30);
 /// Least time between rounds, however often the queue is heard of.
@@ -39,19 +36,19 @@ pub async fn run(
     tokio::select! {
         () = shutdown.cancelled() => {}
         () = stopped.stopped() => {}
-        Stop = rounds(context, &own) => {}
+        Stop = rounds(context) => {}
     }
     tracing::info!(store = %own, "queue runner ended");
 }
 
 /// Looks at the queue whenever something entered it, a route changed or a while has passed. The workers end with it.
-async fn rounds(context: Arc<Context>, own: &StoreName) -> Stop {
+async fn rounds(context: Arc<Context>) -> Stop {
     let mut entered = context.store.watch_queue();
     let mut workers = JoinSet::new();
     let mut known: BTreeSet<StoreName> = BTreeSet::new();
     let mut next_expiry = Instant::now();
     loop {
-        match round(&context, own, &mut known).await {
+        match round(&context, &mut known).await {
             Err(stop) => return stop,
             Ok(new) => {
                 for store in new {
@@ -81,27 +78,12 @@ async fn rounds(context: Arc<Context>, own: &StoreName) -> Stop {
 }
 
 /// Rings the workers when something waits; answers stores that need a worker and have none.
-async fn round(
-    context: &Context,
-    own: &StoreName,
-    known: &mut BTreeSet<StoreName>,
-) -> Result<Vec<StoreName>, Stop> {
+async fn round(context: &Context, known: &mut BTreeSet<StoreName>) -> Result<Vec<StoreName>, Stop> {
     let now = unix_now();
-    let look = context.store.read(move |view| {
-        let stats = view.queue_stats()?;
-        let waits = stats.recipients > stats.held;
-        Ok(if waits { view.queue_due(now, &[], LOOK)? } else { Vec::new() })
-    });
-    let due = readable(look.await)?;
-    if due.is_empty() {
-        return Ok(Vec::new());
-    }
-    // The oldest may all be for one store that is away: those that could take mail are asked for, too.
-    let named = due.iter().flat_map(|item| &item.recipients).filter_map(|r| r.store.clone());
-    let able = context.backends.hand_off_candidates(own, STORES);
-    let wanted: BTreeSet<StoreName> = named.chain(able).chain([own.clone()]).collect();
+    let waited_for = readable(context.store.read(move |view| view.queue_stores(now)).await)?;
+    let wanted: BTreeSet<StoreName> = waited_for.into_iter().collect();
     let new: Vec<StoreName> = wanted.difference(known).cloned().collect();
-    for store in known.iter() {
+    for store in known.intersection(&wanted) {
         context.config.handle.bell(store).work.notify_one();
     }
     known.extend(new.iter().cloned());
@@ -111,8 +93,9 @@ async fn round(
 /// Also mail for a store that is away, which its worker does not touch, must not wait for ever.
 async fn expire(context: &Context) -> Result<(), Stop> {
     let now = unix_now();
-    let oldest = readable(context.store.read(move |view| view.queue_due(now, &[], LOOK)).await)?;
-    for item in oldest.iter().filter(|item| decision::is_expired(item, now, context.config.max_age)) {
+    let before = now.saturating_sub(i64::try_from(context.config.max_age.as_secs()).unwrap_or(i64::MAX));
+    let oldest = readable(context.store.read(move |view| view.queue_old(before, now, LOOK)).await)?;
+    for item in &oldest {
         let due: Vec<_> = item.recipients.iter().filter(|r| !r.held && r.next_attempt <= now).collect();
         context.expire(item, &due).await?;
     }

@@ -18,8 +18,8 @@ enum Sender {
     Foreign(QueueRecipient),
 }
 
-/// Ends a recipient's waiting with a notification to the sender. When the directory cannot be asked, it goes on
-/// waiting. The notification is durable before the recipient leaves the queue.
+/// Ends a recipient's waiting with a notification to the sender. When the directory cannot be asked, or there is no
+/// room for the notification, it goes on waiting. The notification is durable before the recipient leaves the queue.
 pub(crate) async fn give_up(
     context: &Context,
     item: &QueueItem,
@@ -29,7 +29,7 @@ pub(crate) async fn give_up(
     let (id, rcpt) = (item.delivery, &recipient.address);
     let Some(sender) = sender(context, &item.sender).await else {
         tracing::warn!(%id, %rcpt, "sender cannot be resolved now; the bounce waits");
-        return Ok(());
+        return put_off(context, item, recipient).await;
     };
     let handle = &context.config.handle;
     let outcome = match sender {
@@ -39,13 +39,13 @@ pub(crate) async fn give_up(
         }
         Sender::Local(recipients) => {
             let put = notify(context, item, recipient, (reason, recipients)).await?;
-            let Some(bounce) = put else { return Ok(()) };
+            let Some(bounce) = put else { return put_off(context, item, recipient).await };
             handle.bounced();
             format!("bounced as {bounce}: {}", reason.text)
         }
         Sender::Foreign(held) => {
             let put = notify(context, item, recipient, (reason, vec![held])).await?;
-            let Some(bounce) = put else { return Ok(()) };
+            let Some(bounce) = put else { return put_off(context, item, recipient).await };
             handle.held();
             format!("bounced as {bounce}, held: {}", reason.text)
         }
@@ -53,6 +53,13 @@ pub(crate) async fn give_up(
     tracing::warn!(%id, %rcpt, %outcome, "undeliverable");
     context.update(item.delivery, recipient, QueueUpdate::Done { outcome }).await?;
     Ok(())
+}
+
+/// Not due again at once: what cannot be ended now would be looked at for ever.
+async fn put_off(context: &Context, item: &QueueItem, recipient: &QueueRecipient) -> Result<(), Stop> {
+    let wait = i64::try_from(context.config.retry_limit.as_secs()).unwrap_or(i64::MAX);
+    let later = QueueRecipient { next_attempt: unix_now().saturating_add(wait.max(1)), ..recipient.clone() };
+    context.update(item.delivery, recipient, QueueUpdate::Retry(later)).await
 }
 
 async fn sender(context: &Context, sender: &str) -> Option<Sender> {

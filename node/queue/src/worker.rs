@@ -48,8 +48,8 @@ pub(crate) async fn work(context: Arc<Context>, store: StoreName) -> Stop {
 }
 
 async fn due(context: &Context, store: &StoreName) -> Result<Vec<QueueItem>, Stop> {
-    let (now, stores) = (unix_now(), vec![store.clone()]);
-    readable(context.store.read(move |view| view.queue_due(now, &stores, BATCH)).await)
+    let (now, store) = (unix_now(), store.clone());
+    readable(context.store.read(move |view| view.queue_due(now, &store, BATCH)).await)
 }
 
 /// Works off a batch over several connections; over one while the store has been away.

@@ -19,6 +19,9 @@ pub enum Refusal {
     /// The account is not on this store. Never to be read as "unknown user" (invariant I10).
     #[error("account {0} is not on this store")]
     NoSuchAccount(AccountId),
+    /// The account was deleted: its tombstone is here. Ids are never given anew, so this is final.
+    #[error("account {0} was deleted")]
+    AccountDeleted(AccountId),
     /// The mailbox does not exist (any more).
     #[error("no such mailbox")]
     NoSuchMailbox,

@@ -62,6 +62,9 @@ CREATE TABLE sieve(account INT NOT NULL, name TEXT NOT NULL, script BLOB NOT NUL
 INSERT INTO state VALUES(1, 1, zeroblob(0), zeroblob(0), 0, 0, 0, 0, 0, 0, 0, zeroblob(0), 0, 0, 0, 0, 0, 0, 0, 0, 0);
 ";
 
+/// Tables that older indexes of this version lack: nothing in their logs belongs there.
+const ADDED: &str = "CREATE TABLE IF NOT EXISTS gap(store TEXT PRIMARY KEY) WITHOUT ROWID;";
+
 /// What the committer knows without asking the index; one row of it, written with every batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct State {
@@ -201,6 +204,7 @@ pub fn open_writer(dir: &Path, ids: (&[u8], &[u8])) -> rusqlite::Result<Connecti
     } else if version != VERSION {
         return Err(rusqlite::Error::InvalidQuery);
     }
+    conn.execute_batch(ADDED)?;
     let foreign: bool =
         conn.query_row("SELECT cluster<>? OR replica<>? FROM state", params![ids.0, ids.1], |r| r.get(0))?;
     if foreign { Err(rusqlite::Error::InvalidQuery) } else { Ok(conn) }

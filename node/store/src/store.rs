@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, atomic::Ordering};
 
 use bytes::Bytes;
-use mailcluster_types::{AccountId, DeliveryId, Epoch, ModSeq, ReplicaId, Seq, Uid};
+use mailcluster_types::{AccountId, DeliveryId, Epoch, ModSeq, ReplicaId, Seq, StoreName, Uid};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
@@ -134,11 +134,15 @@ impl Store {
             return Ok(Err(Refusal::Full));
         }
         let Identity { store, kind, .. } = self.identity();
-        let found = self.read(move |view| view.account(account)).await?;
-        let Some(found) = found.filter(|a| a.store == store && kind == StoreKind::Mail) else {
-            return Ok(Err(Refusal::NoSuchAccount(account)));
-        };
-        Ok(plan::quota_allows(found.quota_octets, found.used_octets, size))
+        let found = self.read(move |view| view.account_record(account)).await?;
+        Ok(match found.filter(|_| kind == StoreKind::Mail) {
+            // With another store's name it would say that the account moved away.
+            Some(found) if found.store == store && found.tombstone => Err(Refusal::AccountDeleted(account)),
+            Some(found) if found.store == store => {
+                plan::quota_allows(found.quota_octets, found.used_octets, size)
+            }
+            _ => Err(Refusal::NoSuchAccount(account)),
+        })
     }
 
     /// Is there room to take `size` octets of others' mail into the queue?
@@ -255,6 +259,15 @@ impl Store {
     /// As [`WriteError`] says.
     pub async fn put_alias(&self, alias: Alias) -> Result<Receipt<()>, WriteError> {
         self.submit_done(Op::PutAlias(alias)).await
+    }
+
+    /// Puts the names of the stores whose records a rebuild of the directory had to leave out, in place of those
+    /// that were held.
+    ///
+    /// # Errors
+    /// As [`WriteError`] says.
+    pub async fn put_gaps(&self, missing: Vec<StoreName>) -> Result<Receipt<()>, WriteError> {
+        self.submit_done(Op::PutGaps(missing)).await
     }
 
     /// Takes a message into the queue. A (delivery, recipient address) that is or was here is passed over.

@@ -42,6 +42,12 @@ impl Address {
         &self.domain
     }
 
+    /// Is it whoever runs the domain, who must be within reach (RFC 5321 section 4.5.1)?
+    #[must_use]
+    pub fn is_postmaster(&self) -> bool {
+        self.local().eq_ignore_ascii_case("postmaster")
+    }
+
     /// The form used as a key: unquoted where quoting changes nothing, in lower case.
     /// Mailboxes here do not differ by case (RFC 5321 section 2.4 lets the receiver decide).
     #[must_use]

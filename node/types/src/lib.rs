@@ -14,6 +14,6 @@ pub use id::{
     AccountId, ClusterId, DeliveryId, Epoch, IdError, ModSeq, ReplicaId, Seq, SessionId, StoreName, Uid,
 };
 pub use seams::{
-    AccountStatus, AuthOutcome, AuthRequest, Backends, BoxStream, Directory, IoStream, OpenError, Protocol,
-    Resolution, ResolvedAccount, Route, Unavailable,
+    AccountStatus, AuthOutcome, AuthRequest, Backends, BoxStream, Directory, IoStream, Located, OpenError,
+    Protocol, Resolution, ResolvedAccount, Route, Unavailable,
 };

@@ -77,6 +77,17 @@ pub enum Resolution {
     NotLocal,
 }
 
+/// Where an account is, by its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Located {
+    /// On this store.
+    On(StoreName),
+    /// It was deleted, for ever: the directory holds the record that says so.
+    Deleted,
+    /// The directory holds no record of it, which says nothing (invariant I10): it may be older than the account.
+    Unknown,
+}
+
 /// A login attempt.
 #[derive(Clone)]
 pub struct AuthRequest {
@@ -106,6 +117,9 @@ pub enum AuthOutcome {
 pub trait Directory: Send + Sync + 'static {
     /// What does this address stand for?
     async fn resolve(&self, address: &Address) -> Result<Resolution, Unavailable>;
+
+    /// Where is this account now? Addresses come and go; mail that was accepted follows its account.
+    async fn locate(&self, account: AccountId) -> Result<Located, Unavailable>;
 
     /// Is this the password of an account that may log in?
     async fn authenticate(&self, request: &AuthRequest) -> Result<AuthOutcome, Unavailable>;

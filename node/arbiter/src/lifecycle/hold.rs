@@ -14,6 +14,9 @@ use crate::{
     status::ReplicaState,
 };
 
+/// How long sessions may take to finish what they are at.
+const DRAIN: Duration = Duration::from_secs(3);
+
 /// How holding the store ended.
 pub(super) enum Ended {
     /// The volume is closed; it asks anew whether it may open it.
@@ -248,7 +251,26 @@ impl Life {
         }
     }
 
-    /// Closes the gate first, then sessions, then the log; then says so in the lease.
+    /// As asked for: new work is refused, what is in flight is finished and acknowledged, and only then the gate
+    /// closes.
+    async fn drain(&self, store: &Store, over: &CancellationToken, events: &dyn Lifecycle) {
+        self.status.set(ReplicaState::Draining);
+        over.cancel();
+        let limit = if self.arbiter.supervised() {
+            DRAIN.min(Duration::from_millis(self.gate.lease_until().saturating_sub(boottime())))
+        } else {
+            DRAIN
+        };
+        tokio::select! {
+            () = events.drained() => {}
+            () = store.stopped() => {}
+            () = self.gate.wait_poisoned() => {}
+            () = tokio::time::sleep(limit) => tracing::warn!("some sessions did not end in time"),
+        }
+        self.gate.set_role(Role::Draining);
+    }
+
+    /// Closes the gate first, unless the end was asked for, then sessions, then the log; then says so in the lease.
     async fn end(
         &self,
         why: Why,
@@ -262,10 +284,7 @@ impl Life {
                 self.gate.set_role(Role::Standby);
                 tracing::warn!(?why, epoch = held.record.epoch, "stepping down");
             }
-            Why::Drained | Why::Shutdown => {
-                self.gate.set_role(Role::Draining);
-                self.status.set(ReplicaState::Draining);
-            }
+            Why::Drained | Why::Shutdown => self.drain(&store, over, events).await,
             Why::Poisoned => {
                 tracing::error!(epoch = held.record.epoch, "a sync failed: this replica is poisoned")
             }

@@ -65,9 +65,14 @@ impl LifecycleConfig {
 /// What the node does when its replica begins and ends to serve.
 #[async_trait]
 pub trait Lifecycle: Send + Sync + 'static {
-    /// The store serves: open listeners' doors, and return at once (the lease is renewed after that). `over` is cancelled when it no longer does: close every session at
-    /// once, without a farewell that could be taken for a success.
+    /// The store serves: open listeners' doors, and return at once (the lease is renewed after that). `over` is
+    /// cancelled when it ends: sessions finish the command they are at, if it may still be acknowledged, and close
+    /// without a farewell that could be taken for a success.
     async fn serving(&self, store: Store, over: CancellationToken);
+
+    /// Resolves when every session has ended, after `over` was cancelled. Waited for only before a stop that was
+    /// asked for, and only as long as the lease is good for.
+    async fn drained(&self);
 
     /// The store has stopped; the volume is about to be given back.
     async fn stopped(&self);

@@ -87,9 +87,11 @@ impl Connection {
                 return Err(End::Shutdown);
             }
             let read = tokio::select! {
+                // A store that is stopped on purpose says so first: then there is a farewell.
+                biased;
+                () = self.shutdown.cancelled() => return Err(End::Shutdown),
                 read = self.stream.read(&mut self.input) => read?,
                 () = changed(&mut watched) => return Ok(Incoming::Changed),
-                () = self.shutdown.cancelled() => return Err(End::Shutdown),
                 () = self.store.stopped() => return Err(End::Silent("the store stopped".to_owned())),
                 () = tokio::time::sleep_until(deadline) => return Err(End::Idle),
             };

@@ -152,7 +152,9 @@ impl From<Refusal> for Fail {
             Refusal::Full => Self::no("UNAVAILABLE", "there is no space left; expunging still works"),
             Refusal::OverQuota => Self::no("OVERQUOTA", "the quota would be exceeded"),
             // Never "no such user": the account may be on its way to another store (invariant I10).
-            Refusal::NoSuchAccount(_) => Self::no("UNAVAILABLE", "the account is not served here now"),
+            Refusal::NoSuchAccount(_) | Refusal::AccountDeleted(_) => {
+                Self::no("UNAVAILABLE", "the account is not served here now")
+            }
             Refusal::NoSuchMailbox => Self::no("NONEXISTENT", "no such mailbox"),
             Refusal::AlreadyExists => Self::no("ALREADYEXISTS", "a mailbox of that name exists"),
             Refusal::BadName(_) | Refusal::NotAllowed(_) => Self::no("CANNOT", refusal),

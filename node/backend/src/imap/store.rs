@@ -4,7 +4,7 @@ use mailcluster_proto_imap::{
     command::{Store, StoreOp},
     encode,
 };
-use mailcluster_store::{FlagChange, FlagOp, FlagsChanged};
+use mailcluster_store::{FlagChange, FlagOp, FlagsChanged, WriteError};
 use mailcluster_types::Uid;
 
 use super::{
@@ -27,7 +27,8 @@ impl Session {
         let places = mailbox.resolve(&store.set, store.uid)?;
         let uids = mailbox.uids_at(&places);
         let mut modified: Vec<Uid> = Vec::new();
-        for page in uids.chunks(PAGE) {
+        let mut left_out = false;
+        for (at, page) in uids.chunks(PAGE).enumerate() {
             let change = FlagChange {
                 mailbox: id,
                 uids: page.to_vec(),
@@ -40,7 +41,15 @@ impl Session {
                 unchanged_since: store.unchanged_since,
             };
             self.connection.relieve().await?;
-            let receipt = self.context.store.set_flags(change).await?;
+            let receipt = match self.context.store.set_flags(change).await {
+                // The pages before this one are durable: NO would deny them.
+                Err(WriteError::Refused(refused)) if at > 0 => {
+                    tracing::info!(session = %self.context.client.session, %refused, "STORE left messages out");
+                    left_out = true;
+                    continue;
+                }
+                result => result?,
+            };
             let pending = self.poll_after_change().await?;
             let changed = receipt.acknowledge()?;
             modified.extend_from_slice(&changed.modified);
@@ -50,7 +59,8 @@ impl Session {
             self.tell(pending, News::NoExpunge);
         }
         let gone = self.selected.as_ref().is_some_and(Selected::has_gone);
-        let done = Done::new("stored").news(News::None);
+        let text = if left_out { "some messages were not changed" } else { "stored" };
+        let done = Done::new(text).news(News::None);
         if !modified.is_empty() {
             let numbers = if store.uid { modified } else { self.numbers(&modified) };
             return Ok(done.code(format!("MODIFIED {}", encode::set(&numbers))));

@@ -24,7 +24,7 @@ pub(super) async fn check(
     };
     let way = match params.any() {
         true => named_way(params)?,
-        false => Way::Deliver(resolve(context, &address).await?),
+        false => resolve(context, &address).await?,
     };
     match &way {
         Way::Deliver(accounts) => {
@@ -55,13 +55,15 @@ fn named_way(params: RcptParams) -> Result<Way, Reply> {
 }
 
 /// Finds the accounts of this store that an address without an account id stands for.
-async fn resolve(context: &SessionContext, address: &str) -> Result<Vec<AccountId>, Reply> {
+async fn resolve(context: &SessionContext, address: &str) -> Result<Way, Reply> {
     let Some(directory) = &context.directory else {
         return Err(Reply::new(451, "4.3.0 recipients need an account id here"));
     };
     let address: Address = address.parse().map_err(|_| Reply::new(553, "5.1.3 not a mail address"))?;
     let accounts = match directory.resolve(&address).await {
         Ok(Resolution::Accounts(accounts)) => accounts,
+        // RFC 5321 section 4.5.1: postmaster is always there, if need be in the queue, held for a person.
+        Ok(Resolution::NoSuchMailbox) if address.is_postmaster() => return Ok(Way::Hold),
         Ok(Resolution::NoSuchMailbox) => return Err(Reply::new(550, "5.1.1 no such mailbox")),
         Ok(Resolution::NotLocal) => return Err(Reply::new(550, "5.7.1 relaying denied")),
         Err(unavailable) => {
@@ -74,7 +76,7 @@ async fn resolve(context: &SessionContext, address: &str) -> Result<Vec<AccountI
     if elsewhere || accounts.is_empty() {
         return Err(Reply::new(451, "4.3.0 not every account of this address is on this store"));
     }
-    Ok(accounts.into_iter().map(|a| a.id).collect())
+    Ok(Way::Deliver(accounts.into_iter().map(|a| a.id).collect()))
 }
 
 async fn check_account(context: &SessionContext, account: AccountId, size: u64) -> Result<(), Reply> {

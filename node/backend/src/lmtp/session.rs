@@ -14,7 +14,7 @@ use super::{
     envelope::Envelope,
     recipient, refusal,
 };
-use crate::SessionContext;
+use crate::{Peer, SessionContext};
 
 /// Room made for each read of message data.
 const DATA_ROOM: usize = 64 << 10;
@@ -22,6 +22,9 @@ const DATA_ROOM: usize = 64 << 10;
 const MAX_ERRORS: u32 = 50;
 
 const OUT_OF_ORDER: Reply = Reply::new(503, "5.5.1 bad sequence of commands");
+
+/// Who may name ids could have mail taken for another one, or put into any queue.
+const NOT_OFFERED: Reply = Reply::new(555, "5.5.4 parameter not offered");
 
 /// Why a session was broken off.
 #[derive(Debug, thiserror::Error)]
@@ -135,6 +138,9 @@ impl Session {
         if params.size.is_some_and(|size| size > self.context.limits.max_message) {
             return refusal::fault(DataFault::TooLarge);
         }
+        if params.delivery.is_some() && self.context.peer == Peer::Foreign {
+            return NOT_OFFERED;
+        }
         let drawn_here = params.delivery.is_none();
         let delivery = match params.delivery {
             Some(text) => match text.parse::<DeliveryId>() {
@@ -157,6 +163,9 @@ impl Session {
 
     async fn rcpt(&mut self, path: Path, params: RcptParams) -> Reply {
         let Some(envelope) = &mut self.envelope else { return OUT_OF_ORDER };
+        if params.any() && self.context.peer == Peer::Foreign {
+            return NOT_OFFERED;
+        }
         if envelope.recipients.len() >= self.context.limits.max_recipients {
             return Reply::new(452, "4.5.3 too many recipients");
         }

@@ -183,7 +183,11 @@ impl Session {
             return Ok(());
         };
         match self.open(account).await {
-            Ok(drop) => {
+            Ok(None) => {
+                proto::err(&mut self.out, Some(Code::Auth), "the account is suspended");
+                Ok(())
+            }
+            Ok(Some(drop)) => {
                 let (count, octets) = drop.stat();
                 proto::ok(&mut self.out, &format!("{count} messages ({octets} octets)"));
                 self.drop = Some(drop);
@@ -198,14 +202,18 @@ impl Session {
         }
     }
 
-    async fn open(&self, account: AccountId) -> Result<Maildrop, ReadError> {
+    /// `None`: the account is suspended. Frontends remember logins for a while and may not know it yet.
+    async fn open(&self, account: AccountId) -> Result<Option<Maildrop>, ReadError> {
         self.context
             .store
             .read(move |view| {
+                if view.account(account)?.is_some_and(|account| account.suspended) {
+                    return Ok(None);
+                }
                 let inbox = view.mailbox_by_name(account, "INBOX")?.ok_or(ReadError::NotFound)?;
                 let messages = view.messages(inbox.id, 1, Uid::MAX)?;
                 let items = messages.iter().map(|m| Item::new(m.uid, m.size, m.body)).collect();
-                Ok(Maildrop::new(inbox.id, inbox.uid_validity, items))
+                Ok(Some(Maildrop::new(inbox.id, inbox.uid_validity, items)))
             })
             .await
     }

@@ -9,7 +9,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use mailcluster_backend::{SessionContext, SessionLimits, imap};
+use mailcluster_backend::{Peer, SessionContext, SessionLimits, imap};
 use mailcluster_store::{
     Account, Delivery, DeliveryTarget, Gate, Identity, OpenGate, Store, StoreKind, testing::Setup,
 };
@@ -106,6 +106,7 @@ impl World {
         let address = "127.0.0.1:1".parse().unwrap();
         SessionContext {
             store: self.store.clone(),
+            peer: Peer::Ours,
             account,
             client: ClientInfo {
                 remote: address,

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use anyhow::Result;
+use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use mailcluster_api::ports;
-use mailcluster_backend::{SessionContext, SessionLimits, imap, lmtp, pop3};
+use mailcluster_backend::{Peer, SessionContext, SessionLimits, imap, lmtp, pop3};
 use mailcluster_directory::{RemoteConfig, RemoteDirectory, RemoteFeed, serve::StoreAdminServer, sync};
 use mailcluster_net::{
     limits::ConnectionLimits,
@@ -37,7 +38,9 @@ pub async fn run(options: StorePodArgs) -> Result<()> {
     let directory = RemoteDirectory::start(source.clone(), RemoteConfig::default(), pod.shutdown.clone())?;
     let backends = Arc::new(RemoteBackends::new(routes.mail.clone(), pod.identity.clone()));
     let changing = Changing::new();
+    let current = Arc::new(Current::default());
     let role = MailRole {
+        current: current.clone(),
         feed: Arc::new(RemoteFeed::new(source)),
         directory,
         backends,
@@ -53,7 +56,7 @@ pub async fn run(options: StorePodArgs) -> Result<()> {
         gate: holder.gate.clone(),
         routes,
     });
-    let sessions = Sessions { pod: &pod, admission, limits: Arc::new(SessionLimits::default()) };
+    let sessions = Sessions { pod: &pod, admission, current, limits: Arc::new(SessionLimits::default()) };
     for (protocol, port) in [
         (Protocol::Lmtp, ports::BACKEND_LMTP),
         (Protocol::Imap, ports::BACKEND_IMAP),
@@ -64,8 +67,18 @@ pub async fn run(options: StorePodArgs) -> Result<()> {
     store_pod::finish(&pod, holder, &over).await
 }
 
+/// What sessions stand on.
+#[derive(Default)]
+struct Current {
+    /// The store while it serves, and what is cancelled when it ends.
+    serving: ArcSwapOption<(Store, CancellationToken)>,
+    /// Sessions under way.
+    sessions: TaskTracker,
+}
+
 /// What begins and ends with the store.
 struct MailRole {
+    current: Arc<Current>,
     feed: Arc<RemoteFeed>,
     directory: Arc<dyn Directory>,
     backends: Arc<dyn Backends>,
@@ -76,6 +89,8 @@ struct MailRole {
 #[async_trait]
 impl Service for MailRole {
     async fn start(&self, store: Store, over: CancellationToken) {
+        self.current.sessions.reopen();
+        self.current.serving.store(Some(Arc::new((store.clone(), over.clone()))));
         self.changing.set(Some(StoreAdminServer::routes(store.clone(), peer_check())));
         tokio::spawn(sync::run(store.clone(), self.feed.clone(), over.clone()));
         let (directory, backends) = (self.directory.clone(), self.backends.clone());
@@ -83,7 +98,13 @@ impl Service for MailRole {
         tokio::spawn(async move { mailcluster_queue::run(queue, store, directory, backends, over).await });
     }
 
+    async fn drained(&self) {
+        self.current.sessions.close();
+        self.current.sessions.wait().await;
+    }
+
     async fn stop(&self) {
+        self.current.serving.store(None);
         self.changing.set(None);
     }
 }
@@ -91,6 +112,7 @@ impl Service for MailRole {
 struct Sessions<'a> {
     pod: &'a Pod,
     admission: Arc<PodAdmission>,
+    current: Arc<Current>,
     limits: Arc<SessionLimits>,
 }
 
@@ -103,21 +125,21 @@ impl Sessions<'_> {
             protocol,
             limits: ConnectionLimits::new(CONNECTIONS.0, CONNECTIONS.1),
         };
-        let (admission, hostname) = (self.admission.clone(), self.pod.hostname.clone());
+        let (current, hostname) = (self.current.clone(), self.pod.hostname.clone());
         let limits = self.limits.clone();
         let handler = move |admitted: Admitted| {
-            let (admission, hostname, limits) = (admission.clone(), hostname.clone(), limits.clone());
+            let (current, hostname, limits) = (current.clone(), hostname.clone(), limits.clone());
             async move {
-                // Between the admission and now the store may have stopped; then the connection just closes.
-                let Some(store) = admission.status.get().store else { return };
-                let shutdown = CancellationToken::new();
-                let (over, stopped) = (shutdown.clone(), store.clone());
-                let watch = tokio::spawn(async move {
-                    stopped.stopped().await;
-                    over.cancel();
-                });
+                let _under_way = current.sessions.token();
+                // Between the admission and now the store may have stopped, or another epoch's may have begun: the
+                // epoch that was agreed on counts. Then the connection just closes.
+                let serving =
+                    current.serving.load_full().filter(|serving| serving.0.epoch() == admitted.epoch);
+                let Some(serving) = serving else { return };
+                let (store, shutdown) = (*serving).clone();
                 let context = SessionContext {
                     store,
+                    peer: Peer::Ours,
                     account: admitted.account,
                     client: admitted.client,
                     hostname,
@@ -130,7 +152,6 @@ impl Sessions<'_> {
                     Protocol::Imap => imap::serve(admitted.stream, context).await,
                     Protocol::Pop3 => pop3::serve(admitted.stream, context).await,
                 }
-                watch.abort();
             }
         };
         tokio::spawn(backend.run(listener, self.pod.shutdown.clone(), TaskTracker::new(), handler));

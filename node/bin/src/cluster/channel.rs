@@ -65,8 +65,8 @@ pub struct RouteDialer {
 
 #[async_trait]
 impl StoreDialer for RouteDialer {
-    fn stores(&self) -> Vec<StoreName> {
-        self.routes.mail.all().into_iter().map(|route| route.store).collect()
+    fn stores(&self) -> Result<Vec<StoreName>, Unavailable> {
+        self.routes.mail_stores()
     }
 
     async fn dial(&self, store: &StoreName) -> Result<Arc<dyn StoreQuery>, Unavailable> {

@@ -1,11 +1,16 @@
 //! The routes of the cluster, followed in the Kubernetes API: mail stores in one table, the directory in another, so
 //! that nothing is ever handed off to the directory.
 
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
 use futures::StreamExt;
 use mailcluster_arbiter::{RouteEvent, watch_routes};
 use mailcluster_net::remote::RouteTable;
 use mailcluster_queue::QueueHandle;
-use mailcluster_types::StoreName;
+use mailcluster_types::{StoreName, Unavailable};
 
 use super::pod::Pod;
 
@@ -18,13 +23,28 @@ pub struct Routes {
     pub directory: RouteTable,
     /// The directory's name.
     pub directory_name: StoreName,
+    /// Mail stores that exist, served or not.
+    existing: Arc<Mutex<(BTreeSet<StoreName>, Heard)>>,
+}
+
+/// Has every store been told of?
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Heard {
+    #[default]
+    Part,
+    All,
 }
 
 impl Routes {
     /// Follows the MailStores for ever; queues that wait for a store hear of its new route.
     pub fn follow(pod: &Pod, queue: Option<QueueHandle>) -> Self {
         let name = StoreName::from(pod.config.directory.as_str());
-        let routes = Self { mail: RouteTable::new(), directory: RouteTable::new(), directory_name: name };
+        let routes = Self {
+            mail: RouteTable::new(),
+            directory: RouteTable::new(),
+            directory_name: name,
+            existing: Arc::default(),
+        };
         let (followed, events) =
             (routes.clone(), watch_routes(pod.client.clone(), &pod.config.namespace, &pod.config.cluster));
         tokio::spawn(async move {
@@ -36,10 +56,32 @@ impl Routes {
         routes
     }
 
+    /// The mail stores that exist, whether they are served or not.
+    ///
+    /// # Errors
+    /// Until the Kubernetes API has told of all of them.
+    pub fn mail_stores(&self) -> Result<Vec<StoreName>, Unavailable> {
+        match &*self.existing() {
+            (stores, Heard::All) => Ok(stores.iter().cloned().collect()),
+            _ => Err(Unavailable("the MailStores have not been read yet".into())),
+        }
+    }
+
+    fn existing(&self) -> MutexGuard<'_, (BTreeSet<StoreName>, Heard)> {
+        self.existing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn exists(&self, store: StoreName) {
+        if store != self.directory_name {
+            self.existing().0.insert(store);
+        }
+    }
+
     fn take(&self, event: RouteEvent, queue: Option<&QueueHandle>) {
         match event {
             RouteEvent::Set(route) => {
                 let (store, epoch, endpoint) = (route.store.clone(), route.epoch, route.endpoint);
+                self.exists(store.clone());
                 let table = if store == self.directory_name { &self.directory } else { &self.mail };
                 if table.set(route) {
                     tracing::info!(%store, epoch, %endpoint, "route");
@@ -48,7 +90,10 @@ impl Routes {
                     }
                 }
             }
+            RouteEvent::Unserved(store) => self.exists(store),
+            RouteEvent::Synced => self.existing().1 = Heard::All,
             RouteEvent::Gone(store) => {
+                self.existing().0.remove(&store);
                 self.mail.remove(&store);
                 self.directory.remove(&store);
             }

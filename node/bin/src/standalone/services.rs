@@ -103,8 +103,8 @@ struct Dialer(Arc<LocalBackends>);
 
 #[async_trait]
 impl StoreDialer for Dialer {
-    fn stores(&self) -> Vec<StoreName> {
-        vec![STORE.into()]
+    fn stores(&self) -> Result<Vec<StoreName>, Unavailable> {
+        Ok(vec![STORE.into()])
     }
 
     async fn dial(&self, store: &StoreName) -> Result<Arc<dyn StoreQuery>, Unavailable> {

@@ -60,7 +60,7 @@ impl DirectoryService {
         };
         let limit = if request.limit == 0 { 100 } else { request.limit };
         let question = store_pb::GetHistoryRequest { key: Some(key), limit };
-        let answers = ask(dialer, dialer.stores(), |store| {
+        let answers = ask(dialer, dialer.stores()?, |store| {
             let question = question.clone();
             async move { store.history(question).await }
         });
@@ -84,8 +84,8 @@ impl DirectoryService {
         request: pb::ListQueueRequest,
     ) -> Result<pb::ListQueueResponse, AdminError> {
         let stores = match request.store.as_str() {
-            "" => dialer.stores(),
-            name if dialer.stores().iter().any(|s| s.as_str() == name) => vec![StoreName::from(name)],
+            "" => dialer.stores()?,
+            name if dialer.stores()?.iter().any(|s| s.as_str() == name) => vec![StoreName::from(name)],
             name => return Err(AdminError::NotFound(format!("there is no store {name}"))),
         };
         let limit = if request.limit == 0 { 100 } else { request.limit };
@@ -110,7 +110,7 @@ impl DirectoryService {
                 Ok((view.accounts_per_store()?, domains as u64))
             })
             .await?;
-        let mut names = dialer.stores();
+        let mut names = dialer.stores()?;
         names.extend(counts.iter().map(|(store, _)| store.clone()));
         names.sort();
         names.dedup();

@@ -42,14 +42,14 @@ impl DirectoryService {
     }
 
     /// Takes the records of every store and puts the newest of each. A store that cannot be reached stops it,
-    /// unless `partial`: accounts it alone tells of would be unknown.
+    /// unless `partial`: then what is not found is not known to be unknown, until a rebuild asks every store.
     pub(crate) async fn rebuild(
         &self,
         who: &str,
         dialer: &dyn StoreDialer,
         partial: bool,
     ) -> Result<MergeCounts, AdminError> {
-        let stores = dialer.stores();
+        let stores = dialer.stores()?;
         let mut told = Vec::new();
         let mut unreachable = Vec::new();
         for store in stores {
@@ -68,7 +68,16 @@ impl DirectoryService {
         }
         let _writing = self.writing().await;
         let own: Vec<_> = self.export_records().try_collect().await?;
+        let held = self.look(|view, _| view.gaps()).await?;
+        // Before the domains: an address of a store that was left out must not be unknown for a moment. And the other
+        // way round when all were asked.
+        if !unreachable.is_empty() && held != unreachable {
+            self.store().put_gaps(unreachable.clone()).await?.acknowledge()?;
+        }
         let counts = self.put_merged(who, "directory rebuild", merge(own, told)).await?;
+        if unreachable.is_empty() && !held.is_empty() {
+            self.store().put_gaps(Vec::new()).await?.acknowledge()?;
+        }
         Ok(MergeCounts { unreachable, ..counts })
     }
 

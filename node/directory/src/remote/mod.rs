@@ -13,13 +13,14 @@ use async_trait::async_trait;
 use mailcluster_auth::{CacheAnswer, LoginCache, LoginCacheConfig, Lru, Throttle, ThrottlePolicy, Verdict};
 use mailcluster_rpc::directory::v1 as pb;
 use mailcluster_types::{
-    AccountId, Address, AuthOutcome, AuthRequest, Directory, Resolution, ResolvedAccount, Unavailable,
+    AccountId, Address, AuthOutcome, AuthRequest, Directory, Located, Resolution, ResolvedAccount,
+    Unavailable,
 };
 use pb::lookup_client::LookupClient;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Status, transport::Channel};
 
-use crate::{convert, names};
+use crate::{convert, error::is_answer, names};
 use cache::{Asking, Found, ResolveCache};
 
 /// Leads to the directory's holder of the moment.
@@ -115,11 +116,15 @@ impl RemoteDirectory {
     }
 
     /// Calls the directory, unless it was away a moment ago.
-    async fn ask<T, F, C>(&self, limit: Duration, call: F) -> Result<T, Unavailable>
+    async fn ask<T, F, C>(&self, question: Question, call: F) -> Result<T, Unavailable>
     where
         F: FnOnce(LookupClient<Channel>) -> C + Send,
         C: Future<Output = Result<tonic::Response<T>, Status>> + Send,
     {
+        let limit = match question {
+            Question::LookUp => self.config.lookup_limit,
+            Question::Login => self.config.login_limit,
+        };
         let asked = Instant::now();
         if self.state().away_until.is_some_and(|until| asked < until) {
             return Err(Unavailable("it did not answer a moment ago".into()));
@@ -133,10 +138,13 @@ impl RemoteDirectory {
                 self.state().away_until = None;
                 return Ok(answer.into_inner());
             }
-            Ok(Err(status)) if status.code() == Code::InvalidArgument => {
+            Ok(Err(status)) if is_answer(status.code()) => {
+                self.state().away_until = None;
                 return Err(Unavailable(status.message().to_owned()));
             }
             Ok(Err(status)) => status.message().to_owned(),
+            // Passwords take long to verify when there are many: that says nothing of other questions.
+            Err(_) if question == Question::Login => return Err(Unavailable("no answer in time".into())),
             Err(_) => "no answer in time".to_owned(),
         };
         self.source.failed();
@@ -146,8 +154,7 @@ impl RemoteDirectory {
 
     async fn ask_resolve(&self, address: &Address) -> Result<Resolution, Unavailable> {
         let request = pb::ResolveRequest { address: address.to_string() };
-        let answer =
-            self.ask(self.config.lookup_limit, |mut c| async move { c.resolve(request).await }).await?;
+        let answer = self.ask(Question::LookUp, |mut c| async move { c.resolve(request).await }).await?;
         let garbled = || Unavailable("its answer cannot be read".into());
         match pb::Answer::try_from(answer.answer).unwrap_or_default() {
             pb::Answer::Accounts => {
@@ -169,8 +176,7 @@ impl RemoteDirectory {
             client: request.client.remote.ip().to_string(),
             service: request.service.to_owned(),
         };
-        let answer =
-            self.ask(self.config.login_limit, |mut c| async move { c.authenticate(asked).await }).await?;
+        let answer = self.ask(Question::Login, |mut c| async move { c.authenticate(asked).await }).await?;
         let outcome = answer.outcome();
         let garbled = || Unavailable("its answer cannot be read".into());
         match outcome {
@@ -224,6 +230,15 @@ impl RemoteDirectory {
     }
 }
 
+/// What the directory is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Question {
+    /// Of a kind that is answered at once.
+    LookUp,
+    /// One that costs a password's verification.
+    Login,
+}
+
 struct Attempt<'a> {
     client: IpAddr,
     user: &'a str,
@@ -259,6 +274,19 @@ impl Directory for RemoteDirectory {
                 Ok(resolution)
             }
             (Err(error), _) => Err(error),
+        }
+    }
+
+    /// Asked each time: an account that moved a moment ago must not be looked for where it was.
+    async fn locate(&self, account: AccountId) -> Result<Located, Unavailable> {
+        use pb::locate_response::Place;
+        let request = pb::LocateRequest { account: account.to_bytes().to_vec() };
+        let answer = self.ask(Question::LookUp, |mut c| async move { c.locate(request).await }).await?;
+        match answer.place {
+            Some(Place::Store(store)) if !store.is_empty() => Ok(Located::On(store.into())),
+            Some(Place::Deleted(true)) => Ok(Located::Deleted),
+            Some(Place::Unknown(_)) => Ok(Located::Unknown),
+            _ => Err(Unavailable("its answer cannot be read".into())),
         }
     }
 
@@ -302,8 +330,7 @@ impl Directory for RemoteDirectory {
         }
         let request =
             pb::MaySendAsRequest { account: account.to_bytes().to_vec(), sender: sender.to_string() };
-        let limit = self.config.lookup_limit;
-        match (self.ask(limit, |mut c| async move { c.may_send_as(request).await }).await, known) {
+        match (self.ask(Question::LookUp, |mut c| async move { c.may_send_as(request).await }).await, known) {
             (Ok(answer), _) => {
                 self.state().senders.insert(key, (answer.allowed, Instant::now()));
                 Ok(answer.allowed)

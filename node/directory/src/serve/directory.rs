@@ -5,7 +5,9 @@ use std::{net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 use futures::{Stream, StreamExt, stream};
 use mailcluster_rpc::directory::v1::{self as pb, feed_server, lookup_server, watch_server};
 use mailcluster_store::DirectoryRecord;
-use mailcluster_types::{AuthRequest, ClientInfo, Directory, Resolution, SessionId, StoreName, Unavailable};
+use mailcluster_types::{
+    AuthRequest, ClientInfo, Directory, Located, Resolution, SessionId, StoreName, Unavailable,
+};
 use tonic::{Request, Response, Status};
 
 use super::{MAX_MESSAGE, PeerCheck, Wish, admit};
@@ -53,7 +55,7 @@ impl lookup_server::Lookup for DirectoryServer {
         admit(&self.check, request.extensions(), &Wish::Lookup)?;
         let address = request.into_inner().address;
         let address = address.parse().map_err(|_| Status::invalid_argument("not an address"))?;
-        let (answer, accounts) = match self.service.resolve(&address).await.map_err(unavailable)? {
+        let (answer, accounts) = match self.service.resolved(&address).await? {
             Resolution::Accounts(accounts) => (pb::Answer::Accounts, accounts),
             Resolution::NoSuchMailbox => (pb::Answer::NoSuchMailbox, Vec::new()),
             Resolution::NotLocal => (pb::Answer::NotLocal, Vec::new()),
@@ -62,13 +64,28 @@ impl lookup_server::Lookup for DirectoryServer {
         Ok(Response::new(pb::ResolveResponse { answer: answer.into(), accounts }))
     }
 
+    async fn locate(
+        &self,
+        request: Request<pb::LocateRequest>,
+    ) -> Result<Response<pb::LocateResponse>, Status> {
+        use pb::locate_response::Place;
+        admit(&self.check, request.extensions(), &Wish::Lookup)?;
+        let account = convert::account_id(&request.into_inner().account)?;
+        let place = match self.service.locate(account).await.map_err(unavailable)? {
+            Located::On(store) => Place::Store(store.to_string()),
+            Located::Deleted => Place::Deleted(true),
+            Located::Unknown => Place::Unknown(true),
+        };
+        Ok(Response::new(pb::LocateResponse { place: Some(place) }))
+    }
+
     async fn authenticate(
         &self,
         request: Request<pb::AuthenticateRequest>,
     ) -> Result<Response<pb::AuthenticateResponse>, Status> {
         use pb::authenticate_response::Outcome;
         admit(&self.check, request.extensions(), &Wish::Lookup)?;
-        let login = self.service.login(&auth_request(request.into_inner())?).await.map_err(unavailable)?;
+        let login = self.service.login(&auth_request(request.into_inner())?).await?;
         let mut answer = pb::AuthenticateResponse::default();
         match login {
             Login::Accepted(account, generation) => {

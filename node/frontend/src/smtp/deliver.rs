@@ -3,8 +3,10 @@
 //! 1. A transaction is opened at every recipient's store, all at the same time.
 //! 2. What a store does not take now, or will never take, needs another place: a store is chosen for it and asked for
 //!    room before the first message body is sent. When none has room, nobody has got anything, and 451 is honest.
-//! 3. The message goes out, to all at once.
-//! 4. What failed only now is handed off under the same delivery id, so that a copy that did arrive is known again.
+//! 3. With more than one store, one copy may become durable while another store dies: for each, a second place is
+//!    asked for room, too.
+//! 4. The message goes out, to all at once.
+//! 5. What failed only now is handed off under the same delivery id, so that a copy that did arrive is known again.
 //!    What then still has no durable place leaves no honest answer: the connection is closed.
 
 mod plan;
@@ -83,6 +85,10 @@ pub(super) async fn deliver(stores: &mut Stores, job: &Job) -> Verdict {
     }
     let reach = stores.reach();
     if !find_places(&reach, job, &mut ledger, &mut open).await {
+        abort(stores, open).await;
+        return Verdict::Later;
+    }
+    if !reserve_places(&reach, job, &mut ledger, &open).await {
         abort(stores, open).await;
         return Verdict::Later;
     }
@@ -187,12 +193,60 @@ fn next_place(
         .filter(|_| tried.len() < MAX_PLACES)
 }
 
-/// Step 4. Stores that have just answered are asked first.
+/// Step 3. False when what one store takes could go nowhere if that store died. A message for one store alone needs
+/// no second place: without its copy nothing is durable, and 451 is honest.
+async fn reserve_places(reach: &Reach, job: &Job, ledger: &mut Ledger, open: &[Transaction]) -> bool {
+    let taking: Vec<&Transaction> = open.iter().filter(|t| !t.is_empty()).collect();
+    if taking.len() < 2 {
+        return true;
+    }
+    let part: Vec<StoreName> = taking.iter().map(|t| t.store().clone()).collect();
+    let asked = taking.iter().map(|t| second_place(reach, job, t, (&part, ledger.stores_away())));
+    let found = join_all(asked).await;
+    for (transaction, place) in taking.iter().zip(found) {
+        let Some(place) = place else { return false };
+        ledger.reserve(transaction.items(), &place);
+    }
+    true
+}
+
+/// A store other than the transaction's own that has room for all that stands in it, asked on a connection of its
+/// own and left again.
+async fn second_place(
+    reach: &Reach,
+    job: &Job,
+    transaction: &Transaction,
+    (part, away): (&[StoreName], &[StoreName]),
+) -> Option<StoreName> {
+    let own = transaction.store();
+    let recipients: Vec<_> = transaction.items().map(|item| elsewhere(&job.items[item])).collect();
+    let offered = reach.hand_off_candidates(own, MAX_PLACES);
+    let places = plan::places(part, &offered, away).into_iter().filter(|store| store != own);
+    for store in places.take(MAX_PLACES) {
+        match reach.begin(None, &store, &job.envelope, &recipients).await {
+            Ok((client, replies)) => {
+                client.quit().await;
+                if replies.iter().all(Reply::is_positive) {
+                    return Some(store);
+                }
+            }
+            Err(error) => {
+                tracing::info!(id = %job.envelope.delivery, %store, %error, "no second place there");
+            }
+        }
+    }
+    None
+}
+
+/// Step 5. The reserved place is asked first, then stores that have just answered.
 async fn hand_off_rest(reach: &Reach, job: &Job, (ledger, alive): (&mut Ledger, &[StoreName])) {
     let mut tried: Vec<StoreName> = Vec::new();
     loop {
         ledger.release_failed();
-        let Some(store) = next_place(reach, job, ledger, (alive, &tried)) else { return };
+        let first = ledger.without_place().first().copied();
+        let reserved = first.and_then(|item| ledger.reserved(item)).cloned();
+        let part: Vec<StoreName> = reserved.into_iter().chain(alive.iter().cloned()).collect();
+        let Some(store) = next_place(reach, job, ledger, (&part, &tried)) else { return };
         tried.push(store.clone());
         let need = ledger.without_place();
         let opened = Transaction::open(reach, None, job, (store.clone(), need, elsewhere)).await;

@@ -137,9 +137,16 @@ impl Session {
                 address(&format!("postmaster@{}", self.context.hostname), true, "5.1.3")?
             }
         };
-        let items = self.resolve(&address, bare_postmaster).await?;
+        let mut items = self.resolve(&address, bare_postmaster).await?;
         for item in &items {
-            self.ask_store(envelope, item).await?;
+            match self.ask_store(envelope, item).await {
+                // A full mailbox is no reason to be out of reach for those who report abuse.
+                Err((reply, _)) if address.is_postmaster() && reply.status() == Some("5.2.2") => {
+                    items = vec![Item::Held { address: address.to_string() }];
+                    break;
+                }
+                asked => asked?,
+            }
         }
         items.into_iter().for_each(|item| envelope.add(item));
         envelope.recipients.push(address.to_string());
@@ -148,7 +155,6 @@ impl Session {
 
     /// What the directory says of an address. It never says "unknown" because it cannot be asked (invariant I10).
     async fn resolve(&self, address: &Address, bare_postmaster: bool) -> Result<Vec<Item>, Refused> {
-        let postmaster = address.local().eq_ignore_ascii_case("postmaster");
         let held = || Ok(vec![Item::Held { address: address.to_string() }]);
         match self.context.directory.resolve(address).await {
             Ok(Resolution::Accounts(accounts)) => {
@@ -167,7 +173,7 @@ impl Session {
                 Ok(accounts.into_iter().map(item).collect())
             }
             // RFC 5321 section 4.5.1: postmaster is always there, if need be in the queue, held for a person.
-            Ok(Resolution::NoSuchMailbox) if postmaster => held(),
+            Ok(Resolution::NoSuchMailbox) if address.is_postmaster() => held(),
             Ok(Resolution::NotLocal) if bare_postmaster => held(),
             Ok(Resolution::NoSuchMailbox) => {
                 Err((Reply::new(550, "5.1.1 no such mailbox"), "unknown_mailbox"))

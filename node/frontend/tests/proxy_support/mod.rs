@@ -14,14 +14,14 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use mailcluster_backend::{SessionContext, SessionLimits};
+use mailcluster_backend::{Peer, SessionContext, SessionLimits};
 use mailcluster_frontend::{FrontendContext, FrontendLimits, TlsUpgrade};
 use mailcluster_net::tls::{CertStore, TlsAcceptor};
 use mailcluster_store::{Account, Delivery, DeliveryTarget, Identity, OpenGate, Replica, Store, StoreKind};
 use mailcluster_types::{
     AccountId, AccountStatus, Address, AuthOutcome, AuthRequest, Backends, BoxStream, ClientInfo, ClusterId,
-    DeliveryId, Directory, Epoch, IoStream, OpenError, Protocol, ReplicaId, Resolution, ResolvedAccount,
-    SessionId, StoreName, TlsFacts, Unavailable,
+    DeliveryId, Directory, Epoch, IoStream, Located, OpenError, Protocol, ReplicaId, Resolution,
+    ResolvedAccount, SessionId, StoreName, TlsFacts, Unavailable,
 };
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
@@ -194,6 +194,10 @@ impl Directory for Users {
         Err(Unavailable("not asked here".into()))
     }
 
+    async fn locate(&self, _: AccountId) -> Result<Located, Unavailable> {
+        Ok(Located::Unknown)
+    }
+
     async fn authenticate(&self, request: &AuthRequest) -> Result<AuthOutcome, Unavailable> {
         if self.away.load(Ordering::SeqCst) {
             return Err(Unavailable("away".into()));
@@ -248,6 +252,7 @@ impl Backends for OneStore {
         }
         let context = SessionContext {
             store: self.store.clone(),
+            peer: Peer::Ours,
             account,
             client: client.clone(),
             hostname: "mail.example.org".into(),

@@ -17,7 +17,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use mailcluster_backend::{SessionContext, SessionLimits};
+use mailcluster_backend::{Peer, SessionContext, SessionLimits};
 use mailcluster_frontend::{FrontendContext, FrontendLimits, TlsUpgrade, smtp::Service};
 use mailcluster_queue::{QueueConfig, QueueHandle};
 use mailcluster_store::{
@@ -25,8 +25,8 @@ use mailcluster_store::{
 };
 use mailcluster_types::{
     AccountId, AccountStatus, Address, AuthOutcome, AuthRequest, Backends, BoxStream, ClientInfo, ClusterId,
-    DeliveryId, Directory, Epoch, OpenError, Protocol, ReplicaId, Resolution, ResolvedAccount, SessionId,
-    StoreName, TlsFacts, Unavailable,
+    DeliveryId, Directory, Epoch, Located, OpenError, Protocol, ReplicaId, Resolution, ResolvedAccount,
+    SessionId, StoreName, TlsFacts, Unavailable,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +39,7 @@ pub const HOST: &str = "mail.example.org";
 #[derive(Default)]
 pub struct Accounts {
     known: Mutex<HashMap<String, Vec<ResolvedAccount>>>,
+    deleted: Mutex<Vec<AccountId>>,
     pub away: AtomicBool,
 }
 
@@ -53,6 +54,18 @@ impl Directory for Accounts {
             None if address.domain() == "example.org" => Resolution::NoSuchMailbox,
             None => Resolution::NotLocal,
         })
+    }
+
+    async fn locate(&self, account: AccountId) -> Result<Located, Unavailable> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(Unavailable("away".into()));
+        }
+        if self.deleted.lock().unwrap().contains(&account) {
+            return Ok(Located::Deleted);
+        }
+        let known = self.known.lock().unwrap();
+        let found = known.values().flatten().find(|a| a.id == account);
+        Ok(found.map_or(Located::Unknown, |a| Located::On(a.store.clone())))
     }
 
     async fn authenticate(&self, request: &AuthRequest) -> Result<AuthOutcome, Unavailable> {
@@ -99,6 +112,7 @@ impl Backends for Net {
         let (near, far) = tokio::io::duplex(32 << 10);
         let context = SessionContext {
             store: served.clone(),
+            peer: Peer::Ours,
             account: None,
             client: client.clone(),
             hostname: HOST.into(),
@@ -214,8 +228,16 @@ impl Cluster {
         self.directory.known.lock().unwrap().insert(format!("{name}@example.org"), accounts);
     }
 
+    /// The directory knows the address no more.
     pub fn forget(&self, name: &str) {
         self.directory.known.lock().unwrap().remove(&format!("{name}@example.org"));
+    }
+
+    /// The directory has deleted the account.
+    pub fn delete(&self, name: &str) {
+        let id = self.resolved(name).id;
+        self.forget(name);
+        self.directory.deleted.lock().unwrap().push(id);
     }
 
     pub fn resolved(&self, name: &str) -> ResolvedAccount {

@@ -14,6 +14,8 @@ pub enum Fault {
     CutAfterDot,
     /// What is for the queue is refused.
     NoQueue,
+    /// What is for the queue is cut off at DATA.
+    CutQueue,
 }
 
 /// A connection with the fault on it.
@@ -30,7 +32,7 @@ async fn pump(client: DuplexStream, server: DuplexStream, fault: Fault) {
     let (cut, mut swallowed) = tokio::sync::watch::channel(false);
     let up = async move {
         let mut lines = BufReader::new(from_client);
-        let (mut line, mut in_data) = (Vec::new(), false);
+        let (mut line, mut in_data, mut queueing) = (Vec::new(), false, false);
         loop {
             line.clear();
             if lines.read_until(b'\n', &mut line).await.unwrap_or(0) == 0 {
@@ -45,6 +47,10 @@ async fn pump(client: DuplexStream, server: DuplexStream, fault: Fault) {
             in_data = if in_data { line != b".\r\n" } else { line == b"DATA\r\n" };
             let queued = [b"MCSTORE=".as_slice(), b"MCHOLD="];
             let for_queue = queued.iter().any(|word| line.windows(word.len()).any(|w| w == *word));
+            queueing |= for_queue && !in_data;
+            if fault == Fault::CutQueue && queueing && line == b"DATA\r\n" {
+                return;
+            }
             if fault == Fault::NoQueue && !in_data && for_queue {
                 line = b"RCPT TO:<refused@example.org> MCACCT=none\r\n".to_vec();
             }

@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::{Apply, ApplyError, mailbox, trace::AUDIT};
-use crate::record::{Audit, PutAccount, PutAlias, PutDomain};
+use crate::record::{Audit, PutAccount, PutAlias, PutDomain, PutGaps};
 
 pub fn put_account(cx: &mut Apply<'_>, r: &PutAccount) -> Result<(), ApplyError> {
     let domain = r.address.rsplit_once('@').map_or("", |(_, domain)| domain);
@@ -89,6 +89,14 @@ pub fn put_alias(cx: &mut Apply<'_>, r: &PutAlias) -> Result<(), ApplyError> {
         cx.seq
     ])?;
     cx.changed.directory = true;
+    Ok(())
+}
+
+pub fn put_gaps(cx: &mut Apply<'_>, r: &PutGaps) -> Result<(), ApplyError> {
+    cx.conn.prepare_cached("DELETE FROM gap")?.execute([])?;
+    for store in &r.missing {
+        cx.conn.prepare_cached("INSERT OR IGNORE INTO gap VALUES(?)")?.execute([store])?;
+    }
     Ok(())
 }
 

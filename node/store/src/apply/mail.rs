@@ -74,7 +74,7 @@ pub fn deliver(cx: &mut Apply<'_>, r: &Deliver, place: Place) -> Result<(), Appl
         trace::history(cx, &line)?;
     }
     cx.saw(r.at);
-    trace::trim(cx)
+    trace::trim(cx, r.targets.len())
 }
 
 fn store_copy(cx: &mut Apply<'_>, r: &Deliver, target: &Stored, place: Place) -> Result<(), ApplyError> {

@@ -183,6 +183,7 @@ pub fn apply(cx: &mut Apply<'_>, record: &Record, place: Option<Place>) -> Resul
         Record::PutAccount(r) => directory::put_account(cx, r),
         Record::PutDomain(r) => directory::put_domain(cx, r),
         Record::PutAlias(r) => directory::put_alias(cx, r),
+        Record::PutGaps(r) => directory::put_gaps(cx, r),
         Record::Audit(r) => directory::audit(cx, r),
         Record::QueuePut(r) => queue::put(cx, r, place()?),
         Record::QueueUpdate(r) => queue::update(cx, r),

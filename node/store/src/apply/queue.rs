@@ -34,7 +34,7 @@ pub fn put(cx: &mut Apply<'_>, r: &QueuePut, place: Place) -> Result<(), ApplyEr
     }
     cx.changed.queue = true;
     cx.saw(r.at);
-    trace::trim(cx)
+    trace::trim(cx, r.recipients.len())
 }
 
 pub fn update(cx: &mut Apply<'_>, r: &QueueUpdate) -> Result<(), ApplyError> {
@@ -52,7 +52,8 @@ pub fn update(cx: &mut Apply<'_>, r: &QueueUpdate) -> Result<(), ApplyError> {
             let event = if recipient.held { Event::Held } else { Event::Queued };
             note(cx, (r.at, &r.delivery), event, &r.address, &recipient.last_error)?;
         }
-        cx.changed.queue = true;
+        // An attempt that failed makes nothing new to do: only who is let go is looked for.
+        cx.changed.queue |= was_held && !recipient.held;
         return Ok(());
     }
     cx.conn

@@ -21,7 +21,7 @@ use crate::{
         Append, Appended, Copied, CopyKind, CreateMailbox, Delivered, Delivery, Expunge, FlagChange,
         FlagsChanged, QueueUpdate,
     },
-    record::{EpochStart, Record},
+    record::{EpochStart, PutGaps, Record},
     replica::StoreKind,
     schema::State,
     space::Space,
@@ -58,6 +58,7 @@ pub enum Op {
     PutAccounts(Vec<Account>),
     PutDomain(Domain),
     PutAlias(Alias),
+    PutGaps(Vec<StoreName>),
     QueuePut(QueueEntry),
     QueueUpdate(DeliveryId, String, QueueUpdate),
     Audit(i64, String, String),
@@ -247,6 +248,10 @@ pub fn plan(cx: &mut Plan<'_>, op: Op) -> Result<Planned, PlanError> {
         Op::PutAccounts(accounts) => directory::put_accounts(cx, accounts),
         Op::PutDomain(domain) => directory::put_domain(cx, domain),
         Op::PutAlias(alias) => directory::put_alias(cx, alias),
+        Op::PutGaps(missing) => {
+            let missing = missing.into_iter().map(String::from).collect();
+            Ok(Planned::one(PutGaps { missing }, Value::Done))
+        }
         Op::QueuePut(entry) => queue::put(cx, entry),
         Op::QueueUpdate(delivery, address, update) => queue::update(cx, delivery, address, update),
         Op::Audit(at, who, what) => Ok(Planned::one(crate::record::Audit { at, who, what }, Value::Done)),

@@ -81,3 +81,11 @@ pub struct Audit {
     #[prost(string, tag = "3")]
     pub what: String,
 }
+
+/// What a rebuild of the directory had to leave out.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct PutGaps {
+    /// Names of the stores that could not be asked; empty when all were.
+    #[prost(string, repeated, tag = "1")]
+    pub missing: Vec<String>,
+}

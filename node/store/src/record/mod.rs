@@ -12,7 +12,7 @@ mod system;
 use bytes::Bytes;
 use prost::Message as _;
 
-pub use directory::{Audit, PutAccount, PutAlias, PutDomain};
+pub use directory::{Audit, PutAccount, PutAlias, PutDomain, PutGaps};
 pub use mail::{
     Append, Copy, CreateMailbox, DeleteMailbox, Deliver, Expunge, FlagGroup, MoveAll, NewMailbox, PutSieve,
     Rename, RenameMailbox, SetFlags, Stored, Subscribe,
@@ -108,6 +108,7 @@ records! {
     PutDomain = 31, 1;
     PutAlias = 32, 1;
     Audit = 33, 1;
+    PutGaps = 34, 1;
     QueuePut = 40, 1;
     QueueUpdate = 41, 1;
 }

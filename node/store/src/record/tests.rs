@@ -183,6 +183,7 @@ fn accounts() -> Samples {
             .into(),
             b"",
         ),
+        (PutGaps { missing: vec!["mail-0".into(), "mail-1".into()] }.into(), b""),
         (Audit { at: 1_700_000_004, who: "admin".into(), what: "account add".into() }.into(), b""),
     ]
 }

@@ -181,16 +181,23 @@ async fn the_queue_takes_once_and_lets_go() {
     put(all).await.unwrap().acknowledge().unwrap();
     let stats = store.read(|v| v.queue_stats()).await.unwrap();
     assert_eq!((stats.messages, stats.recipients, stats.held, stats.oldest), (1, 3, 1, 50));
-    for (now, stores, found) in [
-        (99, vec![], 0),
-        (100, vec![], 1),
-        (100, vec!["mail-2"], 0),
-        (200, vec!["mail-2", "mail-9"], 1),
-        (900, vec!["mail-9"], 0),
+    for (now, due, waits_for) in [
+        (99, [0, 0], &[][..]),
+        (100, [1, 0], &["mail-1"]),
+        (200, [1, 1], &["mail-1", "mail-2"]),
+        (900, [1, 1], &["mail-1", "mail-2"]),
     ] {
-        let stores: Vec<_> = stores.into_iter().map(StoreName::from).collect();
-        let due = store.read(move |v| v.queue_due(now, &stores, 5)).await.unwrap();
-        assert_eq!(due.len(), found, "at {now}");
+        let read = store.read(move |v| {
+            let of = |name: &str| v.queue_due(now, &name.into(), 5).map(|items| items.len());
+            Ok(([of("mail-1")?, of("mail-2")?], v.queue_stores(now)?, of("mail-9")?))
+        });
+        let (found, stores, nobody) = read.await.unwrap();
+        assert_eq!((found, nobody), (due, 0), "at {now}");
+        assert_eq!(stores.iter().map(StoreName::as_str).collect::<Vec<_>>(), waits_for, "at {now}");
+        for (before, old) in [(50, 0), (51, usize::from(now >= 100))] {
+            let found = store.read(move |v| v.queue_old(before, now, 5)).await.unwrap();
+            assert_eq!(found.len(), old, "before {before} at {now}");
+        }
     }
     let update = |n: u32, update| store.queue_update(id, format!("u{n}@example.net"), update);
     let later = QueueRecipient { attempts: 1, next_attempt: 999, ..recipient(2, "mail-2") };

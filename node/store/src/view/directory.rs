@@ -68,6 +68,12 @@ impl View {
         self.one(accounts!("WHERE a.id=? AND a.tombstone=0"), [&id[..]], account)
     }
 
+    /// An account's newest record, a tombstone too.
+    pub fn account_record(&self, id: AccountId) -> Result<Option<Account>, ReadError> {
+        let id = id.to_bytes();
+        self.one(accounts!("WHERE a.id=?"), [&id[..]], account)
+    }
+
     /// An account by its primary address key.
     pub fn account_by_address(&self, key: &str) -> Result<Option<Account>, ReadError> {
         self.one(accounts!("WHERE a.address=? AND a.tombstone=0"), [key], account)
@@ -161,6 +167,11 @@ impl View {
             params![after, limit(max)],
             alias,
         )
+    }
+
+    /// Stores whose records a rebuild had to leave out: what they alone tell of is unknown here.
+    pub fn gaps(&self) -> Result<Vec<StoreName>, ReadError> {
+        self.all("SELECT store FROM gap ORDER BY store", [], |r| Ok(StoreName::from(r.get::<_, String>(0)?)))
     }
 
     /// Number of live accounts per store, by name of the store.

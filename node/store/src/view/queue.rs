@@ -1,7 +1,9 @@
 //! The queue, the history, the audit log.
 
+use std::collections::HashSet;
+
 use mailcluster_types::{DeliveryId, StoreName};
-use rusqlite::{Row, params, params_from_iter, types::Value};
+use rusqlite::{Row, params};
 
 use super::{View, delivery_id, limit};
 use crate::{
@@ -39,20 +41,42 @@ macro_rules! history {
 
 #[allow(clippy::missing_errors_doc, reason = "every read fails only as ReadError says")]
 impl View {
-    /// Queue entries with a recipient due at `now` (not held), for these stores or, when empty, all; at most
-    /// `limit` messages, oldest first.
-    pub fn queue_due(&self, now: i64, stores: &[StoreName], max: usize) -> Result<Vec<QueueItem>, ReadError> {
-        let marks = vec!["?"; stores.len()].join(",");
-        let only = if stores.is_empty() { String::new() } else { format!("AND store IN ({marks})") };
-        let sql = format!(
-            "SELECT DISTINCT delivery FROM recipient WHERE held=0 AND next_attempt<=? {only} \
-             ORDER BY delivery LIMIT ?"
-        );
-        let values = std::iter::once(Value::from(now))
-            .chain(stores.iter().map(|s| Value::from(s.as_str().to_owned())))
-            .chain([Value::from(limit(max))]);
-        let due = self.all(&sql, params_from_iter(values), |r| delivery_id(r, 0))?;
-        due.into_iter().filter_map(|delivery| self.queue_item(delivery).transpose()).collect()
+    /// Stores that mail is due for at `now` (not held). One step of the index for each store, however many wait.
+    pub fn queue_stores(&self, now: i64) -> Result<Vec<StoreName>, ReadError> {
+        self.all(
+            "WITH RECURSIVE each(store) AS (SELECT min(store) FROM recipient WHERE held=0 UNION ALL \
+             SELECT (SELECT min(r.store) FROM recipient r WHERE r.held=0 AND r.store>each.store) FROM each \
+             WHERE each.store IS NOT NULL) \
+             SELECT store FROM each WHERE store IS NOT NULL AND EXISTS(SELECT 1 FROM recipient r WHERE r.held=0 \
+             AND r.store=each.store AND r.next_attempt<=?)",
+            [now],
+            |r| Ok(StoreName::from(r.get::<_, String>(0)?)),
+        )
+    }
+
+    /// Messages with a recipient due at `now` for `store` (not held), those due longest first. At most `max`
+    /// recipients are looked at.
+    pub fn queue_due(&self, now: i64, store: &StoreName, max: usize) -> Result<Vec<QueueItem>, ReadError> {
+        let due = self.all(
+            "SELECT delivery FROM recipient INDEXED BY recipient_due WHERE held=0 AND store=? AND next_attempt<=? \
+             ORDER BY next_attempt LIMIT ?",
+            params![store.as_str(), now, limit(max)],
+            |r| delivery_id(r, 0),
+        )?;
+        let mut seen = HashSet::new();
+        let due = due.into_iter().filter(|delivery| seen.insert(*delivery));
+        due.filter_map(|delivery| self.queue_item(delivery).transpose()).collect()
+    }
+
+    /// Messages queued before `before` with a recipient due at `now` (not held), oldest first, at most `max`.
+    pub fn queue_old(&self, before: i64, now: i64, max: usize) -> Result<Vec<QueueItem>, ReadError> {
+        let old = self.all(
+            "SELECT q.delivery FROM queue q WHERE q.queued_at<? AND EXISTS(SELECT 1 FROM recipient r \
+             WHERE r.delivery=q.delivery AND r.held=0 AND r.next_attempt<=?) ORDER BY q.delivery LIMIT ?",
+            params![before, now, limit(max)],
+            |r| delivery_id(r, 0),
+        )?;
+        old.into_iter().filter_map(|delivery| self.queue_item(delivery).transpose()).collect()
     }
 
     /// All queue entries after this delivery id, at most `limit`.

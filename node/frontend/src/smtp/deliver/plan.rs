@@ -67,6 +67,8 @@ pub(super) struct Ledger {
     /// An item was sent once without a reply and has no durable copy that is known.
     unknown: Vec<bool>,
     away: Vec<StoreName>,
+    /// Where there is room for it should its store die.
+    reserved: Vec<Option<StoreName>>,
 }
 
 impl Ledger {
@@ -76,6 +78,7 @@ impl Ledger {
             reasons: vec!["held"; items],
             unknown: vec![false; items],
             away: Vec::new(),
+            reserved: vec![None; items],
         }
     }
 
@@ -102,6 +105,14 @@ impl Ledger {
 
     pub(super) fn stores_away(&self) -> &[StoreName] {
         &self.away
+    }
+
+    pub(super) fn reserve(&mut self, items: impl Iterator<Item = usize>, place: &StoreName) {
+        items.for_each(|item| self.reserved[item] = Some(place.clone()));
+    }
+
+    pub(super) fn reserved(&self, item: usize) -> Option<&StoreName> {
+        self.reserved[item].as_ref()
     }
 
     /// Items that neither stand in a transaction nor are durable.
