@@ -8,7 +8,11 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 use async_trait::async_trait;
 use common::{World, login, names, until};
 use futures::TryStreamExt;
-use mailcluster_directory::{ImportOutcome, ImportRow, LocalStore, StoreDialer, StoreQuery, merge};
+use mailcluster_directory::{
+    ImportOutcome, ImportRow, LocalStore, StoreDialer, StoreQuery, merge,
+    serve::{AdminAccess, AdminServer},
+};
+use mailcluster_rpc::admin::v1::{RebuildRequest, RebuildResponse, admin_client::AdminClient};
 use mailcluster_store::{DirectoryRecord, Store};
 use mailcluster_types::{Directory, StoreName, Unavailable};
 
@@ -95,10 +99,8 @@ async fn twenty_thousand_come_in_and_go_round() {
     assert_eq!(merge([], exported).accounts.len(), 20_000);
 }
 
-#[tokio::test]
-async fn a_lost_directory_is_rebuilt_from_the_stores() {
-    use mailcluster_directory::serve::{AdminAccess, AdminServer};
-    use mailcluster_rpc::admin::v1::{RebuildRequest, admin_client::AdminClient};
+/// Two stores with two accounts, the tombstone of a third, and an alias of both.
+async fn populated() -> (World, HashMap<StoreName, Option<Store>>) {
     let world = World::ready(&["t-0", "t-1"]).await;
     for user in ["ann", "bob", "cid"] {
         world.add(&format!("{user}@example.org")).await;
@@ -121,25 +123,32 @@ async fn a_lost_directory_is_rebuilt_from_the_stores() {
         tombstones == 1
     })
     .await;
+    let stores = world.stores.iter().map(|s| (s.identity().store, Some(s.clone()))).collect();
+    (world, stores)
+}
 
+/// `directory rebuild` of this directory from these stores; those without one are away.
+async fn rebuild(
+    into: &World,
+    stores: HashMap<StoreName, Option<Store>>,
+    partial: bool,
+) -> Result<RebuildResponse, tonic::Status> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("admin.sock");
+    let uid = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(dir.path()).unwrap());
+    let access = AdminAccess::Socket { uid };
+    let routes = AdminServer::routes(into.directory.clone(), access, Arc::new(Dialer(stores)));
+    let channel = common::over_socket(&path, routes).await;
+    AdminClient::new(channel).rebuild(RebuildRequest { partial }).await.map(|r| r.into_inner())
+}
+
+#[tokio::test]
+async fn a_lost_directory_is_rebuilt_from_the_stores() {
+    let (_world, stores) = populated().await;
     let fresh = World::new(&["t-0", "t-1"]);
-    let stores: HashMap<StoreName, Option<Store>> =
-        world.stores.iter().map(|s| (s.identity().store, Some(s.clone()))).collect();
-    let rebuild = |into: &World, stores: HashMap<StoreName, Option<Store>>, partial: bool| {
-        let directory = into.directory.clone();
-        async move {
-            let dir = tempfile::tempdir().unwrap();
-            let path = dir.path().join("admin.sock");
-            let uid = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(dir.path()).unwrap());
-            let routes =
-                AdminServer::routes(directory, AdminAccess::Socket { uid }, Arc::new(Dialer(stores)));
-            let channel = common::over_socket(&path, routes).await;
-            AdminClient::new(channel).rebuild(RebuildRequest { partial }).await.map(|r| r.into_inner())
-        }
-    };
     let mut one_away = stores.clone();
     one_away.insert("t-1".into(), None);
-    assert_eq!(rebuild(&fresh, one_away.clone(), false).await.unwrap_err().code(), tonic::Code::Unavailable);
+    assert_eq!(rebuild(&fresh, one_away, false).await.unwrap_err().code(), tonic::Code::Unavailable);
     assert!(fresh.directory.resolve(&"ann@example.org".parse().unwrap()).await.is_err(), "still empty");
     let counts = rebuild(&fresh, stores.clone(), false).await.unwrap();
     assert_eq!((counts.accounts, counts.aliases, counts.domains), (3, 1, 1), "{counts:?}");
@@ -151,9 +160,16 @@ async fn a_lost_directory_is_rebuilt_from_the_stores() {
         let resolution = fresh.directory.resolve(&asked.parse().unwrap()).await.unwrap();
         assert_eq!(names(&resolution), expected, "{asked}");
     }
-    let counts = rebuild(&fresh, stores.clone(), false).await.unwrap();
+    let counts = rebuild(&fresh, stores, false).await.unwrap();
     assert_eq!((counts.accounts, counts.unchanged), (0, 5), "a second time changes nothing");
-    // One store is left out: what only it tells of is not known to be unknown, until it is asked, too.
+}
+
+/// One store is left out: what only it tells of is not known to be unknown, until it is asked, too.
+#[tokio::test]
+async fn a_partly_rebuilt_directory_never_says_no() {
+    let (_world, stores) = populated().await;
+    let mut one_away = stores.clone();
+    one_away.insert("t-1".into(), None);
     let poor = World::new(&["t-0", "t-1"]);
     let counts = rebuild(&poor, one_away, true).await.unwrap();
     assert_eq!(counts.unreachable_stores, ["t-1"]);

@@ -132,7 +132,8 @@ fn a_pod_that_waits_for_the_scheduler_where_it_belongs_is_left_to_it() {
 
 #[test]
 fn a_store_goes_where_its_pod_may_run_and_least_is_served() {
-    let cases: [(&str, fn(&mut Observation), Option<&str>); 5] = [
+    type Change = fn(&mut Observation);
+    let cases: [(&str, Change, Option<&str>); 5] = [
         ("the first by name", |_| (), Some("n2")),
         ("the emptier", |o| o.nodes[1].stores = 1, Some("n3")),
         ("tainted or not selected", |o| o.nodes[1].admits = false, Some("n3")),

@@ -125,10 +125,19 @@ pub(crate) fn kill(process: Process) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the API says that it is ready, or a server that should run has ended.
+/// Does every API server that is to run say that it is ready? Asked at its own address: through the common one another
+/// server would answer for it.
+fn all_ready(site: &Site, state: &State) -> bool {
+    state.api_servers.iter().filter(|server| server.up).all(|server| {
+        let own = format!("--server=https://{}:6443", state.ranges.api_server(server.index));
+        site.kubectl().args([&own, "--request-timeout=5s", "get", "--raw", "/readyz"]).succeeds()
+    })
+}
+
+/// Waits until the API servers say that they are ready, or one that should run has ended.
 pub(crate) fn wait_ready(site: &Site, state: &State, limit: Duration) -> Result<()> {
     let deadline = Instant::now() + limit;
-    while !site.kubectl().args(["--request-timeout=5s", "get", "--raw", "/readyz"]).succeeds() {
+    while !all_ready(site, state) {
         let ended = state.processes.iter().find(|(name, process)| {
             let down =
                 state.api_servers.iter().any(|server| !server.up && api_server_name(server.index) == **name);

@@ -1,6 +1,7 @@
 //! The cluster that the scenarios share, and what most of them do with it.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,6 +19,8 @@ pub struct Stage {
     pub site: Site,
     pub accounts: Vec<Placed>,
     pub addresses: Vec<String>,
+    /// IMAP over TLS at the Service: known when the API is not there to be asked.
+    imap: SocketAddr,
 }
 
 /// Says what goes on, below the scenario's name.
@@ -48,7 +51,7 @@ impl Stage {
                 Site { lab: Lab::attach()?, cluster: "demo".to_owned(), binaries: plan.binaries.to_owned() };
             site.wait_ready(LIMIT)?;
             let accounts = site.known_accounts()?;
-            let stage = Self::of(site, accounts);
+            let stage = Self::of(site, accounts)?;
             stage.site.empty_mailboxes(&stage.addresses)?;
             return Ok(stage);
         }
@@ -61,12 +64,13 @@ impl Stage {
         site.wait_ready(LIMIT)?;
         wait_for("the Service has an address", LIMIT, || site.address().map(Some))?;
         let accounts = site.make_accounts(&say)?;
-        Ok(Self::of(site, accounts))
+        Self::of(site, accounts)
     }
 
-    fn of(site: Site, accounts: Vec<Placed>) -> Self {
+    fn of(site: Site, accounts: Vec<Placed>) -> Result<Self> {
+        let imap = site.port(993)?;
         let addresses = accounts.iter().map(|account| account.address.clone()).collect();
-        Self { site, accounts, addresses }
+        Ok(Self { site, accounts, addresses, imap })
     }
 
     /// Sends for as long as `during` takes, and a little longer.
@@ -91,14 +95,13 @@ impl Stage {
 
     /// Waits until a store serves at a higher epoch than `before`, and its users can read; answers it.
     pub fn serves_again(&self, store: &str, before: u64) -> Result<mailcluster_e2e::StoreView> {
-        let port = self.site.port(993)?;
         let user = self.user_of(store)?;
         wait_for(&format!("{store} serves again"), LIMIT, || {
             let view = self.site.store(store)?;
             if view.epoch <= before || view.phase != "Serving" {
                 bail!("{view:?}");
             }
-            Ok(reads(port, &user).then_some(view))
+            Ok(reads(self.imap, &user).then_some(view))
         })
     }
 
@@ -110,11 +113,10 @@ impl Stage {
 
     /// Fails when somebody cannot read for `time`, tried each second.
     pub fn all_can_read_for(&self, time: Duration) -> Result<()> {
-        let port = self.site.port(993)?;
         let until = std::time::Instant::now() + time;
         while std::time::Instant::now() < until {
             for address in &self.addresses {
-                ensure!(reads(port, address), "{address} cannot read");
+                ensure!(reads(self.imap, address), "{address} cannot read");
             }
             std::thread::sleep(Duration::from_secs(1));
         }
