@@ -12,7 +12,7 @@ use mailcluster_directory::{
     ImportOutcome, ImportRow, LocalStore, StoreDialer, StoreQuery, merge,
     serve::{AdminAccess, AdminServer},
 };
-use mailcluster_rpc::admin::v1::{RebuildRequest, RebuildResponse, admin_client::AdminClient};
+use mailcluster_rpc::admin::v1::{MergeResponse, RebuildRequest, admin_client::AdminClient};
 use mailcluster_store::{DirectoryRecord, Store};
 use mailcluster_types::{Directory, StoreName, Unavailable};
 
@@ -132,7 +132,7 @@ async fn rebuild(
     into: &World,
     stores: HashMap<StoreName, Option<Store>>,
     partial: bool,
-) -> Result<RebuildResponse, tonic::Status> {
+) -> Result<MergeResponse, tonic::Status> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("admin.sock");
     let uid = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(dir.path()).unwrap());
