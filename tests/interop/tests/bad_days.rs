@@ -6,6 +6,7 @@ mod common;
 use std::{
     fs,
     net::Ipv4Addr,
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Stdio},
 };
@@ -191,6 +192,11 @@ fn a_foreign_volume_and_a_full_folder_are_refused() -> Result<()> {
     let folder = mailcluster_interop::scratch("foreign")?;
     fs::create_dir_all(folder.join("store"))?;
     fs::write(folder.join("store/holiday.jpg"), "not a store")?;
+    // One that others can look into is refused before anything in it is looked at.
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
+    let said = start(&folder)?;
+    ensure!(said.contains("chmod 700"), "{said}");
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
     let said = start(&folder)?;
     ensure!(said.contains("not empty"), "{said}");
     // Another node's store put into this one's place.
