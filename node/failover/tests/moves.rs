@@ -5,27 +5,12 @@
 mod world;
 
 use mailcluster_failover::*;
-use world::{BOOT, healthy, kill_node, suspect};
-
-fn step(o: &Observation) -> Step {
-    next_step(o).step
-}
-
-fn evidence(kind: EvidenceKind) -> Evidence {
-    Evidence { kind, pod_uid: "pod-1".into(), boot_id: BOOT.into(), epoch: 5, at: "now".into() }
-}
+use world::{BOOT, evidence, healthy, kill_node, step, suspect, with_target};
 
 /// Lost for a minute, with a target, and with the lease's end on record.
 fn lost() -> Observation {
-    let mut o = suspect();
+    let mut o = with_target(suspect());
     o.lease.as_mut().unwrap().unchanged_for = Some(60_000);
-    o.target = Some(Target {
-        replica: "aa".into(),
-        lease_version: "100".into(),
-        epoch: 5,
-        kind: TargetKind::Auto,
-        overdue: false,
-    });
     o.evidence = vec![evidence(EvidenceKind::LeaseExpired)];
     o
 }

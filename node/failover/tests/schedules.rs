@@ -6,26 +6,7 @@
 mod world;
 
 use mailcluster_failover::*;
-use world::{BOOT, healthy, holder, kill_node, suspect};
-
-fn step(o: &Observation) -> Step {
-    next_step(o).step
-}
-
-fn evidence(kind: EvidenceKind) -> Evidence {
-    Evidence { kind, pod_uid: "pod-1".into(), boot_id: BOOT.into(), epoch: 5, at: "now".into() }
-}
-
-fn with_target(mut o: Observation) -> Observation {
-    o.target = Some(Target {
-        replica: "aa".into(),
-        lease_version: "100".into(),
-        epoch: 5,
-        kind: TargetKind::Auto,
-        overdue: false,
-    });
-    o
-}
+use world::{BOOT, evidence, healthy, holder, kill_node, step, suspect, with_target};
 
 #[test]
 fn serving_is_left_alone() {

@@ -114,3 +114,25 @@ pub fn suspect() -> Observation {
 pub fn kill_node(o: &mut Observation) {
     o.nodes[0].ready = false;
 }
+
+/// What is done next.
+pub fn step(o: &Observation) -> Step {
+    next_step(o).step
+}
+
+/// Evidence against the holder of [`healthy`].
+pub fn evidence(kind: EvidenceKind) -> Evidence {
+    Evidence { kind, pod_uid: "pod-1".into(), boot_id: BOOT.into(), epoch: 5, at: "now".into() }
+}
+
+/// With the target that such a loss is answered with.
+pub fn with_target(mut o: Observation) -> Observation {
+    o.target = Some(Target {
+        replica: "aa".into(),
+        lease_version: "100".into(),
+        epoch: 5,
+        kind: TargetKind::Auto,
+        overdue: false,
+    });
+    o
+}
