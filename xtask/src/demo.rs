@@ -56,7 +56,7 @@ pub fn site() -> Result<(Site, Vec<Placed>)> {
     if let Ok(lab) = Lab::attach() {
         let binary = cargo::binary("kubectl-mailcluster")?;
         let binaries = binary.parent().context("no target folder")?.to_owned();
-        let site = Site { lab, cluster: CLUSTER.to_owned(), binaries };
+        let site = Site::new(lab, CLUSTER, binaries);
         let accounts = site
             .known_accounts()
             .context("a lab is up, but not with the demo's cluster: `cargo xtask lab down` ends it")?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use mailcluster_lab::{Lab, VolumeSpec};
 use serde_json::{Value, json};
 
-use crate::site::{NAMESPACE, SYSTEM, Site, wait_for};
+use crate::site::{SYSTEM, Site, wait_for};
 
 /// The password of all accounts of the demo.
 pub const PASSWORD: &str = "correct horse battery staple";
@@ -35,7 +35,7 @@ impl Plan<'_> {
     /// When no leader is there within three minutes.
     pub fn install(&self, lab: Lab, cluster: &str) -> Result<(Site, String)> {
         self.install_chart(&lab)?;
-        let site = Site { lab, cluster: cluster.to_owned(), binaries: self.binaries.to_owned() };
+        let site = Site::new(lab, cluster, self.binaries.to_owned());
         let limit = Duration::from_secs(180);
         let leader = wait_for("an operator leads", limit, || site.leader().map(Some))?;
         let node = wait_for("the leader's node", limit, || site.node_of(SYSTEM, &leader).map(Some))?;
@@ -85,9 +85,9 @@ impl Site {
             data.insert("password".to_owned(), Value::from(bmc.password));
         }
         let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
-            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE,
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace,
                 "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}},
-            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "bmc", "namespace": NAMESPACE}, "stringData": data},
+            {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "bmc", "namespace": self.namespace}, "stringData": data},
         ]});
         self.lab.apply(&objects.to_string())
     }
@@ -144,7 +144,7 @@ impl Site {
                 return Ok(Some(()));
             }
             if let [extra, _, ..] = here.as_slice() {
-                self.lab.kubectl(&["-n", NAMESPACE, "delete", "pod", extra, "--wait=false"])?;
+                self.lab.kubectl(&["-n", &self.namespace, "delete", "pod", extra, "--wait=false"])?;
             }
             Ok(None)
         })

@@ -16,7 +16,7 @@ use crate::{
     stores::StoreView,
 };
 
-/// The namespace of the MailCluster.
+/// The namespace of the quickstart's MailCluster.
 pub const NAMESPACE: &str = "mail";
 /// The namespace of the operator.
 pub const SYSTEM: &str = "mailcluster-system";
@@ -26,6 +26,8 @@ pub const SYSTEM: &str = "mailcluster-system";
 pub struct Site {
     /// The Kubernetes it runs on.
     pub lab: Lab,
+    /// The MailCluster's namespace.
+    pub namespace: String,
     /// The MailCluster's name.
     pub cluster: String,
     /// The folder of the project's binaries.
@@ -52,12 +54,18 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Result
 }
 
 impl Site {
+    /// The MailCluster of this name in the namespace of the quickstart.
+    #[must_use]
+    pub fn new(lab: Lab, cluster: &str, binaries: PathBuf) -> Self {
+        Self { lab, namespace: NAMESPACE.to_owned(), cluster: cluster.to_owned(), binaries }
+    }
+
     /// `kubectl -n NAMESPACE …` as JSON.
     ///
     /// # Errors
     /// When kubectl fails.
     pub fn get(&self, args: &[&str]) -> Result<Value> {
-        let mut words = vec!["-n", NAMESPACE, "get", "-o", "json"];
+        let mut words = vec!["-n", &self.namespace, "get", "-o", "json"];
         words.extend(args);
         serde_json::from_str(&self.lab.kubectl(&words)?).context("kubectl's answer")
     }
@@ -125,7 +133,7 @@ impl Site {
         use std::io::Write;
         let mut child = Command::new(self.binaries.join("kubectl-mailcluster"))
             .args(["--kubeconfig".as_ref(), self.lab.kubeconfig().as_os_str()])
-            .args(["--namespace", NAMESPACE, "--cluster", &self.cluster])
+            .args(["--namespace", &self.namespace, "--cluster", &self.cluster])
             .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use mailcluster_e2e::{NAMESPACE, Placed, Plan, SYSTEM, Site, reads, wait_for};
+use mailcluster_e2e::{Placed, Plan, SYSTEM, Site, reads, wait_for};
 use mailcluster_lab::Lab;
 use mailcluster_test_clients::Ledger;
 
@@ -47,8 +47,7 @@ impl Stage {
         let binaries = PathBuf::from(std::env::var("MAILCLUSTER_BIN").context("MAILCLUSTER_BIN")?);
         let plan = plan(&binaries)?;
         if std::env::var_os("MAILCLUSTER_E2E_ATTACH").is_some() {
-            let site =
-                Site { lab: Lab::attach()?, cluster: "demo".to_owned(), binaries: plan.binaries.to_owned() };
+            let site = Site::new(Lab::attach()?, "demo", plan.binaries.to_owned());
             site.wait_ready(LIMIT)?;
             let accounts = site.known_accounts()?;
             let stage = Self::of(site, accounts)?;
@@ -137,7 +136,7 @@ impl Stage {
 
     /// `kubectl -n mail …`.
     pub fn kubectl(&self, args: &[&str]) -> Result<String> {
-        let mut words = vec!["-n", NAMESPACE];
+        let mut words = vec!["-n", self.site.namespace.as_str()];
         words.extend(args);
         self.site.lab.kubectl(&words)
     }
