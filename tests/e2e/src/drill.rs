@@ -31,7 +31,7 @@ const CLIENT: Duration = Duration::from_secs(15);
 pub type Say<'a> = &'a dyn Fn(&str);
 
 /// An account and the store it is on.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Placed {
     /// The address.
     pub address: String,

@@ -4,12 +4,14 @@
 pub mod audit;
 mod drill;
 mod layout;
+mod pod_log;
 mod prober;
 mod site;
 mod stores;
 
 pub use drill::{DOMAIN, Placed, Reader, Say, reads};
 pub use layout::{PASSWORD, Plan};
+pub use pod_log::Line;
 pub use prober::Prober;
 pub use site::{NAMESPACE, SYSTEM, Site, wait_for};
 pub use stores::{StoreView, describe_change};

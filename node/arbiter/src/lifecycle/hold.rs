@@ -144,7 +144,8 @@ impl Life {
     async fn renew(&self, held: &mut Held, store: &Store) -> Why {
         let lease_ms = self.config.lease_ms();
         let mut next = boottime() + lease_ms / 4;
-        let (mut open_at, mut believed) = (boottime(), held.record.epoch);
+        let epoch = held.record.epoch;
+        let (mut open_at, mut believed, mut shut) = (boottime(), epoch, false);
         loop {
             let wait = Duration::from_millis(next.saturating_sub(boottime()));
             tokio::select! {
@@ -174,6 +175,7 @@ impl Life {
             if self.gate.open() {
                 open_at = boottime();
             }
+            shut = self.tell_of_silence(shut, epoch);
             if let Some(why) = self.too_long_silent(held, open_at) {
                 return Why::Demoted(why);
             }
@@ -181,6 +183,24 @@ impl Life {
             let renewed = self.gate.lease_until() >= asked + lease_ms * 3 / 4;
             next = if renewed { asked + lease_ms / 4 } else { boottime() + 200 + asked % 600 };
         }
+    }
+
+    /// Says once that nothing is acknowledged any more, and since when; and once that it is again. `shut` is what was
+    /// said last; answers what is true now.
+    fn tell_of_silence(&self, shut: bool, epoch: u64) -> bool {
+        let open = self.gate.open();
+        if open == shut {
+            let ago = boottime().saturating_sub(self.gate.lease_until());
+            match open {
+                true => tracing::info!(epoch, "acknowledging again"),
+                false => tracing::warn!(
+                    epoch,
+                    since_ms = ago,
+                    "the lease is not renewed: nothing is acknowledged, since so many milliseconds"
+                ),
+            }
+        }
+        !open
     }
 
     fn too_long_silent(&self, held: &Held, open_at: Millis) -> Option<Demotion> {

@@ -72,7 +72,7 @@ pub fn uninstalled(stage: &Stage) -> Result<Ledger> {
 }
 
 /// UIDs and restarts of all mail pods, by name.
-fn mail_pods(stage: &Stage) -> Result<Vec<String>> {
+pub fn mail_pods(stage: &Stage) -> Result<Vec<String>> {
     let path = "{range .items[*]}{.metadata.name} {.metadata.uid} {.status.containerStatuses[*].restartCount}{\"\\n\"}{end}";
     let text = stage.kubectl(&[
         "get",

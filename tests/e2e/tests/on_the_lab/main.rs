@@ -3,13 +3,17 @@
 //! up. After each of them everything is read back and compared with what was promised.
 
 mod api;
+mod certificates;
 mod chart;
 mod directory;
 mod moves;
+mod network;
 mod operator;
 mod partition;
 mod service;
 mod stage;
+mod volumes;
+mod weak;
 
 use anyhow::{Context, Result, ensure};
 use mailcluster_test_clients::Ledger;
@@ -22,6 +26,8 @@ type Scenario = fn(&Stage) -> Result<Ledger>;
 const SCENARIOS: &[(&str, Scenario)] = &[
     ("the_chart_refuses_what_cannot_work", chart::checked),
     ("frontends_are_scaled_by_kubectl", service::scaled),
+    ("a_foreign_pod_reaches_the_doors_of_the_frontends_only", network::foreign_pod),
+    ("f29_a_frozen_frontend_is_taken_out", service::frontend_taken_out),
     ("f01_a_killed_backend_comes_back_where_it_is", service::killed),
     ("f13_a_frozen_process_acknowledges_nothing_old", service::frozen),
     ("an_idle_cluster_writes_nothing_but_leases", operator::idle),
@@ -30,13 +36,22 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("one_of_two_api_servers_dead_and_nobody_fences_itself", api::one_dead),
     ("f26_a_deleted_lease_is_made_anew", operator::lease_deleted),
     ("f27_the_directory_is_away_and_a_frontend_starts", directory::away),
+    ("a_changed_mailcluster_reaches_the_stores_one_by_one", moves::changed),
     ("a_store_is_moved_by_hand", moves::planned),
     ("f31_a_drained_node_gives_its_stores_away", moves::drained),
     ("f24_the_operator_is_killed_in_each_phase", operator::killed_in_each_phase),
     ("f18_a_lost_node_is_fenced_and_its_stores_move", moves::lost_node),
     ("f15_a_partitioned_node_is_fenced_before_its_stores_serve", partition::fenced),
+    ("wrong_volumes_are_refused_and_said", volumes::exchanged),
+    ("a_store_is_added_by_count", volumes::added),
+    ("lease_expired_without_an_api_the_store_stops_in_time", weak::api_away),
+    ("lease_expired_a_cut_off_store_stops_before_its_sibling_serves", weak::partitioned),
+    ("lease_expired_a_frozen_process_acknowledges_nothing_old", weak::frozen),
+    ("deletion_policy_delete_leaves_nothing", weak::deleted),
+    ("certificates_of_two_minutes_are_renewed_under_load", certificates::short_lived),
     ("an_upgrade_of_the_operator_restarts_no_mail_pod", chart::upgraded),
     ("an_uninstalled_chart_leaves_the_cluster_serving", chart::uninstalled),
+    ("old_volumes_in_an_empty_kubernetes_bring_everything_back", volumes::old_volumes_in_an_empty_kubernetes),
 ];
 
 #[test]

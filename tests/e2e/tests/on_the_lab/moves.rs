@@ -1,10 +1,11 @@
 //! Stores that move: asked for, by a drain, and because their node died.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use mailcluster_e2e::wait_for;
 use mailcluster_test_clients::Ledger;
+use serde_json::json;
 
-use crate::stage::{LIMIT, Stage, say};
+use crate::stage::{LIMIT, Stage, pod_of, say};
 
 /// `kubectl mailcluster failover`, there and back.
 pub fn planned(stage: &Stage) -> Result<Ledger> {
@@ -42,6 +43,39 @@ pub fn drained(stage: &Stage) -> Result<Ledger> {
     });
     site.lab.kubectl(&["uncordon", &victim])?;
     ledger
+}
+
+/// A changed MailCluster reaches the stores' pods: one after the other, never two away.
+pub fn changed(stage: &Stage) -> Result<Ledger> {
+    let site = &stage.site;
+    let stores = site.stores()?;
+    let uids = |stage: &Stage| -> Result<Vec<String>> {
+        stores.iter().map(|store| stage.site.pod_uid(&pod_of(&store.name))).collect()
+    };
+    let before = uids(stage)?;
+    let requests = |cpu: &str| {
+        let resources = json!({"resources": {"requests": {"cpu": cpu}}});
+        json!({"spec": {"stores": resources, "directory": resources}}).to_string()
+    };
+    let patch = |cpu: &str| {
+        stage.kubectl(&["patch", "mailcluster", "demo", "--type", "merge", "--patch", &requests(cpu)])
+    };
+    stage.sending("changed", || {
+        patch("60m")?;
+        let mut most = 0;
+        wait_for("every store's pod is a new one", LIMIT, || {
+            most = most.max(site.stores()?.iter().filter(|store| store.phase != "Serving").count());
+            let now = uids(stage)?;
+            let old = now.iter().filter(|uid| before.contains(uid)).count();
+            if old > 0 {
+                bail!("{old} are the old ones still");
+            }
+            Ok(Some(()))
+        })?;
+        say(&format!("at most {most} of {} stores were away at once", stores.len()));
+        ensure!(most <= 1, "{most} stores were away at once");
+        site.wait_ready(LIMIT)
+    })
 }
 
 /// A node loses its power: it is fenced, and its stores move.

@@ -1,7 +1,7 @@
 //! Frontends and backends that come, go, die and freeze.
 
-use anyhow::{Result, ensure};
-use mailcluster_e2e::{NAMESPACE, Site, wait_for};
+use anyhow::{Context, Result, ensure};
+use mailcluster_e2e::{NAMESPACE, SYSTEM, Site, wait_for};
 use mailcluster_test_clients::Ledger;
 
 use crate::stage::{LIMIT, Stage, pod_of, say};
@@ -19,6 +19,57 @@ pub fn scaled(stage: &Stage) -> Result<Ledger> {
         wait_for("the frontends follow", LIMIT, || Ok((ready_frontends(site)? == count).then_some(())))?;
     }
     Ok(Ledger::default())
+}
+
+/// A frozen frontend is taken out of the Service, also when the operator's leader dies with it; it comes back when it
+/// goes on.
+pub fn frontend_taken_out(stage: &Stage) -> Result<Ledger> {
+    let site = &stage.site;
+    let mut promised = Ledger::default();
+    for (with_leader, bound) in [(false, 5), (true, 12)] {
+        let victim = site.frontends()?.first().cloned().context("no frontends")?;
+        let ledger = stage.sending("frontend", || {
+            wait_for("all frontends are in", LIMIT, || {
+                Ok((endpoints(site)?.len() == site.frontends()?.len()).then_some(()))
+            })?;
+            let start = std::time::Instant::now();
+            site.lab.pause_pod(NAMESPACE, &victim)?;
+            if with_leader {
+                let leader = site.leader()?;
+                let words =
+                    ["-n", SYSTEM, "delete", "pod", &leader, "--grace-period=0", "--force", "--wait=false"];
+                site.lab.kubectl(&words)?;
+            }
+            let out =
+                wait_for(
+                    "it is taken out",
+                    LIMIT,
+                    || Ok((!endpoints(site)?.contains(&victim)).then_some(())),
+                );
+            let took = start.elapsed().as_secs_f64();
+            site.lab.resume_pod(NAMESPACE, &victim)?;
+            out?;
+            say(&format!(
+                "taken out after {took:.1} s{}",
+                if with_leader { ", with the leader" } else { "" }
+            ));
+            // A generous multiple of the promise: the machine is shared with other work.
+            ensure!(took < f64::from(bound) * 3.0, "the promise is {bound} s");
+            wait_for("it is in again", LIMIT, || Ok(endpoints(site)?.contains(&victim).then_some(())))
+        })?;
+        promised.merge(&ledger);
+    }
+    Ok(promised)
+}
+
+/// The frontends' pods that the Service sends clients to.
+fn endpoints(site: &Site) -> Result<Vec<String>> {
+    let slices =
+        site.get(&["endpointslices", "-l", &format!("kubernetes.io/service-name={}", site.cluster)])?;
+    let slices = slices["items"].as_array().into_iter().flatten();
+    let all = slices.flat_map(|slice| slice["endpoints"].as_array().into_iter().flatten());
+    let ready = all.filter(|endpoint| endpoint.pointer("/conditions/ready") == Some(&true.into()));
+    Ok(ready.filter_map(|e| Some(e.pointer("/targetRef/name")?.as_str()?.to_owned())).collect())
 }
 
 /// kill -9 of a backend: it starts again in place, at a higher epoch.

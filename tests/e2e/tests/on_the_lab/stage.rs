@@ -66,7 +66,8 @@ impl Stage {
         Self::of(site, accounts)
     }
 
-    fn of(site: Site, accounts: Vec<Placed>) -> Result<Self> {
+    /// This cluster with these accounts.
+    pub fn of(site: Site, accounts: Vec<Placed>) -> Result<Self> {
         let imap = site.port(993)?;
         let addresses = accounts.iter().map(|account| account.address.clone()).collect();
         Ok(Self { site, accounts, addresses, imap })
@@ -110,6 +111,11 @@ impl Stage {
         Ok(user.with_context(|| format!("no account on {store}"))?.address.clone())
     }
 
+    /// Can this user read now? Needs no API.
+    pub fn reads(&self, address: &str) -> bool {
+        reads(self.imap, address)
+    }
+
     /// Fails when somebody cannot read for `time`, tried each second.
     pub fn all_can_read_for(&self, time: Duration) -> Result<()> {
         let until = std::time::Instant::now() + time;
@@ -120,6 +126,13 @@ impl Stage {
             std::thread::sleep(Duration::from_secs(1));
         }
         Ok(())
+    }
+
+    /// A mail store that is not the first account's.
+    pub fn other_store(&self) -> Result<String> {
+        let first = &self.accounts.first().context("no accounts")?.store;
+        let other = self.accounts.iter().find(|account| account.store != *first);
+        Ok(other.context("only one store has accounts")?.store.clone())
     }
 
     /// The epochs of all stores.
