@@ -73,9 +73,7 @@ fn bring_up(story: &Story) -> Result<Site> {
     story.say("a Kubernetes with 3 nodes (a minute; the first time about 15 minutes of builds)");
     let lab = Lab::up(&Options { nodes: 3, keep: false, ..Options::default() })?;
     story.say("mailcluster's programs and images");
-    for archive in images::build()? {
-        lab.load_image(&archive)?;
-    }
+    lab.load_image(&images::build()?)?;
     let workspace = cargo::workspace();
     let binary = cargo::binary("kubectl-mailcluster")?;
     let binaries = binary.parent().context("no target folder")?;

@@ -1,9 +1,16 @@
 //! `cargo xtask images`: container images with nothing in them but one static program.
 
-use std::path::{Path, PathBuf};
+mod login;
+mod registry;
+mod target;
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result, bail};
-use mailcluster_lab::{OciImage, Source};
+use mailcluster_lab::{OciArchive, OciImage, Source};
 
 use crate::cargo;
 
@@ -17,60 +24,124 @@ const IMAGES: [(&str, &str); 3] = [
 /// The registry part of the names of images that are loaded by hand.
 pub const LOCAL: &str = "localhost";
 
-/// An image's full name.
-pub fn name(image: &str) -> String {
-    format!("{LOCAL}/{image}:{}", env!("CARGO_PKG_VERSION"))
+/// What can be done with the images.
+#[derive(clap::Subcommand)]
+pub enum Action {
+    /// Write one archive with all images, as `docker load` and `ctr images import` take it
+    Save {
+        /// The archive, like images.tar
+        file: PathBuf,
+    },
+    /// Push the images to a registry, with the login that `docker login` has left
+    Push {
+        /// HOST[:PORT][/FOLDER]; on this machine by HTTP, else by HTTPS
+        registry: String,
+    },
+    /// Load the images into a cluster made by another tool
+    Load {
+        /// Which tool
+        tool: Tool,
+        /// The cluster's name (kind)
+        #[arg(long, default_value = "kind")]
+        name: String,
+    },
 }
 
-/// Builds the programs and writes an OCI archive of each into the cache; answers the archives.
-pub fn build() -> Result<Vec<PathBuf>> {
-    cargo::build_programs()?;
-    let folder = mailcluster_lab::Paths::from_environment()?.cache.join("images");
-    write(&folder)
+/// A tool that makes clusters.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum Tool {
+    /// kind: every node of a cluster
+    Kind,
+    /// k3s: this machine
+    K3s,
 }
 
-fn write(folder: &Path) -> Result<Vec<PathBuf>> {
-    std::fs::create_dir_all(folder)?;
-    IMAGES
-        .iter()
-        .map(|(image, program)| {
-            let archive = folder.join(format!("{image}.tar"));
-            let inside = format!("/usr/bin/{program}");
-            OciImage::new(&name(image), &[&inside])
-                .user("65532:65532")
-                .file(&inside, Source::File(cargo::binary(program)?), 0o755)
-                .write(&archive)
-                .with_context(|| format!("failed to write {}", archive.display()))?;
-            Ok(archive)
-        })
-        .collect()
-}
-
-/// Writes the archives into a folder.
-pub fn save(folder: &Path) -> Result<()> {
-    build()?;
-    for archive in write(folder)? {
-        println!("{}", archive.display());
-    }
-    Ok(())
-}
-
-/// Loads the images into a cluster made by another tool.
-pub fn load(target: &str) -> Result<()> {
-    for archive in build()? {
-        let archive = archive.to_str().context("the cache folder is not UTF-8")?;
-        let words: &[&str] = match target {
-            "kind" => &["kind", "load", "image-archive", archive],
-            "k3s" => &["k3s", "ctr", "images", "import", archive],
-            _ => bail!("{target:?}: expected kind or k3s"),
-        };
-        let status = std::process::Command::new(words[0])
-            .args(&words[1..])
-            .status()
-            .with_context(|| words[0].to_owned())?;
-        if !status.success() {
-            bail!("`{}` failed", words.join(" "));
+/// Runs one of them.
+pub fn run(action: &Action) -> Result<()> {
+    match action {
+        Action::Save { file } => {
+            build_into(file)?;
+            println!("{}", file.display());
+            hint(LOCAL);
+            Ok(())
+        }
+        Action::Push { registry } => {
+            let target = target::Target::parse(registry)?;
+            let login = login::Login::of_user(&target.host)?;
+            let archive = OciArchive::open(&build()?)?;
+            for name in registry::Registry::new(target, login).push(&archive)? {
+                println!("{name}");
+            }
+            hint(registry.trim_end_matches('/'));
+            Ok(())
+        }
+        Action::Load { tool, name } => {
+            load(*tool, name)?;
+            hint(LOCAL);
+            Ok(())
         }
     }
+}
+
+/// Builds the programs and writes an archive of all images into the cache; answers it.
+pub fn build() -> Result<PathBuf> {
+    let file = mailcluster_lab::Paths::from_environment()?.cache.join("images/mailcluster.tar");
+    build_into(&file)?;
+    Ok(file)
+}
+
+fn build_into(file: &Path) -> Result<()> {
+    cargo::build_programs()?;
+    let images: Vec<OciImage> = IMAGES
+        .iter()
+        .map(|(image, program)| {
+            let inside = format!("/usr/bin/{program}");
+            let name = format!("{LOCAL}/{image}:{}", env!("CARGO_PKG_VERSION"));
+            let source = Source::File(cargo::binary(program)?);
+            Ok(OciImage::new(&name, &[&inside]).user("65532:65532").file(&inside, source, 0o755))
+        })
+        .collect::<Result<_>>()?;
+    OciImage::write_all(&images, file)
+}
+
+fn load(tool: Tool, name: &str) -> Result<()> {
+    let archive = build()?;
+    let archive = archive.to_str().context("the cache folder is not UTF-8")?;
+    let words = words(tool, archive, name);
+    let status = Command::new(words[0]).args(&words[1..]).status();
+    let status = status.with_context(|| format!("failed to start {}: is it installed?", words[0]))?;
+    if !status.success() {
+        bail!("`{}` failed", words.join(" "));
+    }
     Ok(())
+}
+
+fn words<'a>(tool: Tool, archive: &'a str, name: &'a str) -> Vec<&'a str> {
+    match tool {
+        Tool::Kind => vec!["kind", "load", "image-archive", archive, "--name", name],
+        Tool::K3s => vec!["k3s", "ctr", "images", "import", archive],
+    }
+}
+
+fn hint(registry: &str) {
+    let policy = if registry == LOCAL { " --set image.pullPolicy=Never" } else { "" };
+    println!(
+        "next: helm install mailcluster charts/mailcluster --namespace mailcluster-system --create-namespace \
+         --set image.registry={registry}{policy}"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_tool_gets_one_archive() {
+        let kind = words(Tool::Kind, "/c/images.tar", "mail").join(" ");
+        assert_eq!(kind, "kind load image-archive /c/images.tar --name mail");
+        assert_eq!(
+            words(Tool::K3s, "/c/images.tar", "mail").join(" "),
+            "k3s ctr images import /c/images.tar"
+        );
+    }
 }

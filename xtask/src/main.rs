@@ -58,24 +58,10 @@ enum Command {
     Tidy,
     /// Container images
     #[command(subcommand)]
-    Images(Images),
+    Images(images::Action),
     /// A real Kubernetes on this machine, with faults
     #[command(subcommand)]
     Lab(lab::Command),
-}
-
-#[derive(Subcommand)]
-enum Images {
-    /// Write an OCI archive of each image into a folder
-    Save {
-        /// The folder
-        folder: std::path::PathBuf,
-    },
-    /// Load the images into a cluster made by another tool
-    Load {
-        /// kind or k3s
-        target: String,
-    },
 }
 
 fn main() -> ExitCode {
@@ -85,8 +71,7 @@ fn main() -> ExitCode {
         Command::Bench { name, runs, json } => bench::run(&name, runs, json),
         Command::Generate { check } => generate::run(check),
         Command::Tidy => tidy::run(),
-        Command::Images(Images::Save { folder }) => images::save(&folder),
-        Command::Images(Images::Load { target }) => images::load(&target),
+        Command::Images(action) => images::run(&action),
         Command::Lab(command) => lab::run(command),
     };
     match result {

@@ -109,11 +109,9 @@ fn without_lab(long: &str) -> Result<Count> {
 }
 
 fn end_to_end(long: &str) -> Result<Count> {
-    let archives = images::build()?;
+    let archive = images::build()?;
     let lab = Lab::up(&mailcluster_lab::Options { nodes: 3, api_servers: 2, ..Default::default() })?;
-    for archive in &archives {
-        lab.load_image(archive)?;
-    }
+    lab.load_image(&archive)?;
     let bin = binaries()?;
     let env = [
         ("MAILCLUSTER_BIN", bin.as_str()),

@@ -62,7 +62,7 @@ pub use kubebox::{HELM_VERSION, KUBERNETES_VERSION};
 pub use lab::{Lab, Options};
 pub use lock::Lock;
 pub use node_init::run as run_node;
-pub use oci_archive::{OciImage, Source};
+pub use oci_archive::{ArchivedImage, OciArchive, OciImage, Source};
 pub use paths::Paths;
 pub use ranges::{MAX_NODES, Ranges};
 pub use state::{ApiServer, Cut, Node, Power, Process, State, Volume};

@@ -1,17 +1,26 @@
-//! Container images written directly: an OCI archive of one layer, from a static program and a few files.
+//! Container images written directly: an OCI archive of images of one layer, each from a static program and a few files.
 //!
 //! No image builder and no registry is needed for images that hold one program: an OCI image layout
-//! (<https://github.com/opencontainers/image-spec/blob/main/image-layout.md>) is a tar with three JSON files.
+//! (<https://github.com/opencontainers/image-spec/blob/main/image-layout.md>) is a tar with three JSON files. For `docker
+//! load` before version 25 the same blobs are listed once more as it wants them.
+
+mod read;
+mod tar;
 
 use std::fs::File;
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use ring::digest;
 use serde_json::{Value, json};
 
 use crate::paths::hex;
+
+pub use read::{ArchivedImage, OciArchive};
+use tar::Tar;
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// What a file of an image holds.
 #[derive(Clone, Debug)]
@@ -67,23 +76,51 @@ impl OciImage {
         self
     }
 
-    /// Writes the archive; a file that is there is replaced at the end, whole.
+    /// Writes an archive of this image alone, as [`Self::write_all`] does.
+    ///
+    /// # Errors
+    /// As [`Self::write_all`].
+    pub fn write(&self, archive: &Path) -> Result<()> {
+        Self::write_all(std::slice::from_ref(self), archive)
+    }
+
+    /// Writes an archive of these images; a file that is there is replaced at the end, whole.
     ///
     /// # Errors
     /// A source cannot be read, the archive cannot be written, or a path is longer than 100 bytes.
-    pub fn write(&self, archive: &Path) -> Result<()> {
+    pub fn write_all(images: &[Self], archive: &Path) -> Result<()> {
         if let Some(folder) = archive.parent() {
             std::fs::create_dir_all(folder)?;
         }
         let extension = format!("{}.tmp", std::process::id());
-        let (layer_path, tmp) =
-            (archive.with_extension(format!("layer.{extension}")), archive.with_extension(extension));
-        let result = self
-            .write_layer(&layer_path)
-            .and_then(|layer| self.write_archive(layer, &tmp))
+        let layers: Vec<PathBuf> = (0..images.len())
+            .map(|number| archive.with_extension(format!("layer{number}.{extension}")))
+            .collect();
+        let tmp = archive.with_extension(extension);
+        let assembled: Result<Vec<Assembled>> =
+            images.iter().zip(&layers).map(|(image, layer)| image.assemble(layer)).collect();
+        let result = assembled
+            .and_then(|assembled| write_archive(assembled, &tmp))
             .and_then(|()| std::fs::rename(&tmp, archive).map_err(Into::into));
-        let _best_effort = (std::fs::remove_file(&layer_path), std::fs::remove_file(&tmp));
-        result.with_context(|| format!("failed to write the image {}", archive.display()))
+        for left in layers.iter().chain([&tmp]) {
+            let _best_effort = std::fs::remove_file(left);
+        }
+        result.with_context(|| format!("failed to write the image archive {}", archive.display()))
+    }
+
+    fn assemble(&self, layer: &Path) -> Result<Assembled> {
+        let layer = self.write_layer(layer)?;
+        let config = Blob::json(&json!({
+            "architecture": architecture(), "os": "linux",
+            "config": {"Entrypoint": self.entrypoint, "User": self.user, "Env": self.env, "WorkingDir": "/"},
+            "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", layer.digest)]},
+        }));
+        let manifest = Blob::json(&json!({
+            "schemaVersion": 2, "mediaType": MANIFEST,
+            "config": config.descriptor("application/vnd.oci.image.config.v1+json"),
+            "layers": [layer.descriptor("application/vnd.oci.image.layer.v1.tar")],
+        }));
+        Ok(Assembled { name: self.name.clone(), config, manifest, layer })
     }
 
     fn write_layer(&self, path: &Path) -> Result<Blob> {
@@ -115,35 +152,57 @@ impl OciImage {
         file.seek(SeekFrom::Start(0))?;
         Ok(Blob { digest, size, content: Content::File(file) })
     }
+}
 
-    fn write_archive(&self, mut layer: Blob, path: &Path) -> Result<()> {
-        let config = Blob::json(&json!({
-            "architecture": architecture(), "os": "linux",
-            "config": {"Entrypoint": self.entrypoint, "User": self.user, "Env": self.env, "WorkingDir": "/"},
-            "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", layer.digest)]},
-        }));
-        let manifest = Blob::json(&json!({
-            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": config.descriptor("application/vnd.oci.image.config.v1+json"),
-            "layers": [layer.descriptor("application/vnd.oci.image.layer.v1.tar")],
-        }));
-        let mut entry = manifest.descriptor("application/vnd.oci.image.manifest.v1+json");
+/// An image's three blobs.
+struct Assembled {
+    name: String,
+    config: Blob,
+    manifest: Blob,
+    layer: Blob,
+}
+
+impl Assembled {
+    /// Its line in `index.json`.
+    fn entry(&self) -> Value {
+        let mut entry = self.manifest.descriptor(MANIFEST);
         entry["annotations"] =
             json!({"io.containerd.image.name": self.name, "org.opencontainers.image.ref.name": self.name});
-        let index = serde_json::to_vec(&json!({"schemaVersion": 2, "manifests": [entry]}))?;
-        let mut tar = Tar::new(BufWriter::new(File::create(path)?));
-        let version = br#"{"imageLayoutVersion":"1.0.0"}"#;
-        tar.file("oci-layout", 0o644, version.len() as u64, &mut version.as_slice())?;
-        tar.file("index.json", 0o644, index.len() as u64, &mut index.as_slice())?;
-        tar.directory("blobs", 0o755)?;
-        tar.directory("blobs/sha256", 0o755)?;
-        for mut blob in [config, manifest] {
-            blob.append(&mut tar)?;
-        }
-        layer.append(&mut tar)?;
-        tar.finish()?.flush()?;
-        Ok(())
+        entry
     }
+
+    /// Its line in the `manifest.json` of older dockers.
+    fn docker(&self) -> Value {
+        json!({"Config": self.config.path(), "RepoTags": [self.name], "Layers": [self.layer.path()]})
+    }
+}
+
+fn write_archive(images: Vec<Assembled>, path: &Path) -> Result<()> {
+    let entries: Vec<Value> = images.iter().map(Assembled::entry).collect();
+    let docker: Vec<Value> = images.iter().map(Assembled::docker).collect();
+    let index = json!({"schemaVersion": 2, "manifests": entries});
+    let mut tar = Tar::new(BufWriter::new(File::create(path)?));
+    for (name, content) in [
+        ("oci-layout", json!({"imageLayoutVersion": "1.0.0"})),
+        ("index.json", index),
+        ("manifest.json", Value::from(docker)),
+    ] {
+        let content = serde_json::to_vec(&content)?;
+        tar.file(name, 0o644, content.len() as u64, &mut content.as_slice())?;
+    }
+    tar.directory("blobs", 0o755)?;
+    tar.directory("blobs/sha256", 0o755)?;
+    // Two images of the same files share their layer.
+    let mut written = std::collections::BTreeSet::new();
+    for image in images {
+        for mut blob in [image.config, image.manifest, image.layer] {
+            if written.insert(blob.digest.clone()) {
+                blob.append(&mut tar)?;
+            }
+        }
+    }
+    tar.finish()?.flush()?;
+    Ok(())
 }
 
 fn architecture() -> &'static str {
@@ -180,8 +239,12 @@ impl Blob {
         json!({"mediaType": media_type, "digest": format!("sha256:{}", self.digest), "size": self.size})
     }
 
+    fn path(&self) -> String {
+        format!("blobs/sha256/{}", self.digest)
+    }
+
     fn append<W: Write>(&mut self, tar: &mut Tar<W>) -> Result<()> {
-        let path = format!("blobs/sha256/{}", self.digest);
+        let path = self.path();
         match &mut self.content {
             Content::Bytes(bytes) => tar.file(&path, 0o644, self.size, &mut bytes.as_slice()),
             Content::File(file) => tar.file(&path, 0o644, self.size, file),
@@ -216,58 +279,6 @@ impl<W: Write> Write for HashingWriter<W> {
     fn flush(&mut self) -> std::io::Result<()> {
         self.inner.flush()
     }
-}
-
-/// A tar in the ustar format (POSIX.1-1988), with every time 0 so that equal content gives equal bytes.
-struct Tar<W> {
-    out: W,
-}
-
-impl<W: Write> Tar<W> {
-    fn new(out: W) -> Self {
-        Self { out }
-    }
-
-    fn directory(&mut self, path: &str, mode: u32) -> Result<()> {
-        self.out.write_all(&header(&format!("{path}/"), mode, 0, b'5')?)?;
-        Ok(())
-    }
-
-    fn file(&mut self, path: &str, mode: u32, size: u64, from: &mut impl Read) -> Result<()> {
-        self.out.write_all(&header(path, mode, size, b'0')?)?;
-        let copied = std::io::copy(&mut from.take(size), &mut self.out)?;
-        if copied != size {
-            bail!("{path} got shorter while it was read");
-        }
-        let rest = (512 - size % 512) % 512;
-        self.out.write_all(&[0; 512][..rest as usize])?;
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<W> {
-        self.out.write_all(&[0; 1024])?;
-        Ok(self.out)
-    }
-}
-
-fn header(path: &str, mode: u32, size: u64, kind: u8) -> Result<[u8; 512]> {
-    if path.len() > 100 || size >= 1 << 33 {
-        bail!("{path} is too long a path, or the file too large, for a ustar archive");
-    }
-    let mut block = [0_u8; 512];
-    let mut put = |at: usize, text: &[u8]| block[at..at + text.len()].copy_from_slice(text);
-    put(0, path.as_bytes());
-    put(100, format!("{mode:07o}\0").as_bytes());
-    put(108, b"0000000\0");
-    put(116, b"0000000\0");
-    put(124, format!("{size:011o}\0").as_bytes());
-    put(136, b"00000000000\0");
-    put(148, b"        ");
-    put(156, &[kind]);
-    put(257, b"ustar\x0000");
-    let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
-    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    Ok(block)
 }
 
 #[cfg(test)]
@@ -310,6 +321,45 @@ mod tests {
             "{listing}"
         );
         assert!(listing.contains("drwxrwxrwt"), "{listing}");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn several_images_come_back_from_one_archive() {
+        let folder = std::env::temp_dir().join(format!("oci-archive-many-{}", std::process::id()));
+        let archive = folder.join("all.tar");
+        let image = |name: &str, byte: u8| {
+            OciImage::new(name, &["/bin/x"]).file("/bin/x", Source::Bytes(vec![byte; 1500]), 0o755)
+        };
+        // The third is the first under another name: its layer is there once.
+        let names = ["localhost/a:1", "localhost/b:1", "localhost/c:1"];
+        let images: Vec<OciImage> =
+            names.iter().zip([1, 2, 1]).map(|(name, byte)| image(name, byte)).collect();
+        OciImage::write_all(&images, &archive).unwrap();
+        let left: Vec<_> = std::fs::read_dir(&folder).unwrap().flatten().collect();
+        assert_eq!(left.len(), 1, "only the archive stays: {left:?}");
+        let read = OciArchive::open(&archive).unwrap();
+        assert_eq!(read.images().iter().map(|image| image.name.as_str()).collect::<Vec<_>>(), names);
+        for (image, byte) in read.images().iter().zip([1, 2, 1]) {
+            assert_eq!(image.blobs.len(), 2, "configuration and layer");
+            for blob in &image.blobs {
+                let (mut reader, size) = read.blob(blob).unwrap();
+                let mut bytes = Vec::new();
+                std::io::Read::read_to_end(&mut reader, &mut bytes).unwrap();
+                assert_eq!(bytes.len() as u64, size);
+                assert_eq!(
+                    format!("sha256:{}", hex(digest::digest(&digest::SHA256, &bytes).as_ref())),
+                    *blob
+                );
+                if blob == &image.blobs[1] {
+                    assert!(bytes.windows(1500).any(|window| window == vec![byte; 1500]));
+                }
+            }
+        }
+        let layers: std::collections::BTreeSet<_> = read.images().iter().map(|i| &i.blobs[1]).collect();
+        assert_eq!(layers.len(), 2);
+        let listing = Cmd::line("tar -tf").arg(&archive).output().unwrap();
+        assert!(listing.contains("manifest.json"), "docker's list is there: {listing}");
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }
