@@ -12,6 +12,8 @@ const IMAGE: &str = "localhost/lab-toolbox:1";
 /// Ports of a backend's pod that only the cluster's own pods and the operator may reach, but the last, which is
 /// Prometheus'.
 const BACKEND: [u16; 5] = [11024, 11143, 11110, 11443, 9090];
+/// Those of the directory's.
+const DIRECTORY: [u16; 2] = [11443, 9090];
 
 /// A pod of somebody else in the same namespace reaches the frontends' doors and nothing behind them; Prometheus reaches
 /// metrics.
@@ -65,9 +67,12 @@ fn doors(stage: &Stage, ours: &str) -> Result<()> {
     wait_for("anybody reaches a frontend's SMTP", LIMIT, || {
         Ok(connects(ours, &frontend, smtp).then_some(()))
     })?;
-    for store in [stage.accounts[0].store.as_str(), "demo-directory"] {
+    // Each try that is kept out takes as long as the toolbox waits.
+    for (store, ports) in
+        [(stage.accounts[0].store.as_str(), BACKEND.as_slice()), ("demo-directory", &DIRECTORY)]
+    {
         let ip = address(&pod_of(store))?;
-        for port in BACKEND {
+        for &port in ports {
             ensure!(!connects(ours, &ip, port), "a foreign pod reaches port {port} of {store}");
         }
         wait_for(

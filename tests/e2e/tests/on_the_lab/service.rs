@@ -26,37 +26,36 @@ pub fn scaled(stage: &Stage) -> Result<Ledger> {
 pub fn frontend_taken_out(stage: &Stage) -> Result<Ledger> {
     let site = &stage.site;
     let mut promised = Ledger::default();
-    for (with_leader, bound) in [(false, 5), (true, 12)] {
+    for (name, with_leader, bound) in [("frontend", false, 5), ("frontend-leader", true, 12)] {
         let victim = site.frontends()?.first().cloned().context("no frontends")?;
-        let ledger = stage.sending("frontend", || {
-            wait_for("all frontends are in", LIMIT, || {
-                Ok((endpoints(site)?.len() == site.frontends()?.len()).then_some(()))
-            })?;
-            let start = std::time::Instant::now();
-            site.lab.pause_pod(NAMESPACE, &victim)?;
-            if with_leader {
+        let ledger =
+            stage.sending(name, || {
+                wait_for("all frontends are in", LIMIT, || {
+                    Ok((endpoints(site)?.len() == site.frontends()?.len()).then_some(()))
+                })?;
+                let start = std::time::Instant::now();
+                site.lab.pause_pod(NAMESPACE, &victim)?;
                 let leader = site.leader()?;
-                let words =
-                    ["-n", SYSTEM, "delete", "pod", &leader, "--grace-period=0", "--force", "--wait=false"];
-                site.lab.kubectl(&words)?;
-            }
-            let out =
-                wait_for(
-                    "it is taken out",
-                    LIMIT,
-                    || Ok((!endpoints(site)?.contains(&victim)).then_some(())),
-                );
-            let took = start.elapsed().as_secs_f64();
-            site.lab.resume_pod(NAMESPACE, &victim)?;
-            out?;
-            say(&format!(
-                "taken out after {took:.1} s{}",
-                if with_leader { ", with the leader" } else { "" }
-            ));
-            // A generous multiple of the promise: the machine is shared with other work.
-            ensure!(took < f64::from(bound) * 3.0, "the promise is {bound} s");
-            wait_for("it is in again", LIMIT, || Ok(endpoints(site)?.contains(&victim).then_some(())))
-        })?;
+                if with_leader {
+                    site.lab.pause_pod(SYSTEM, &leader)?;
+                }
+                let out = wait_for("it is taken out", LIMIT, || {
+                    Ok((!endpoints(site)?.contains(&victim)).then_some(()))
+                });
+                let took = start.elapsed().as_secs_f64();
+                site.lab.resume_pod(NAMESPACE, &victim)?;
+                if with_leader {
+                    site.lab.resume_pod(SYSTEM, &leader)?;
+                }
+                out?;
+                say(&format!(
+                    "taken out after {took:.1} s{}",
+                    if with_leader { ", with the leader" } else { "" }
+                ));
+                // A generous multiple of the promise: the machine is shared with other work.
+                ensure!(took < f64::from(bound) * 3.0, "the promise is {bound} s");
+                wait_for("it is in again", LIMIT, || Ok(endpoints(site)?.contains(&victim).then_some(())))
+            })?;
         promised.merge(&ledger);
     }
     Ok(promised)
