@@ -251,6 +251,21 @@ pub async fn live(ctx: &Context, cached: &World, store: &MailStore) -> anyhow::R
     Ok(world)
 }
 
+/// Reads the MailStores of this store's cluster anew: what a store that serves is stopped for must not rest on what the
+/// watch shows of the others, which another leader may have begun to move a moment ago.
+///
+/// # Errors
+/// When the API server does not answer.
+pub async fn live_stores(ctx: &Context, world: &mut World, store: &MailStore) -> anyhow::Result<()> {
+    let namespace = store.namespace().unwrap_or_default();
+    let api: Api<MailStore> = Api::namespaced(ctx.client.clone(), &namespace);
+    let ours = ListParams::default().labels(&format!("{}={}", labels::CLUSTER, store.spec.cluster));
+    for live in limited(api.list(&ours)).await?.items {
+        replace(&mut world.stores, &live.name_any(), &namespace, Some(live));
+    }
+    Ok(())
+}
+
 async fn claim_of(
     ctx: &Context,
     namespace: &str,

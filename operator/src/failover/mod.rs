@@ -175,7 +175,7 @@ impl Failover {
         others: &[Other],
         wanted: Option<Step>,
     ) -> anyhow::Result<Option<Decision>> {
-        let world = cache::live(&self.ctx, cached, store).await?;
+        let mut world = cache::live(&self.ctx, cached, store).await?;
         let there = world.stores.iter().find(|s| s.uid() == store.uid());
         // One that is being deleted gets nothing new: a Lease made now would stay behind.
         let Some(live) = there.filter(|s| s.metadata.deletion_timestamp.is_none()).cloned() else {
@@ -193,6 +193,11 @@ impl Failover {
             tracing::debug!(store = live.name_any(), ?wanted, ?decision, "decided otherwise on a live look");
             return Ok(None);
         }
+        if matches!(decision.step, Step::DeleteGracefully(_))
+            && !self.others_agree(&mut world, &live, &decision).await?
+        {
+            return Ok(None);
+        }
         if matches!(decision.step, Step::CreateFenceJob { .. }) && self.neighbour_lives(&world, &o).await? {
             tracing::info!(
                 store = live.name_any(),
@@ -202,6 +207,28 @@ impl Failover {
         }
         self.carry_out(&world, &live, &o, &decision).await?;
         Ok(Some(decision))
+    }
+
+    /// Does the same follow when the cluster's other stores are read anew, too?
+    async fn others_agree(
+        &self,
+        world: &mut World,
+        store: &Arc<MailStore>,
+        decision: &Decision,
+    ) -> anyhow::Result<bool> {
+        cache::live_stores(&self.ctx, world, store).await?;
+        let others = observe::others(world, &self.heard);
+        let again = observe::observe(world, &self.heard, store, &others).map(|o| next_step(&o));
+        let agrees = again.as_ref().is_some_and(|again| again.step == decision.step);
+        if !agrees {
+            tracing::info!(
+                store = store.name_any(),
+                ?decision,
+                ?again,
+                "another store is on its way: it waits"
+            );
+        }
+        Ok(agrees)
     }
 
     async fn carry_out(
