@@ -5,12 +5,11 @@ mod decide;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use futures::{StreamExt, future::join_all};
+use futures::future::join_all;
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams},
-    runtime::{WatchStreamExt, reflector, watcher},
 };
 use mailcluster_api::{FRONTEND_GATE, labels, ports, roles::Role};
 use serde_json::json;
@@ -19,7 +18,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{context::Context, leader::boot_time};
+use crate::{context::Context, failover::Caches, leader::boot_time};
 use decide::{Gate, Record, Round};
 
 /// Between two looks.
@@ -37,8 +36,7 @@ const WRITE_LIMIT: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// Never while running; the signature leaves room for the caller's context.
-pub async fn run(ctx: Context) -> anyhow::Result<()> {
-    let stores = watch_pods(&ctx);
+pub async fn run(ctx: Context, caches: Arc<Caches>) -> anyhow::Result<()> {
     let mut round = Round::default();
     let mut tick = tokio::time::interval(PERIOD);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -47,34 +45,8 @@ pub async fn run(ctx: Context) -> anyhow::Result<()> {
             () = ctx.stop.cancelled() => return Ok(()),
             _ = tick.tick() => {}
         }
-        let pods: Vec<Arc<Pod>> = stores.iter().flat_map(reflector::Store::state).collect();
-        look(&ctx, &mut round, &pods).await;
+        look(&ctx, &mut round, &caches.pods_of(Role::Frontend)).await;
     }
-}
-
-/// Caches of the frontends' pods, one per served namespace or one for all.
-fn watch_pods(ctx: &Context) -> Vec<reflector::Store<Pod>> {
-    let selector = format!("{}={},{}={}", labels::NAME, labels::APP_NAME, labels::COMPONENT, Role::Frontend);
-    let config = watcher::Config::default().labels(&selector).timeout(30);
-    crate::controller::apis::<Pod>(ctx)
-        .into_iter()
-        .map(|api| {
-            let (store, writer) = reflector::store();
-            let stream = watcher(api, config.clone()).default_backoff().reflect(writer).touched_objects();
-            let stop = ctx.stop.clone();
-            tokio::spawn(async move {
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = stream.for_each(|event| async move {
-                        if let Err(error) = event {
-                            tracing::warn!(%error, "the watch of frontends failed; it is started again");
-                        }
-                    }) => {}
-                }
-            });
-            store
-        })
-        .collect()
 }
 
 /// One look at all frontends.

@@ -1,26 +1,41 @@
 //! Leader election among the operator's replicas by a Lease of 6 seconds.
 //!
 //! Expiry is judged by each replica's own clock, from when it saw the record change; times written by others are for
-//! people only. A leader that could not renew for three quarters of the lease steps down in the process.
+//! people only. A leader that could not renew for three quarters of the lease steps down in the process. A standby
+//! watches the lease, and reads it only when no renewal is seen.
 
-use std::time::Duration;
+mod observer;
 
+use std::{
+    future::ready,
+    pin::{Pin, pin},
+    time::Duration,
+};
+
+use futures::{Stream, StreamExt};
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
     jiff::Timestamp,
 };
-use kube::{Api, api::PostParams};
+use kube::{
+    Api, ResourceExt,
+    api::PostParams,
+    runtime::{WatchStreamExt, watcher},
+};
 use tokio::sync::watch;
 
+use self::observer::{Decision, Observer};
 use crate::context::Context;
 
 /// The Lease's name, in the operator's own namespace.
 pub const LEASE: &str = "mailcluster-operator";
 /// How long a lease is good for.
 pub const DURATION: Duration = Duration::from_secs(6);
-/// How often it is renewed, or looked at.
+/// How often it is renewed, or read where nothing shows that it is.
 const PERIOD: Duration = Duration::from_millis(1_500);
+/// Between two attempts at least.
+const BREATH: Duration = Duration::from_millis(50);
 /// No answer for this long counts as a failed attempt.
 const ATTEMPT: Duration = Duration::from_millis(1_400);
 
@@ -56,58 +71,6 @@ pub fn boot_time() -> Duration {
     Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
-/// What was read of another's lease, and when this replica first read it so.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Observed {
-    holder: String,
-    version: String,
-    at: Duration,
-}
-
-/// What to do about a Lease that was just read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Decision {
-    /// It is ours: renew it.
-    Renew,
-    /// Nobody has it, or its holder was silent for its whole length: replace it.
-    Take,
-    /// Look again later.
-    Wait,
-}
-
-/// Remembers what was seen, to tell when a holder has gone silent.
-#[derive(Debug, Default)]
-struct Observer {
-    seen: Option<Observed>,
-    /// Our own lease as we wrote it last: it is renewed without being read again.
-    held: Option<Lease>,
-}
-
-impl Observer {
-    /// When the lease that was seen last runs out, if nobody renews it.
-    fn expires(&self) -> Duration {
-        self.seen.as_ref().map_or(Duration::MAX, |seen| seen.at + DURATION)
-    }
-
-    fn decide(&mut self, me: &str, holder: &str, version: &str, now: Duration) -> Decision {
-        if holder == me {
-            return Decision::Renew;
-        }
-        if holder.is_empty() {
-            return Decision::Take;
-        }
-        match &self.seen {
-            Some(seen) if seen.holder == holder && seen.version == version => {
-                if now.saturating_sub(seen.at) >= DURATION { Decision::Take } else { Decision::Wait }
-            }
-            _ => {
-                self.seen = Some(Observed { holder: holder.into(), version: version.into(), at: now });
-                Decision::Wait
-            }
-        }
-    }
-}
-
 /// Leads when it can, tells so through `lead`, and ends when the process is to stop (giving the lease up).
 ///
 /// # Errors
@@ -122,7 +85,8 @@ pub async fn run(ctx: Context, lead: watch::Sender<Leadership>) -> anyhow::Resul
     let me = ctx.config.identity.holder();
     let mut observer = Observer::default();
     let mut good_until = Duration::ZERO;
-    loop {
+    let mut changes = pin!(changes(api.clone()));
+    while !ctx.stop.is_cancelled() {
         let started = boot_time();
         match tokio::time::timeout(ATTEMPT, attempt(&api, &me, &mut observer)).await {
             Ok(Ok(true)) => good_until = started + DURATION * 3 / 4,
@@ -132,15 +96,9 @@ pub async fn run(ctx: Context, lead: watch::Sender<Leadership>) -> anyhow::Resul
         }
         set(&lead, good_until);
         ctx.metrics.leading.set(i64::from(boot_time() < good_until));
-        let left = if good_until > started { good_until } else { observer.expires() };
-        // The standby looks again when the lease that it saw runs out, not a period later.
-        let next = Some(left.saturating_sub(boot_time()))
-            .filter(|left| !left.is_zero())
-            .unwrap_or(PERIOD)
-            .min(PERIOD);
         tokio::select! {
-            () = ctx.stop.cancelled() => break,
-            () = tokio::time::sleep(next.saturating_sub(boot_time().saturating_sub(started)).max(Duration::from_millis(50))) => {}
+            () = ctx.stop.cancelled() => {}
+            () = rest(&mut observer, started, good_until, changes.as_mut()) => {}
         }
     }
     set(&lead, Duration::ZERO);
@@ -148,6 +106,45 @@ pub async fn run(ctx: Context, lead: watch::Sender<Leadership>) -> anyhow::Resul
         release(&api, &me).await;
     }
     Ok(())
+}
+
+/// Every change of the lease. It only tells that a leader is there: where it may not be watched, it is read.
+fn changes(api: Api<Lease>) -> impl Stream<Item = Lease> {
+    let config = watcher::Config::default().fields(&format!("metadata.name={LEASE}"));
+    watcher(api, config).default_backoff().touched_objects().filter_map(|lease| {
+        ready(lease.inspect_err(|error| tracing::debug!(%error, "the leader's lease is not watched")).ok())
+    })
+}
+
+/// Waits until the lease is to be renewed, or read again.
+async fn rest(
+    observer: &mut Observer,
+    looked: Duration,
+    good_until: Duration,
+    mut changes: Pin<&mut impl Stream<Item = Lease>>,
+) {
+    loop {
+        let due = if good_until <= looked {
+            observer.due(looked)
+        } else if good_until > boot_time() {
+            good_until.min(looked + PERIOD)
+        } else {
+            looked + PERIOD
+        };
+        tokio::select! {
+            () = tokio::time::sleep(due.saturating_sub(boot_time()).max(BREATH)) => return,
+            Some(lease) = changes.next() => {
+                let (holder, version) = told(&lease);
+                observer.shown(&holder, &version, boot_time());
+            }
+        }
+    }
+}
+
+/// Whose the lease is, and in which version.
+fn told(lease: &Lease) -> (String, String) {
+    let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone());
+    (holder.unwrap_or_default(), lease.resource_version().unwrap_or_default())
 }
 
 fn set(lead: &watch::Sender<Leadership>, good_until: Duration) {
@@ -180,8 +177,7 @@ async fn once(api: &Api<Lease>, me: &str, observer: &mut Observer) -> kube::Resu
         return created(api, me).await;
     };
     let spec = lease.spec.clone().unwrap_or_default();
-    let holder = spec.holder_identity.clone().unwrap_or_default();
-    let version = lease.metadata.resource_version.clone().unwrap_or_default();
+    let (holder, version) = told(&lease);
     let decision = observer.decide(me, &holder, &version, boot_time());
     if decision == Decision::Wait {
         return Ok(false);
@@ -243,25 +239,6 @@ async fn release(api: &Api<Lease>, me: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_lease_is_taken_only_after_its_record_stood_still() {
-        let s = Duration::from_secs;
-        let mut o = Observer::default();
-        for (name, holder, version, now, expected) in [
-            ("own lease", "me", "1", 0, Decision::Renew),
-            ("nobody's", "", "1", 0, Decision::Take),
-            ("first sight", "other", "2", 100, Decision::Wait),
-            ("not long enough", "other", "2", 105, Decision::Wait),
-            ("renewed", "other", "3", 106, Decision::Wait),
-            ("counted anew", "other", "3", 111, Decision::Wait),
-            ("silent", "other", "3", 112, Decision::Take),
-            ("another holder", "third", "4", 113, Decision::Wait),
-        ] {
-            assert_eq!(o.decide("me", holder, version, s(now)), expected, "{name}");
-        }
-        assert_eq!(o.expires(), s(119), "it is looked at again when it runs out, not a period later");
-    }
 
     #[test]
     fn a_process_that_slept_past_its_lease_leads_no_more() {

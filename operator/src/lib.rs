@@ -85,10 +85,11 @@ async fn work(ctx: Context, lead: watch::Sender<leader::Leadership>) -> anyhow::
 
 /// Everything that acts only while this replica leads.
 async fn tasks(ctx: Context) -> anyhow::Result<()> {
+    let caches = Arc::new(failover::Caches::start(&ctx));
     tokio::select! {
-        result = failover::run(ctx.clone()) => result.context("failover ended"),
+        result = failover::run(ctx.clone(), caches.clone()) => result.context("failover ended"),
         result = controller::run(ctx.clone()) => result.context("the controller ended"),
-        result = frontends_probe::run(ctx) => result.context("the frontends' probe ended"),
+        result = frontends_probe::run(ctx, caches) => result.context("the frontends' probe ended"),
     }
 }
 

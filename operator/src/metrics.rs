@@ -15,6 +15,8 @@ pub struct Metrics {
     pub writes: IntCounterVec,
     /// Frontends taken out and put back by the probe, by direction (out, in).
     pub frontend_gates: IntCounterVec,
+    /// MailClusters and MailStores that this version cannot read.
+    pub unreadable: IntGauge,
     /// Days until the client certificate that expires first, by cluster.
     pub certificate_days: IntGaugeVec,
 }
@@ -47,6 +49,10 @@ impl Metrics {
         Ok(Self {
             started: gauge("mailcluster_operator_started", "1 once the tasks run")?,
             leading: gauge("mailcluster_operator_leading", "1 while this replica leads")?,
+            unreadable: gauge(
+                "mailcluster_unreadable_objects",
+                "MailClusters and MailStores that this version cannot read; nothing is done for them",
+            )?,
             reconciliations: counters(
                 "mailcluster_reconciliations_total",
                 "Reconciliations by result",

@@ -15,11 +15,13 @@ use k8s_openapi::{
 use kube::{
     Api, Resource, ResourceExt,
     api::ListParams,
+    core::DeserializeGuard,
     runtime::{WatchStreamExt, reflector, watcher},
 };
-use mailcluster_api::{MailCluster, MailStore, labels, names::StoreNames};
+use mailcluster_api::{MailCluster, MailStore, labels, names::StoreNames, roles::Role};
 use serde::de::DeserializeOwned;
 
+use super::unreadable::{Invalid, sort_out};
 use crate::{context::Context, controller::apis};
 
 /// No read may take longer.
@@ -46,6 +48,8 @@ pub struct World {
     pub nodes: Vec<Arc<Node>>,
     /// Volumes.
     pub volumes: Vec<Arc<PersistentVolume>>,
+    /// MailClusters and MailStores that cannot be read as such: nothing is done for them.
+    pub unreadable: Vec<Invalid>,
 }
 
 impl World {
@@ -86,10 +90,11 @@ fn set_name(store: &MailStore) -> String {
     StoreNames::new(store.name_any()).stateful_set(mailcluster_api::names::FIRST_REPLICA)
 }
 
-/// The watches of everything.
+/// The watches of everything; the frontends' probe looks at the same pods.
 pub struct Caches {
-    clusters: Vec<reflector::Store<MailCluster>>,
-    stores: Vec<reflector::Store<MailStore>>,
+    // One that this version cannot read must not end the watch of all others.
+    clusters: Vec<reflector::Store<DeserializeGuard<MailCluster>>>,
+    stores: Vec<reflector::Store<DeserializeGuard<MailStore>>>,
     leases: Vec<reflector::Store<Lease>>,
     pods: Vec<reflector::Store<Pod>>,
     sets: Vec<reflector::Store<StatefulSet>>,
@@ -135,9 +140,13 @@ impl Caches {
     /// What they show now.
     #[must_use]
     pub fn world(&self) -> World {
+        let (clusters, mut unreadable) = sort_out(all(&self.clusters));
+        let (stores, more) = sort_out(all(&self.stores));
+        unreadable.extend(more);
         World {
-            clusters: all(&self.clusters),
-            stores: all(&self.stores),
+            clusters,
+            stores,
+            unreadable,
             leases: all(&self.leases),
             pods: all(&self.pods),
             sets: all(&self.sets),
@@ -146,6 +155,14 @@ impl Caches {
             nodes: all(self.nodes.as_slice()),
             volumes: all(self.volumes.as_slice()),
         }
+    }
+
+    /// The pods of one role.
+    #[must_use]
+    pub fn pods_of(&self, role: Role) -> Vec<Arc<Pod>> {
+        let of_role =
+            |pod: &Arc<Pod>| pod.labels().get(labels::COMPONENT).is_some_and(|c| *c == role.to_string());
+        all(&self.pods).into_iter().filter(of_role).collect()
     }
 }
 
@@ -178,8 +195,12 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     // What changes by itself is watched closely; the rest is read anew before anything is done with it.
-    let brisk = matches!(K::kind(&()).as_ref(), "Lease" | "Pod" | "Node");
-    let mut config = watcher::Config::default().timeout(if brisk { 60 } else { 290 });
+    let seconds = match K::kind(&()).as_ref() {
+        "Pod" => 30,
+        "Lease" | "Node" => 60,
+        _ => 290,
+    };
+    let mut config = watcher::Config::default().timeout(seconds);
     if let Some(selector) = selector {
         config = config.labels(selector);
     }

@@ -14,6 +14,7 @@ mod measures;
 mod observe;
 mod peers;
 mod report;
+mod unreadable;
 mod watching;
 
 use std::{
@@ -28,14 +29,16 @@ use mailcluster_api::MailStore;
 use mailcluster_failover::{Decision, LeaseWatch, Millis, Observation, Phase, Step, next_step};
 use serde_json::{Value, json};
 
+pub use self::cache::Caches;
 use self::{
     act::Scene,
     annotations as keys,
-    cache::{Caches, World},
+    cache::World,
     measures::Measures,
     observe::{Heard, Other},
     peers::Peers,
     report::Part,
+    unreadable::Unreadable,
 };
 use crate::{context::Context, leader::boot_time};
 
@@ -55,7 +58,8 @@ const CALL_LIMIT: Duration = Duration::from_secs(3);
 /// The state of one operator replica's failover part.
 pub(crate) struct Failover {
     ctx: Context,
-    caches: Caches,
+    caches: Arc<Caches>,
+    unreadable: Unreadable,
     peers: Peers,
     watches: BTreeMap<(String, String), LeaseWatch>,
     heard: Heard,
@@ -70,10 +74,9 @@ pub(crate) struct Failover {
 ///
 /// # Errors
 /// When metrics cannot be registered.
-pub async fn run(ctx: Context) -> anyhow::Result<()> {
+pub async fn run(ctx: Context, caches: Arc<Caches>) -> anyhow::Result<()> {
     let stop = ctx.stop.clone();
     let work = async {
-        let caches = Caches::start(&ctx);
         caches.ready().await;
         let mut failover = Failover {
             measures: Measures::new(ctx.metrics.registry())?,
@@ -82,6 +85,7 @@ pub async fn run(ctx: Context) -> anyhow::Result<()> {
             peers: Peers::default(),
             watches: BTreeMap::new(),
             heard: Heard::default(),
+            unreadable: Unreadable::default(),
             described_at: None,
             counted_at: None,
             counts: BTreeMap::new(),
@@ -108,6 +112,7 @@ impl Failover {
     /// One look at everything; acts where this replica leads.
     async fn look(&mut self) {
         let world = self.caches.world();
+        self.unreadable.tell(&self.ctx, &world.unreadable);
         self.heard.now = Timestamp::now().as_second();
         let suspects = self.watch_leases(&world).await;
         self.ask_pods(&world, suspects).await;

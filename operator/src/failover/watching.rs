@@ -107,21 +107,31 @@ impl Failover {
         }
     }
 
-    /// Before a machine is switched off: was the lease of another store on it written since the watch showed it?
+    /// Before a machine is switched off: was the lease of another store on it written since the watch showed it, or does
+    /// one sit there of which nothing is known?
     pub(super) async fn neighbour_lives(&self, world: &World, o: &Observation) -> anyhow::Result<bool> {
         let Some(node) = o.placement.as_ref().map(|p| p.node.as_str()) else { return Ok(true) };
         let ours = of_stores();
         for api in crate::controller::apis::<Lease>(&self.ctx) {
             for lease in limited(api.list(&ours)).await?.items {
-                let known = world.leases.iter().find(|l| l.uid() == lease.uid());
-                let written = known.is_none_or(|l| l.resource_version() != lease.resource_version());
-                if written && lease::sits_on(&lease, node) {
+                if may_live(world, &lease) && lease::sits_on(&lease, node) {
                     return Ok(true);
                 }
             }
         }
         Ok(false)
     }
+}
+
+/// Nobody else speaks for a store whose MailStore or MailCluster is not there or cannot be read.
+fn may_live(world: &World, lease: &Lease) -> bool {
+    let known = world.leases.iter().find(|l| l.uid() == lease.uid());
+    let written = known.is_none_or(|l| l.resource_version() != lease.resource_version());
+    let mut of_lease = world
+        .stores
+        .iter()
+        .filter(|s| s.name_any() == lease.name_any() && s.namespace() == lease.namespace());
+    written || !of_lease.any(|store| world.cluster(store).is_some())
 }
 
 /// The stores' Leases.

@@ -73,7 +73,7 @@ pub fn killed_in_each_phase(stage: &Stage) -> Result<Ledger> {
     ledger
 }
 
-/// Nobody sends, nothing changes: our service accounts write nothing but lease renewals.
+/// Nobody sends, nothing changes: our service accounts write nothing but lease renewals, and read less than once a second.
 pub fn idle(stage: &Stage) -> Result<Ledger> {
     let time = length(180, 600);
     at_rest(stage)?;
@@ -86,7 +86,9 @@ pub fn idle(stage: &Stage) -> Result<Ledger> {
     let writes = audit::writes_but_leases(&requests);
     ensure!(writes.is_empty(), "writes of an idle cluster: {writes:?}");
     let reads = audit::reads(&requests);
-    say(&format!("{:.2} reads a second", reads as f64 / time.as_secs_f64()));
+    let rate = reads as f64 / time.as_secs_f64();
+    say(&format!("{rate:.2} reads a second"));
+    ensure!(rate < 1.0, "an idle cluster reads {rate:.2} times a second");
     Ok(Ledger::default())
 }
 
