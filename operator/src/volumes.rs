@@ -9,6 +9,13 @@ use serde_json::{Value, json};
 
 use crate::cluster::Invalid;
 
+/// Does this claim ask for a volume by name that it has not got yet?
+#[must_use]
+pub fn binds_by_name(claim: &PersistentVolumeClaim) -> bool {
+    let named = claim.spec.as_ref().is_some_and(|spec| spec.volume_name.is_some());
+    named && claim.status.as_ref().and_then(|status| status.phase.as_deref()) != Some("Bound")
+}
+
 /// The reclaim policy of volumes that hold mail: the end of a claim is not the end of its volume.
 const RETAIN: &str = "Retain";
 

@@ -80,7 +80,9 @@ pub async fn apply(
     policies(ctx, &applier, cluster, &owned).await?;
     let service: Vec<Service> = sync(&applier, vec![build::service::build(cluster)]).await?;
     claims(ctx, &applier, cluster, observed, &plan).await?;
-    let sets = stateful_sets(ctx, &applier, cluster, &owned).await?;
+    let binding: BTreeSet<&str> =
+        plan.iter().filter(|p| p.waits_for_its_volume(observed)).map(|p| p.store.name.as_str()).collect();
+    let sets = stateful_sets(ctx, &applier, cluster, &owned, &binding).await?;
     let deployment = frontends(ctx, &applier, cluster, &config_hash).await?;
     let stores = plan.into_iter().zip(objects).collect();
     Ok(Applied { stores, sets, deployment, service: service.into_iter().next(), tls, due })
@@ -89,11 +91,15 @@ pub async fn apply(
 /// StatefulSets, with the pins of this very moment: the failover part pins a sibling, applies the StatefulSet and then
 /// deletes the old pod, and an older pin written over that one would bring the pod back to the dead node. So the
 /// StatefulSets are read first, then the pins, and a StatefulSet that was changed in between is not written.
+///
+/// `binding`: stores whose claim asks for a volume by name and has not got it yet. The scheduler refuses a pod that comes
+/// before, and may look at it again only after five minutes.
 async fn stateful_sets(
     ctx: &Context,
     applier: &Applier<'_>,
     cluster: &Cluster,
     owned: &[Owned<'_>],
+    binding: &BTreeSet<&str>,
 ) -> Result<Vec<StatefulSet>, Error> {
     let live = applier.live::<StatefulSet>().await?;
     let stores = applier.live::<MailStore>().await?;
@@ -101,6 +107,9 @@ async fn stateful_sets(
     for o in owned {
         let pinned = stores.get(&o.store.name).and_then(|s| s.spec.pinned_node.as_deref());
         let old = live.get(&o.store.stateful_set());
+        if old.is_none() && binding.contains(o.store.name.as_str()) {
+            continue;
+        }
         wanted.push(apply::rendered_set(ctx, cluster, o.store, &o.owner, apply::Seat { pinned, old })?);
     }
     let names = wanted.iter().map(ResourceExt::name_any).collect();

@@ -71,6 +71,18 @@ pub fn stores<E: From<Invalid>>(
         .collect()
 }
 
+impl Planned {
+    /// Its claim names a volume and is not bound to it yet.
+    #[must_use]
+    pub fn waits_for_its_volume(&self, observed: &Observed) -> bool {
+        match &self.claim {
+            ClaimStep::Create { volume } => volume.is_some(),
+            ClaimStep::Keep => observed.claims.get(&self.store.claim).is_some_and(volumes::binds_by_name),
+            ClaimStep::Missing => false,
+        }
+    }
+}
+
 fn claim_step(
     store: &Store,
     object: Option<&MailStore>,

@@ -102,3 +102,25 @@ fn old_volumes_bring_a_lost_cluster_back() {
     assert_eq!(plan[2].claim, ClaimStep::Create { volume: Some("pv-1".into()) });
     assert_eq!(to_release(&plan, &cluster(), &seen.volumes).len(), 1);
 }
+
+#[test]
+fn no_pod_comes_before_a_claim_has_the_volume_it_names() {
+    let r = "b".repeat(32);
+    let claim = |volume: Option<&str>, phase: &str| -> PersistentVolumeClaim {
+        serde_json::from_value(json!({
+            "metadata": {"name": "mail-demo-0-bbbbbbbb", "labels": {labels::STORE: "demo-0", labels::REPLICA: r}},
+            "spec": {"volumeName": volume}, "status": {"phase": phase}}))
+        .unwrap()
+    };
+    for (claim, waits) in [
+        (claim(Some("pv-0"), "Pending"), true),
+        (claim(Some("pv-0"), "Bound"), false),
+        // A class that waits for the first consumer binds only when there is a pod.
+        (claim(None, "Pending"), false),
+    ] {
+        let mut seen = observed(vec![store("demo-0", "Mail", &r, json!({}))]);
+        seen.claims = [(claim.name_any(), claim)].into();
+        let plan = stores(&cluster(), &seen, draw()).unwrap();
+        assert_eq!(plan[1].waits_for_its_volume(&seen), waits, "{:?}", seen.claims);
+    }
+}
