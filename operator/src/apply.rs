@@ -9,7 +9,9 @@ use std::{
 };
 
 use k8s_openapi::{
-    NamespaceResourceScope, api::apps::v1::StatefulSet, apimachinery::pkg::apis::meta::v1::OwnerReference,
+    NamespaceResourceScope,
+    api::{apps::v1::StatefulSet, policy::v1::PodDisruptionBudget},
+    apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use kube::{
     Api, Resource, ResourceExt,
@@ -23,6 +25,7 @@ use crate::{
     build::{self, annotate, keep::keep},
     cluster::{Cluster, Store},
     context::Context,
+    failover::evictable,
 };
 
 pub use drift::{covers, fingerprint};
@@ -243,6 +246,23 @@ pub async fn stateful_set(ctx: &Context, object: &MailCluster, store: &MailStore
     let name = part.stateful_set();
     let live = api.get_opt(&name).await.map_err(|e| failed::<StatefulSet>(&name, e))?;
     let desired = rendered_set(ctx, &cluster, &part, &owner, Seat { pinned, old: live.as_ref() })?;
+    apply_one(ctx, &api, desired, live.as_ref()).await?;
+    Ok(())
+}
+
+/// Applies the budget of a store's pod as its MailStore says now.
+///
+/// # Errors
+/// When the MailCluster has no id or image yet, or the budget cannot be written.
+pub async fn budget(ctx: &Context, object: &MailCluster, store: &MailStore) -> Result<(), ApplyError> {
+    let incomplete = || ApplyError::Incomplete(store.name_any());
+    let cluster = Cluster::from_status(object).ok_or_else(incomplete)?;
+    let part = Store::of(store).ok_or_else(incomplete)?;
+    let owner = store.controller_owner_ref(&()).ok_or_else(incomplete)?;
+    let desired = build::disruption::store(&cluster, &part, &owner, evictable::budget(store));
+    let api: Api<PodDisruptionBudget> = Api::namespaced(ctx.client.clone(), &cluster.namespace);
+    let name = desired.name_any();
+    let live = api.get_opt(&name).await.map_err(|e| failed::<PodDisruptionBudget>(&name, e))?;
     apply_one(ctx, &api, desired, live.as_ref()).await?;
     Ok(())
 }

@@ -8,6 +8,7 @@
 mod acknowledge;
 mod candidate;
 mod detection;
+mod eviction;
 mod evidence;
 mod gates;
 mod opening;
@@ -22,6 +23,7 @@ pub use candidate::{
     Demotion, Refused, Restart, RestartView, Takeover, TakeoverView, Taker, demote, restart, take, takeover,
 };
 pub use detection::{Detection, LeaseWatch, Reach, Undetected, detect};
+pub use eviction::Eviction;
 pub use evidence::{Evidence, EvidenceKind, Found, enough, live_evidence, suffices};
 pub use gates::{Cluster, Gate, gate, gate_before_proof};
 pub use opening::{Opening, OpeningRefused, OpeningView, Volume, opened, opening};

@@ -2,7 +2,7 @@
 
 use crate::{
     Blocked, Decision, EvidenceKind, Gate, LeaseView, Millis, NodeView, Observation, Phase, PodState,
-    PodView, Step, gate, gate_before_proof, step::fence,
+    PodView, Step, eviction, gate, gate_before_proof, step::fence,
 };
 
 /// What the scheduler has not placed for this long goes to another node, if there is one.
@@ -83,7 +83,14 @@ pub(crate) fn planned(o: &Observation, holder_pod: &str) -> Decision {
         // From here on the person's "any" has a name: the move is done when the store serves there.
         return serving(Step::NameRequest(to));
     }
-    settle_pin(o, &to, Phase::Draining, Some(holder_pod)).unwrap_or(serving(Step::Idle))
+    let next = settle_pin(o, &to, Phase::Draining, Some(holder_pod)).unwrap_or(serving(Step::Idle));
+    if asked(o) { next } else { eviction::offered(o, next) }
+}
+
+/// Did we ask for this pod's deletion, and is it going? One that another deletes is asked for by us as well, so that its
+/// end counts as the kubelet's answer to us; and what was only noted, by an operator that died then, is asked for again.
+pub(crate) fn being_deleted(o: &Observation, pod: &PodView) -> bool {
+    pod.terminating && o.deleting.as_deref() == Some(pod.uid.as_str())
 }
 
 fn planned_to(o: &Observation, at: Option<&str>, wanted: Option<&str>) -> Result<String, Blocked> {
@@ -217,7 +224,7 @@ pub(crate) fn settle_pin(o: &Observation, to: &str, phase: Phase, holder: Option
         return None;
     }
     let node = pod.node.as_deref().and_then(|name| o.node(name));
-    let deleted = o.deleting.as_deref() == Some(pod.uid.as_str()) || pod.terminating;
+    let deleted = being_deleted(o, pod);
     // E3: a Ready node's kubelet ends the pod; grace 0 is for what is proven dead.
     let step = match node {
         _ if pod.node.is_none() && deleted => Step::Await("the pod that was never placed to go"),

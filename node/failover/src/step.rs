@@ -3,10 +3,10 @@
 
 use crate::{
     Detection, EvidenceKind, FenceJob, Gate, LeaseView, Millis, Observation, PodState, TargetKind,
-    Undetected, detect, gate, gate_before_proof, live_evidence, outdated,
+    Undetected, detect, eviction, gate, gate_before_proof, live_evidence, outdated,
     place::{
-        IN_THE_WAY, asked, bring_home, destination, given_up, grace_left, holder_node, lease_free_move,
-        nowhere, planned, refuses_its_data, settle_pin,
+        IN_THE_WAY, asked, being_deleted, bring_home, destination, given_up, grace_left, holder_node,
+        lease_free_move, nowhere, planned, refuses_its_data, settle_pin,
     },
     suffices,
 };
@@ -123,6 +123,10 @@ pub enum Step {
     },
     /// Write `spec.pinnedNode`, and apply the StatefulSet with it.
     Pin(String),
+    /// Let an eviction of this very pod through: its sibling is pinned.
+    AllowEviction(String),
+    /// Let none through any more.
+    EndEviction,
     /// Delete this very pod gracefully; its node is Ready.
     DeleteGracefully(String),
     /// Delete this very pod with grace 0; its holder is proven dead.
@@ -159,6 +163,10 @@ impl Decision {
 /// What the operator does next about this store.
 #[must_use]
 pub fn next_step(o: &Observation) -> Decision {
+    eviction::shut(o, decide(o))
+}
+
+fn decide(o: &Observation) -> Decision {
     let Some(lease) = &o.lease else { return without_lease(o) };
     // A Lease that somebody deletes stays until its finalizer goes, and can be renewed meanwhile: only a replica that
     // answers for its volume is a reason to let it go; otherwise it is judged like any other.
@@ -338,10 +346,9 @@ fn prove(o: &Observation, holder_pod: &str, node_up: bool) -> Option<Decision> {
         return Some(Decision::new(Phase::Fencing, Step::RecordEvidence(found.kind)));
     }
     let fencing = |step| Some(Decision::new(Phase::Fencing, step));
-    let deleted = o.deleting.as_deref() == Some(holder_pod);
     let pod = o.pod.as_ref().filter(|p| p.uid == holder_pod);
     if node_up && let Some(pod) = pod {
-        return fencing(if deleted || pod.terminating {
+        return fencing(if being_deleted(o, pod) {
             Step::Await("the kubelet to end the pod")
         } else {
             Step::DeleteGracefully(pod.uid.clone())

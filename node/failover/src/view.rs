@@ -270,6 +270,8 @@ pub struct Observation {
     pub pod: Option<PodView>,
     /// The pod whose graceful deletion we asked for.
     pub deleting: Option<String>,
+    /// Whether the pod's budget lets an eviction through.
+    pub eviction: Option<crate::Eviction>,
     /// The nodes that the store was pinned to in the failover that is under way.
     pub tried: Vec<String>,
     /// `MailStore.spec.pinnedNode`.

@@ -99,9 +99,12 @@ fn a_pod_that_waits_for_the_scheduler_where_it_belongs_is_left_to_it() {
     (pod.state, pod.unplaced) = (PodState::Silent, unplaced(14_000));
     assert_eq!(step(&o), Step::DeleteGracefully("pod-2".into()), "it was made before the pin");
     o.deleting = Some("pod-2".into());
+    assert_eq!(step(&o), Step::DeleteGracefully("pod-2".into()), "noted by an operator that died then");
+    o.pod.as_mut().unwrap().terminating = true;
     assert!(matches!(step(&o), Step::Await(_)), "it is deleted once");
     o.deleting = None;
-    o.pod.as_mut().unwrap().pin = Some("n2".into());
+    let pod = o.pod.as_mut().unwrap();
+    (pod.terminating, pod.pin) = (false, Some("n2".into()));
     assert!(matches!(step(&o), Step::Await(_)));
     // For too long: it goes elsewhere if it can, and does not come back here in this failover.
     o.pod.as_mut().unwrap().unplaced = unplaced(15_000);
@@ -237,6 +240,69 @@ fn a_drain_waits_for_what_holds_failover_back() {
     (o.store.suspended, o.store.policy) = (true, Policy::Manual);
     ask(&mut o, Some("n2"));
     assert_eq!(step(&o), Step::Pin("n2".into()), "a person passes both");
+}
+
+#[test]
+fn a_drain_may_evict_the_pod_whose_sibling_is_pinned() {
+    let mut drained = healthy();
+    drained.request = Some(Request { to: None, drain: true });
+    drained.nodes[0].unschedulable = true;
+    let open = |pod: &str, ms| Some(Eviction { pod_uid: pod.into(), open_ms: Some(ms) });
+    let shut = Some(Eviction { pod_uid: "pod-1".into(), open_ms: None });
+    drained.eviction = open("pod-1", 10);
+    assert_eq!(step(&drained), Step::EndEviction, "never before the pin");
+    pinned(&mut drained, "n2");
+    let going = |o: &mut Observation| o.pod.as_mut().unwrap().terminating = true;
+    type Change = Box<dyn Fn(&mut Observation)>;
+    let cases: Vec<(&str, Option<Eviction>, Change, Step)> = vec![
+        ("pinned", None, Box::new(|_| ()), Step::AllowEviction("pod-1".into())),
+        ("another pod's", open("pod-0", 10), Box::new(|_| ()), Step::EndEviction),
+        (
+            "waited for",
+            open("pod-1", 7_900),
+            Box::new(|_| ()),
+            Step::Await("an eviction of the pod, as by kubectl drain"),
+        ),
+        ("nobody evicts", open("pod-1", 8_000), Box::new(|_| ()), Step::EndEviction),
+        ("nobody did", shut.clone(), Box::new(|_| ()), Step::DeleteGracefully("pod-1".into())),
+        ("evicted", open("pod-1", 3_000), Box::new(going), Step::EndEviction),
+        ("evicted, shut again", shut.clone(), Box::new(going), Step::DeleteGracefully("pod-1".into())),
+        (
+            "on record as ours",
+            shut.clone(),
+            Box::new(move |o| {
+                going(o);
+                o.deleting = Some("pod-1".into());
+            }),
+            Step::Await("the kubelet to end the pod"),
+        ),
+        ("uncordoned", open("pod-1", 10), Box::new(|o| o.request = None), Step::EndEviction),
+        ("paused", open("pod-1", 10), Box::new(|o| o.store.paused = true), Step::EndEviction),
+        (
+            "suspended",
+            None,
+            Box::new(|o| o.store.suspended = true),
+            Step::Block(Blocked::Gate(Gate::Suspended)),
+        ),
+        ("others move", open("pod-1", 10), Box::new(|o| o.cluster.moving = 2), Step::EndEviction),
+        (
+            "lost meanwhile",
+            open("pod-1", 10),
+            Box::new(|o| *o = Observation { eviction: o.eviction.clone(), ..lost() }),
+            Step::EndEviction,
+        ),
+        (
+            "a person's move waits for nobody",
+            None,
+            Box::new(|o| ask(o, Some("n2"))),
+            Step::DeleteGracefully("pod-1".into()),
+        ),
+    ];
+    for (name, eviction, change, expected) in cases {
+        let mut o = Observation { eviction, ..drained.clone() };
+        change(&mut o);
+        assert_eq!(step(&o), expected, "{name}");
+    }
 }
 
 #[test]

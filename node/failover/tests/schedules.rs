@@ -374,6 +374,8 @@ fn a_request_moves_by_pin_and_graceful_deletion() {
     o.nodes[0].unschedulable = true;
     assert_eq!(step(&o), Step::Pin("n2".into()));
     (o.pin, o.template_pin) = (Some("n2".into()), Some("n2".into()));
+    assert_eq!(step(&o), Step::AllowEviction("pod-1".into()));
+    o.eviction = Some(Eviction { pod_uid: "pod-1".into(), open_ms: None });
     assert_eq!(step(&o), Step::DeleteGracefully("pod-1".into()));
     o.volume.nodes = vec!["n1".into()];
     assert_eq!(step(&o), Step::Block(Blocked::OneNodeVolume));
@@ -416,7 +418,11 @@ fn an_outdated_store_is_restarted_in_place_when_all_others_serve() {
             }),
             Decision { phase: Phase::Draining, step: Step::Await("the holder to stop") },
         ),
-        ("asked for, not yet seen to end", with(&|o| o.deleting = Some("pod-1".into())), idle),
+        (
+            "noted by an operator that died then",
+            with(&|o| o.deleting = Some("pod-1".into())),
+            restart.clone(),
+        ),
     ] {
         assert_eq!(next_step(&o), expected, "{name}");
     }

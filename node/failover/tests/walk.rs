@@ -40,6 +40,9 @@ fn apply(o: &mut Observation, step: &Step, log: &mut Vec<String>) {
         }
         Step::Pin(node) => (o.pin, o.template_pin) = (Some(node.clone()), Some(node.clone())),
         Step::DeleteForced(uid) | Step::DeleteGracefully(uid) => delete(o, uid, step),
+        Step::AllowEviction(uid) => o.eviction = Some(Eviction { pod_uid: uid.clone(), open_ms: Some(0) }),
+        Step::EndEviction => o.eviction.as_mut().unwrap().open_ms = None,
+        Step::Await(_) if o.eviction.as_ref().is_some_and(|e| e.open_ms.is_some()) => await_eviction(o),
         Step::Await(_) => advance(o),
         other => panic!("the walk does not expect {other:?}"),
     }
@@ -63,6 +66,13 @@ fn delete(o: &mut Observation, uid: &str, step: &Step) {
     }
     assert_eq!(o.pin, o.template_pin, "pinned before the deletion");
     o.pod = None;
+}
+
+/// Nobody evicts: time passes.
+fn await_eviction(o: &mut Observation) {
+    assert_eq!(o.pin.as_deref(), Some("n2"), "pinned before anybody may evict");
+    let open = o.eviction.as_mut().unwrap().open_ms.as_mut().unwrap();
+    *open += 1_000;
 }
 
 /// The StatefulSet and the replica do their part.
@@ -153,6 +163,22 @@ fn f24_a_planned_move_goes_pin_delete_release_target() {
     o.request = Some(Request { to: Some("n2".into()), drain: false });
     let log = walk(&mut o);
     order(&log, &["Pin(\"n2\")", "DeleteGracefully", "SetTarget(Planned)"]);
+    assert_eq!(o.placement.unwrap().node, "n2");
+}
+
+#[test]
+fn f24_a_cordoned_node_is_left_without_anybody_who_evicts() {
+    let mut o = healthy();
+    o.request = Some(Request { to: None, drain: true });
+    o.nodes[0].unschedulable = true;
+    let mut log = Vec::new();
+    while o.pod.as_ref().is_some_and(|pod| pod.uid == "pod-1") {
+        let step = next_step(&o).step;
+        apply(&mut o, &step, &mut log);
+    }
+    order(&log, &["Pin(\"n2\")", "AllowEviction", "Await", "EndEviction", "DeleteGracefully"]);
+    o.request = None;
+    walk(&mut o);
     assert_eq!(o.placement.unwrap().node, "n2");
 }
 

@@ -19,12 +19,18 @@ pub fn frontends(cluster: &Cluster) -> PodDisruptionBudget {
     }
 }
 
-/// A store's pod is never evicted: a drain waits until the operator has moved the store by itself, in order.
+/// A store's pod is evicted only when failover has said so (`unavailable` is 1 then, else 0): in the store's turn, after
+/// its sibling was pinned.
 #[must_use]
-pub fn store(cluster: &Cluster, store: &Store, owner: &OwnerReference) -> PodDisruptionBudget {
+pub fn store(
+    cluster: &Cluster,
+    store: &Store,
+    owner: &OwnerReference,
+    unavailable: i32,
+) -> PodDisruptionBudget {
     PodDisruptionBudget {
         metadata: store_meta(cluster, store, owner, store.name.clone()),
-        spec: Some(budget(0, labels::store_selector(&cluster.name, store.role(), &store.name))),
+        spec: Some(budget(unavailable, labels::store_selector(&cluster.name, store.role(), &store.name))),
         status: None,
     }
 }

@@ -138,7 +138,7 @@ fn network_policies() {
 #[test]
 fn budgets() {
     let s = store(StoreKind::Mail);
-    golden("budgets", &[disruption::frontends(&cluster()), disruption::store(&cluster(), &s, &owner(&s))]);
+    golden("budgets", &[disruption::frontends(&cluster()), disruption::store(&cluster(), &s, &owner(&s), 0)]);
 }
 
 #[test]

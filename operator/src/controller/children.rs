@@ -26,6 +26,7 @@ use crate::{
     build::{self, annotate, keep::keep},
     cluster::{Cluster, Store},
     context::Context,
+    failover::evictable,
     pki::secrets::{Authority, identity},
     tls_merge::{self, Merged},
     volumes,
@@ -258,9 +259,17 @@ async fn policies(
     owned: &[Owned<'_>],
 ) -> Result<(), Error> {
     sync::<NetworkPolicy>(applier, build::network::build(cluster, &ctx.config)).await?;
-    let budgets = std::iter::once(build::disruption::frontends(cluster))
-        .chain(owned.iter().map(|o| build::disruption::store(cluster, o.store, &o.owner)));
-    sync::<PodDisruptionBudget>(applier, budgets.collect()).await?;
+    // As with the pins: read first what is there, then what failover says of it now.
+    let live = applier.live::<PodDisruptionBudget>().await?;
+    let stores = applier.live::<MailStore>().await?;
+    let mut budgets = vec![build::disruption::frontends(cluster)];
+    for o in owned {
+        let allowed = stores.get(&o.store.name).map_or(0, evictable::budget);
+        budgets.push(build::disruption::store(cluster, o.store, &o.owner, allowed));
+    }
+    let names = budgets.iter().map(ResourceExt::name_any).collect();
+    applier.apply_unchanged(budgets, &live).await?;
+    applier.prune(&names, &live).await?;
     Ok(())
 }
 

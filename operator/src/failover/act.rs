@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use super::{
     Failover, annotations as keys,
     cache::{self, World, limited},
-    fence, lease,
+    evictable, fence, lease,
     report::{self, Part},
 };
 use crate::apply;
@@ -92,6 +92,16 @@ impl Failover {
             Step::NameRequest(node) => self.annotate(scene.store, &json!({ keys::FAILOVER: node })).await,
             Step::RefuseRequest(why) => self.refuse_request(scene, why).await,
             Step::Pin(node) => self.pin(scene, node).await,
+            Step::AllowEviction(uid) => {
+                self.set_eviction(scene, &evictable::open(uid, Timestamp::now().as_second())).await?;
+                let note = format!("pod {uid} may be evicted: its store goes to another node");
+                self.say(scene, EventType::Normal, "EvictionAllowed", &note);
+                Ok(())
+            }
+            Step::EndEviction => {
+                let uid = scene.o.eviction.as_ref().map(|e| e.pod_uid.as_str()).unwrap_or_default();
+                self.set_eviction(scene, &evictable::shut(uid)).await
+            }
             Step::DeleteGracefully(uid) => self.delete_pod(scene, uid, None).await,
             Step::DeleteForced(uid) => self.delete_pod(scene, uid, Some(0)).await,
         }
@@ -192,6 +202,18 @@ impl Failover {
             scene.world.cluster(scene.store).ok_or_else(|| anyhow::anyhow!("the MailCluster is gone"))?;
         apply::stateful_set(&self.ctx, cluster, &pinned).await?;
         self.say(scene, EventType::Normal, "Pinned", &format!("the store goes to node {node}"));
+        Ok(())
+    }
+
+    /// Says whether the pod may be evicted, then makes its budget so; from then on the controller keeps it.
+    async fn set_eviction(&self, scene: &Scene<'_>, word: &str) -> anyhow::Result<()> {
+        let patch = json!({ "metadata": { "annotations": { keys::EVICTION: word } } });
+        let stores = self.stores(scene.store);
+        let params = PatchParams::default();
+        let store = limited(stores.patch(&scene.store.name_any(), &params, &Patch::Merge(&patch))).await?;
+        let cluster =
+            scene.world.cluster(scene.store).ok_or_else(|| anyhow::anyhow!("the MailCluster is gone"))?;
+        tokio::time::timeout(super::CALL_LIMIT, apply::budget(&self.ctx, cluster, &store)).await??;
         Ok(())
     }
 

@@ -13,6 +13,8 @@ pub const FENCE_CONFIRMED: &str = "mailcluster.io/fence-confirmed";
 pub const RESTORE_LEASE: &str = "mailcluster.io/restore-lease";
 /// On a MailStore: the UID of the pod whose graceful deletion failover asked for.
 pub const DELETING: &str = "mailcluster.io/deleting-pod";
+/// On a MailStore: the UID of the pod whose eviction its budget lets through, and since when; or that it was shut again.
+pub const EVICTION: &str = "mailcluster.io/evictable-pod";
 /// On a MailStore: the UID of the pod that `status.nodeIdentity` speaks of.
 pub const HELD_BY: &str = "mailcluster.io/held-by";
 /// On a fence Job: the node and the boot it may end.

@@ -279,10 +279,11 @@ pub async fn live(ctx: &Context, cached: &World, store: &MailStore) -> anyhow::R
 /// When the API server does not answer.
 pub async fn live_stores(ctx: &Context, world: &mut World, store: &MailStore) -> anyhow::Result<()> {
     let namespace = store.namespace().unwrap_or_default();
-    let api: Api<MailStore> = Api::namespaced(ctx.client.clone(), &namespace);
+    let api: Api<DeserializeGuard<MailStore>> = Api::namespaced(ctx.client.clone(), &namespace);
     let ours = ListParams::default().labels(&format!("{}={}", labels::CLUSTER, store.spec.cluster));
     for live in limited(api.list(&ours)).await?.items {
-        replace(&mut world.stores, &live.name_any(), &namespace, Some(live));
+        // One that cannot be read takes no part, as in what the watches show.
+        replace(&mut world.stores, &live.name_any(), &namespace, live.0.ok());
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ mod act;
 pub mod annotations;
 mod cache;
 mod crashes;
+pub mod evictable;
 mod fence;
 mod lease;
 mod measures;
@@ -198,7 +199,7 @@ impl Failover {
             tracing::debug!(store = live.name_any(), ?wanted, ?decision, "decided otherwise on a live look");
             return Ok(None);
         }
-        if matches!(decision.step, Step::DeleteGracefully(_))
+        if matches!(decision.step, Step::DeleteGracefully(_) | Step::AllowEviction(_))
             && !self.others_agree(&mut world, &live, &decision).await?
         {
             return Ok(None);
@@ -319,6 +320,11 @@ impl Failover {
             if store.annotations().get(key).is_some_and(|uid| *uid != seat.pod_uid) {
                 changes.insert(key.into(), Value::Null);
             }
+        }
+        // A drain that was called off leaves its word behind; the next one says it anew.
+        let word = evictable::view(store, self.heard.now);
+        if word.is_some_and(|w| w.open_ms.is_none() && (w.pod_uid != seat.pod_uid || o.request.is_none())) {
+            changes.insert(keys::EVICTION.into(), Value::Null);
         }
         (!changes.is_empty()).then_some(Value::Object(changes))
     }

@@ -24,7 +24,7 @@ pub use self::{
     frontends::{is_on, lost_nodes, may_answer},
     nodes::seat_of,
 };
-use super::{annotations as keys, cache::World, crashes, fence, lease, peers::Report};
+use super::{annotations as keys, cache::World, crashes, evictable, fence, lease, peers::Report};
 use crate::volumes;
 
 /// What cannot be read from objects.
@@ -73,6 +73,7 @@ fn alone(world: &World, heard: &Heard, store: &MailStore) -> Option<Observation>
         pod: pod.map(|p| pod_view(p, heard)),
         tried: last.map(|l| l.tried.clone()).unwrap_or_default(),
         deleting: annotation(keys::DELETING),
+        eviction: evictable::view(store, heard.now),
         pin: store.spec.pinned_node.clone(),
         template_pin: world.set(store).and_then(|s| nodes::template_pin(s)),
         volume: volume_view(world, store),

@@ -238,6 +238,7 @@ pub fn doing(step: &Step) -> String {
         Step::CreateFenceJob { node, .. } => format!("switches off node {node}"),
         Step::Pin(node) => format!("pins the store to node {node}"),
         Step::SetTarget(_) => "asks the replica to take the lease".into(),
+        Step::AllowEviction(_) => "lets the pod be evicted".into(),
         Step::DeleteGracefully(_) | Step::DeleteForced(_) => "removes the pod that is in the way".into(),
         _ => String::new(),
     }

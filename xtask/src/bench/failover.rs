@@ -66,7 +66,7 @@ fn crash(site: &Site, store: &StoreView) -> Result<()> {
     site.lab.kill_pod(NAMESPACE, &format!("{}-a-0", store.name))
 }
 
-/// What moves the stores is the cordon; `kubectl drain` may wait for pods that are back elsewhere under the same name.
+/// What moves the stores is the cordon; `kubectl drain` evicts the pod when its turn has come, as the operator does here.
 fn drain(site: &Site, store: &StoreView) -> Result<()> {
     site.lab.kubectl(&["cordon", &store.host]).map(drop)
 }

@@ -77,6 +77,7 @@ pub fn healthy() -> Observation {
             volume_epoch: 5,
         }),
         deleting: None,
+        eviction: None,
         tried: Vec::new(),
         pin: None,
         template_pin: None,
