@@ -20,6 +20,7 @@ pub struct LeaseGate {
     role: AtomicU8,
     epoch: AtomicU64,
     lease_until: AtomicU64,
+    renewed_at: AtomicU64,
     rules: AtomicU8,
     poisoned: Notify,
     clock: fn() -> Millis,
@@ -39,6 +40,7 @@ impl LeaseGate {
             role: AtomicU8::new(Role::Opening as u8),
             epoch: AtomicU64::new(0),
             lease_until: AtomicU64::new(0),
+            renewed_at: AtomicU64::new(0),
             rules: AtomicU8::new(0),
             poisoned: Notify::new(),
             clock,
@@ -72,6 +74,12 @@ impl LeaseGate {
         self.lease_until.load(Ordering::Acquire)
     }
 
+    /// When the last renewal was asked for (milliseconds of CLOCK_BOOTTIME); 0 before the first.
+    #[must_use]
+    pub fn renewed_at(&self) -> Millis {
+        self.renewed_at.load(Ordering::Acquire)
+    }
+
     /// Changes the role. A poisoned gate stays poisoned.
     pub(crate) fn set_role(&self, role: Role) {
         let _ = self.role.fetch_update(Ordering::AcqRel, Ordering::Acquire, |old| {
@@ -83,6 +91,7 @@ impl LeaseGate {
     pub(crate) fn renewed(&self, epoch: u64, asked: Millis, lease_ms: Millis, rules: InForce) {
         self.epoch.store(epoch, Ordering::Release);
         self.rules.store(encode(rules), Ordering::Release);
+        self.renewed_at.store(asked, Ordering::Release);
         self.lease_until.store(asked + lease_ms * 3 / 4, Ordering::Release);
     }
 

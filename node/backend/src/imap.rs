@@ -31,11 +31,12 @@ mod store;
 
 use mailcluster_types::BoxStream;
 
-use crate::SessionContext;
+use crate::{SessionContext, metrics};
 
 /// Serves one IMAP session until it ends.
 pub async fn serve(stream: BoxStream, context: SessionContext) {
     let id = context.client.session;
+    let _counted = metrics::session("imap");
     let end = session::Session::new(stream, context).run().await;
     tracing::debug!(session = %id, reason = %end, "imap session ended");
 }

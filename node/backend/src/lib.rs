@@ -5,6 +5,7 @@
 
 pub mod imap;
 pub mod lmtp;
+pub mod metrics;
 pub mod pop3;
 mod session;
 

@@ -16,11 +16,12 @@ use mailcluster_lmtp::Wire;
 use mailcluster_proto_smtp::Reply;
 use mailcluster_types::BoxStream;
 
-use crate::{Refuse, SessionContext};
+use crate::{Refuse, SessionContext, metrics};
 
 /// Serves one LMTP session until it ends.
 pub async fn serve(stream: BoxStream, context: SessionContext) {
     let session = context.client.session;
+    let _counted = metrics::session("lmtp");
     match session::Session::new(stream, context).run().await {
         Ok(()) => tracing::debug!(%session, "lmtp session ended"),
         Err(end) => tracing::debug!(%session, reason = %end, "lmtp session broken off"),

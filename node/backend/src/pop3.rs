@@ -9,13 +9,14 @@ mod session;
 
 use mailcluster_types::BoxStream;
 
-use crate::SessionContext;
+use crate::{SessionContext, metrics};
 
 /// Serves one POP3 session until it ends.
 ///
 /// The frontend has authenticated the user: `AUTH EXTERNAL` is accepted exactly when the context names an account.
 pub async fn serve(stream: BoxStream, context: SessionContext) {
     let (id, remote) = (context.client.session, context.client.remote);
+    let _counted = metrics::session("pop3");
     match session::run(stream, context).await {
         Ok(end) => tracing::debug!(session = %id, %remote, ?end, "pop3 session ended"),
         Err(error) => tracing::debug!(session = %id, %remote, %error, "pop3 session lost"),

@@ -43,6 +43,9 @@ pub enum Command {
     /// Reads a stopped store: no server may have it open.
     #[command(subcommand)]
     Store(StoreTool),
+    /// Prints the reference of metrics (docs/reference/metrics.md).
+    #[command(hide = true)]
+    MetricsReference,
 }
 
 /// Options of `standalone`.

@@ -16,7 +16,7 @@ mod shutdown;
 mod standalone;
 mod tools;
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use anyhow::Result;
 use args::{Args, Command};
@@ -51,6 +51,7 @@ fn run(command: Command) -> Result<()> {
         Command::Backend(options) => runtime()?.block_on(cluster::backend::run(options)),
         Command::Directory(options) => runtime()?.block_on(cluster::directory::run(options)),
         Command::Store(tool) => tools::run(tool),
+        Command::MetricsReference => Ok(write!(std::io::stdout(), "{}", metrics::reference()?)?),
     }
 }
 

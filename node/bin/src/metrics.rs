@@ -1,88 +1,137 @@
-//! What a node counts of its store and certificates; sessions count for themselves. Every name stands in
-//! docs/reference/metrics.md.
+//! What a node tells Prometheus. Sessions count for themselves; stores, queues, listeners and certificates are read
+//! when they are asked for. `mailcluster-node metrics-reference` writes docs/reference/metrics.md from what is here.
 
-use std::{sync::Arc, time::Duration};
+mod readings;
+mod reference;
+mod store;
 
 use anyhow::Result;
-use mailcluster_arbiter::{LeaseGate, StatusHandle, clock};
-use mailcluster_net::tls::CertStore;
-use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
+use mailcluster_net::{
+    limits::{ConnectionLimits, LimitReached},
+    mtls::Identity,
+    tls::CertStore,
+};
+use mailcluster_queue::{QueueCounters, QueueHandle};
+use prometheus::{Registry, core::Collector};
 
-/// How often gauges are brought up to date.
-const EVERY: Duration = Duration::from_secs(5);
+use self::readings::{Kind, Metric, Readings, Sample};
+pub use self::{reference::reference, store::watch_store};
 
 /// Registers what sessions count.
 pub fn register(registry: &Registry) -> Result<()> {
-    mailcluster_frontend::smtp::metrics::register(registry)?;
-    mailcluster_frontend::mailbox_metrics::register(registry)?;
+    for collector in frontend_sessions()?.into_iter().chain(backend_sessions()?) {
+        registry.register(collector)?;
+    }
     Ok(())
 }
 
-fn gauge(registry: &Registry, name: &str, help: &str, store: &str) -> Result<IntGauge> {
-    let gauge = IntGauge::with_opts(
-        Opts::new(format!("mailcluster_store_{name}"), help).const_label("store", store),
-    )?;
-    registry.register(Box::new(gauge.clone()))?;
-    Ok(gauge)
+fn frontend_sessions() -> Result<Vec<Box<dyn Collector>>> {
+    let mut all = mailcluster_frontend::smtp::metrics::collectors()?;
+    all.extend(mailcluster_frontend::mailbox_metrics::collectors()?);
+    Ok(all)
 }
 
-/// Keeps the gauges of one store up to date, for ever; spawn it.
-pub async fn watch_store(
-    registry: Registry,
-    store: String,
-    status: StatusHandle,
-    gate: Arc<LeaseGate>,
-) -> Result<()> {
-    let new = |name, help| gauge(&registry, name, help, &store);
-    let serving = new("serving", "1 while this process serves the store.")?;
-    let epoch = new("epoch", "Epoch this process holds, or held last.")?;
-    let lease = new("lease_left_milliseconds", "How long the last renewal is still good; 0 when it is not.")?;
-    let accounts = new("accounts", "Accounts on the store.")?;
-    let octets = new("octets", "Octets of live mail.")?;
-    let free = new("disk_free_octets", "Octets free on the store's volume.")?;
-    let queued = new("queue_recipients", "Recipients waiting in the queue, without those held.")?;
-    let held = new("queue_held_recipients", "Recipients held in the queue.")?;
-    let oldest =
-        new("queue_oldest_timestamp_seconds", "When the oldest queued message came, Unix time; 0: none.")?;
-    let mut tick = tokio::time::interval(EVERY);
-    loop {
-        tick.tick().await;
-        epoch.set(signed(gate.epoch()));
-        lease.set(signed(gate.lease_until().saturating_sub(clock::boottime())));
-        let current = status.get().store;
-        serving.set(i64::from(current.is_some() && gate.open()));
-        let Some(current) = current else {
-            // Whoever serves it now tells of it: a sum over pods must not count it twice.
-            [&accounts, &octets, &free, &queued, &held, &oldest].iter().for_each(|gauge| gauge.set(0));
-            continue;
-        };
-        if let Ok((usage, queue)) = current.read(|view| Ok((view.usage()?, view.queue_stats()?))).await {
-            accounts.set(signed(usage.accounts));
-            octets.set(signed(usage.octets));
-            free.set(signed(usage.free_octets));
-            queued.set(signed(queue.recipients.saturating_sub(queue.held)));
-            held.set(signed(queue.held));
-            oldest.set(queue.oldest);
-        }
-    }
+fn backend_sessions() -> Result<Vec<Box<dyn Collector>>> {
+    Ok(mailcluster_backend::metrics::collectors()?)
 }
 
-/// Keeps the expiry of the certificates shown to clients up to date, for ever; spawn it.
-pub async fn watch_certificates(registry: Registry, certs: CertStore) -> Result<()> {
-    let help = "When a certificate shown to clients expires, Unix time.";
-    let expiry =
-        IntGaugeVec::new(Opts::new("mailcluster_tls_not_after_timestamp_seconds", help), &["entry"])?;
-    registry.register(Box::new(expiry.clone()))?;
-    let mut tick = tokio::time::interval(EVERY);
-    loop {
-        tick.tick().await;
-        expiry.reset();
-        for certificate in certs.certificates() {
-            expiry.with_label_values(&[&certificate.name]).set(certificate.not_after);
-        }
-    }
+/// Tells of the connections of clients.
+pub fn register_connections(registry: &Registry, limits: ConnectionLimits) -> Result<()> {
+    let readings = Readings::new(CONNECTIONS, &[], move || limits.clone())?;
+    Ok(registry.register(Box::new(readings))?)
 }
 
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
+const CONNECTIONS: &[Metric<ConnectionLimits>] = &[
+    Metric {
+        name: "mailcluster_connections",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Connections of clients.",
+        read: |limits| vec![Sample::count(limits.total())],
+    },
+    Metric {
+        name: "mailcluster_connections_refused_total",
+        kind: Kind::Counter,
+        labels: &["limit"],
+        help: "Connections refused, as there were too many in `all` or from one `address`.",
+        read: |limits| {
+            [("all", LimitReached::Total), ("address", LimitReached::Client)]
+                .map(|(label, limit)| Sample::number(limits.refused(limit)).of(label))
+                .into()
+        },
+    },
+];
+
+/// Tells what the queue of this process has done.
+pub fn register_queue(registry: &Registry, queue: QueueHandle) -> Result<()> {
+    let readings = Readings::new(QUEUE, &[], move || queue.counters())?;
+    Ok(registry.register(Box::new(readings))?)
 }
+
+const QUEUE: &[Metric<QueueCounters>] = &[Metric {
+    name: "mailcluster_queue_recipients_total",
+    kind: Kind::Counter,
+    labels: &["outcome"],
+    help: "What became of recipients in the queue: `delivered`; `deferred` (an attempt was refused for now); given up \
+           and `bounced` to a local sender, `held` (the bounce waits, as its sender is elsewhere) or `dropped` (the \
+           sender was null).",
+    read: |queue| {
+        [
+            ("delivered", queue.delivered),
+            ("deferred", queue.deferred),
+            ("bounced", queue.bounced),
+            ("held", queue.held),
+            ("dropped", queue.dropped),
+        ]
+        .map(|(outcome, count)| Sample::number(count).of(outcome))
+        .into()
+    },
+}];
+
+/// The certificates of a process.
+#[derive(Clone, Default)]
+pub struct Certificates {
+    /// Those shown to clients.
+    pub clients: Option<CertStore>,
+    /// The pod's own, for other pods.
+    pub identity: Option<Identity>,
+}
+
+/// Tells of the certificates in use.
+pub fn register_certificates(registry: &Registry, certificates: Certificates) -> Result<()> {
+    let readings = Readings::new(CERTIFICATES, &[], move || certificates.clone())?;
+    Ok(registry.register(Box::new(readings))?)
+}
+
+const CERTIFICATES: &[Metric<Certificates>] = &[
+    Metric {
+        name: "mailcluster_tls_not_after_timestamp_seconds",
+        kind: Kind::Gauge,
+        labels: &["entry"],
+        help: "When a certificate expires, Unix time: those shown to clients by their names in the TLS directory, and \
+               the pod's own, shown to other pods, as `identity`.",
+        read: |certificates| {
+            let clients = certificates.clients.iter().flat_map(CertStore::certificates);
+            let mut samples: Vec<Sample> =
+                clients.map(|entry| Sample::seconds(entry.not_after).of(&entry.name)).collect();
+            let identity = certificates.identity.iter();
+            samples.extend(identity.map(|identity| Sample::seconds(identity.not_after()).of("identity")));
+            samples
+        },
+    },
+    Metric {
+        name: "mailcluster_tls_reloads_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Times the certificates shown to clients were read anew.",
+        read: |certificates| certificates.clients.iter().map(|c| Sample::number(c.reloads())).collect(),
+    },
+    Metric {
+        name: "mailcluster_tls_failures_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Certificates for clients that were broken, and times their directory could not be read; what was in \
+               use before stays in use.",
+        read: |certificates| certificates.clients.iter().map(|c| Sample::number(c.failures())).collect(),
+    },
+];

@@ -25,6 +25,7 @@ use mailcluster_net::{
     proxy::TrustedProxies,
     tls::{CertStore, TlsAcceptor},
 };
+use mailcluster_queue::QueueHandle;
 use mailcluster_store::Identity;
 use mailcluster_types::{ClientInfo, SessionId};
 use prometheus::Registry;
@@ -43,7 +44,8 @@ use crate::{
     listen_spec::{self, ListenSpec, Proto},
     local_backends::LocalBackends,
     local_directory::LocalDirectory,
-    metrics, self_signed, shutdown,
+    metrics::{self, Certificates},
+    self_signed, shutdown,
 };
 
 /// The name of the only mail store.
@@ -63,7 +65,8 @@ pub async fn run(options: StandaloneArgs) -> Result<()> {
     let identity = NodeIdentity::load_or_draw(&options.data)?;
     let registry = Registry::new();
     metrics::register(&registry)?;
-    let tls = tls_acceptor(&options)?;
+    let (tls, certificates) = tls_acceptor(&options)?;
+    metrics::register_certificates(&registry, certificates)?;
 
     let hostname: Arc<str> = options.hostname.as_str().into();
     let directory = Arc::new(LocalDirectory::default());
@@ -72,7 +75,9 @@ pub async fn run(options: StandaloneArgs) -> Result<()> {
     backends.set_directory(directory.clone());
     // Stores outlive the frontends, so that what is in flight can still be stored.
     let stores_down = CancellationToken::new();
-    let mail_role = MailRole::new(backends.clone(), directory.clone());
+    let queue = QueueHandle::default();
+    metrics::register_queue(&registry, queue.clone())?;
+    let mail_role = MailRole::new(backends.clone(), directory.clone(), queue);
     let directory_role = DirectoryRole::new(&options, directory.clone(), backends.clone())?;
     let holders = [
         hold(&options, "directory", identity.directory(), Arc::new(directory_role), &stores_down)?,
@@ -100,6 +105,7 @@ pub async fn run(options: StandaloneArgs) -> Result<()> {
         shutdown: shutdown.clone(),
         tasks: TaskTracker::new(),
     };
+    metrics::register_connections(&registry, ports.limits.clone())?;
     let statuses = [holders[0].status.clone(), holders[1].status.clone()];
     open_ports(&options, &ports, &backends, registry, statuses)?;
     finish(ports.tasks, holders, &shutdown, &stores_down).await
@@ -156,7 +162,7 @@ async fn serving(holder: &Holder, shutdown: &CancellationToken) -> Result<()> {
     }
 }
 
-fn tls_acceptor(options: &StandaloneArgs) -> Result<TlsAcceptor> {
+fn tls_acceptor(options: &StandaloneArgs) -> Result<(TlsAcceptor, Certificates)> {
     let (cert, key) = match (&options.tls_cert, &options.tls_key) {
         (Some(cert), Some(key)) => {
             let read = |file: &Path| {
@@ -167,7 +173,8 @@ fn tls_acceptor(options: &StandaloneArgs) -> Result<TlsAcceptor> {
         _ => self_signed::ensure(&options.data, &options.hostname)?,
     };
     let certs = CertStore::from_pem(&cert, &key).context("the TLS certificate is not usable")?;
-    TlsAcceptor::new(certs).context("TLS")
+    let told = Certificates { clients: Some(certs.clone()), identity: None };
+    Ok((TlsAcceptor::new(certs).context("TLS")?, told))
 }
 
 /// Opens every listener and prints the one line that says so.

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounterVec, IntGaugeVec, Opts, core::Collector};
 
 static METRICS: OnceLock<Metrics> = OnceLock::new();
 
@@ -35,11 +35,11 @@ impl Metrics {
     }
 }
 
-/// Adds the metrics to a registry. Counting starts with the first call.
+/// The metrics, to be registered. Counting starts with the first call.
 ///
 /// # Errors
-/// When the registry has metrics of the same names.
-pub fn register(registry: &Registry) -> prometheus::Result<()> {
+/// Never, as the names are constant; `prometheus` checks them all the same.
+pub fn collectors() -> prometheus::Result<Vec<Box<dyn Collector>>> {
     let metrics = match METRICS.get() {
         Some(metrics) => metrics,
         None => {
@@ -47,9 +47,11 @@ pub fn register(registry: &Registry) -> prometheus::Result<()> {
             METRICS.get_or_init(|| made)
         }
     };
-    registry.register(Box::new(metrics.logins.clone()))?;
-    registry.register(Box::new(metrics.sessions.clone()))?;
-    registry.register(Box::new(metrics.octets.clone()))
+    Ok(vec![
+        Box::new(metrics.logins.clone()),
+        Box::new(metrics.sessions.clone()),
+        Box::new(metrics.octets.clone()),
+    ])
 }
 
 pub(crate) fn login(service: &str, result: &str) {

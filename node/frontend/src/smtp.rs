@@ -41,6 +41,7 @@ impl Service {
 /// Serves one SMTP session until it ends.
 pub async fn serve(stream: BoxStream, client: ClientInfo, service: Service, context: FrontendContext) {
     let (session, remote) = (client.session, client.remote);
+    let _counted = metrics::session(service.label());
     let result = session::Session::new(stream, client, service, context).run().await;
     match result {
         Ok(()) => tracing::debug!(%session, %remote, service = service.label(), "smtp session ended"),

@@ -19,6 +19,7 @@ use crate::{
     plan::{Op, Value},
     replica::{Gate, Identity, Replica},
     space::Space,
+    stats::Stats,
     store::Store,
     view::Pool,
 };
@@ -53,6 +54,7 @@ pub struct Shared {
     pub gate: Arc<dyn Gate>,
     pub pool: Arc<Pool>,
     pub space: Arc<Space>,
+    pub stats: Arc<Stats>,
     pub committed: Mutex<(Epoch, Seq)>,
     pub serving: AtomicBool,
     pub stopped: watch::Sender<bool>,
@@ -105,6 +107,7 @@ pub fn start(
         gate,
         pool,
         space: engine.space.clone(),
+        stats: engine.stats.clone(),
         committed: Mutex::new((epoch, engine.state.link.seq)),
         serving: AtomicBool::new(true),
         stopped: watch::Sender::new(false),

@@ -9,7 +9,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use mailcluster_types::{Epoch, Seq};
@@ -27,6 +27,7 @@ use crate::{
     schema::State,
     segment::Writer,
     space::{RealVolume, Space, Volume},
+    stats::Stats,
     superblock::{self, Superblock},
 };
 
@@ -67,6 +68,7 @@ pub struct Engine {
     pub conn: Connection,
     pub state: State,
     pub space: Arc<Space>,
+    pub stats: Arc<Stats>,
     pub hot: Hot,
     /// The log or the index failed: nothing more is written.
     pub broken: bool,
@@ -130,7 +132,9 @@ impl Engine {
             self.undo(saved)?;
             return Err(BatchError::Index(e.to_string()));
         }
+        let began = Instant::now();
         self.append(saved)?;
+        self.stats.committed(ops.len(), began.elapsed());
         self.sql("COMMIT").map_err(|e| self.broke(&format!("failed to commit the index: {e}")))?;
         self.space.wrote(header.span(), self.log.reserved());
         if self.buffer.capacity() > KEEP_BUFFER {
@@ -250,6 +254,7 @@ impl Engine {
     pub fn broke(&mut self, why: &str) -> BatchError {
         tracing::error!(store = %self.identity.store, why, "the replica is poisoned: it stops");
         self.broken = true;
+        self.stats.failed();
         self.superblock.poisoned = superblock::boot_id();
         if let Err(e) = self.superblock.write(&self.options.disk, &self.dir) {
             tracing::error!(error = %e, "failed to record the poison in the superblock");

@@ -24,6 +24,7 @@ mod replica;
 mod schema;
 mod segment;
 mod space;
+mod stats;
 mod store;
 mod superblock;
 pub mod tools;
@@ -47,5 +48,6 @@ pub use ops::{
     FlagChange, FlagOp, FlagsChanged, QueueUpdate,
 };
 pub use replica::{Gate, Identity, OpenGate, Receipt, Replica, ReplicaDescription, StoreKind};
+pub use stats::{Histogram, Stats};
 pub use store::Store;
 pub use view::{DirectoryRecord, View};

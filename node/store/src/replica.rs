@@ -223,6 +223,7 @@ impl Replica {
             conn,
             state,
             space,
+            stats: Arc::default(),
             hot: Hot::new(&identity.store),
             broken: false,
             buffer: Vec::new(),

@@ -16,6 +16,7 @@ use crate::{
     },
     plan::{self, Op, QueueEntry, Value},
     replica::{Identity, Receipt, Replica, StoreKind},
+    stats::Stats,
     view::View,
 };
 
@@ -61,6 +62,12 @@ impl Store {
     #[must_use]
     pub fn committed(&self) -> (Epoch, Seq) {
         *self.shared.committed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it counts of its commits.
+    #[must_use]
+    pub fn stats(&self) -> Arc<Stats> {
+        self.shared.stats.clone()
     }
 
     /// May reads be served now? Ask before each reply that shows state.

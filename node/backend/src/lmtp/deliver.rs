@@ -11,6 +11,7 @@ use super::{
     envelope::{Envelope, Recipient, Way},
     refusal,
 };
+use crate::metrics;
 
 /// No answer may be given: the connection must be closed.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +24,9 @@ pub(super) struct Pending {
     queued: Option<Half<()>>,
     accounts: Vec<AccountId>,
 }
+
+/// What was done for an account or recipient, in a word.
+type Done = Result<&'static str, Reply>;
 
 /// One of the two changes: appended, or refused before anything was.
 enum Half<T> {
@@ -58,7 +62,7 @@ pub(super) async fn commit(store: &Store, envelope: &Envelope, body: Bytes) -> R
 /// Asks `may_acknowledge` and answers a reply per recipient. Nothing may be awaited between this and the writing.
 pub(super) fn acknowledge(pending: Pending, envelope: &Envelope) -> Result<Vec<Reply>, Silence> {
     let delivery = envelope.delivery;
-    let mut outcomes: HashMap<AccountId, Result<(), Reply>> = HashMap::new();
+    let mut outcomes: HashMap<AccountId, Done> = HashMap::new();
     match pending.local {
         None => {}
         Some(Half::Refused(reply)) => {
@@ -67,7 +71,8 @@ pub(super) fn acknowledge(pending: Pending, envelope: &Envelope) -> Result<Vec<R
         Some(Half::Appended(receipt)) => {
             let delivered = receipt.acknowledge().map_err(|_| Silence("fenced"))?;
             let told = delivered.iter().map(|outcome| match outcome {
-                Delivered::Stored { .. } | Delivered::Duplicate => Ok(()),
+                Delivered::Stored { .. } => Ok("delivered"),
+                Delivered::Duplicate => Ok("duplicate"),
                 Delivered::Refused(refused) => Err(refusal::reply(refused)),
             });
             outcomes.extend(pending.accounts.iter().copied().zip(told));
@@ -79,14 +84,18 @@ pub(super) fn acknowledge(pending: Pending, envelope: &Envelope) -> Result<Vec<R
         Some(Half::Appended(receipt)) => Ok(receipt.acknowledge().map_err(|_| Silence("fenced"))?),
     };
     let reply = |recipient: &Recipient| {
-        let (outcome, done) = match &recipient.way {
-            Way::Deliver(accounts) => (all(accounts, &outcomes), "delivered"),
-            Way::HandOff(..) => (queued.clone(), "queued"),
-            Way::Hold => (queued.clone(), "held"),
+        let outcome = match &recipient.way {
+            Way::Deliver(accounts) => all(accounts, &outcomes),
+            Way::HandOff(..) => queued.clone().map(|()| "queued"),
+            Way::Hold => queued.clone().map(|()| "held"),
         };
-        log(envelope, recipient, done, &outcome);
+        tell(envelope, recipient, &outcome);
         match outcome {
-            Ok(()) => Reply::with(250, format!("2.0.0 <{}> {done} id={delivery}", recipient.address)),
+            Ok(done) => {
+                // Whoever sends it again need not know.
+                let done = if done == "duplicate" { "delivered" } else { done };
+                Reply::with(250, format!("2.0.0 <{}> {done} id={delivery}", recipient.address))
+            }
             Err(refused) => refused,
         }
     };
@@ -94,16 +103,27 @@ pub(super) fn acknowledge(pending: Pending, envelope: &Envelope) -> Result<Vec<R
 }
 
 /// A recipient with several accounts has got its mail when all of them have.
-fn all(accounts: &[AccountId], outcomes: &HashMap<AccountId, Result<(), Reply>>) -> Result<(), Reply> {
+fn all(accounts: &[AccountId], outcomes: &HashMap<AccountId, Done>) -> Done {
     const LOST: Reply = Reply::new(451, "4.3.0 not delivered");
-    accounts.iter().try_for_each(|account| outcomes.get(account).cloned().unwrap_or(Err(LOST)))
+    let all = accounts.iter().map(|account| outcomes.get(account).cloned().unwrap_or(Err(LOST)));
+    // A duplicate only when all of them had it.
+    let both =
+        |one: Done, other: Done| Ok(if one? == "duplicate" { other? } else { other.map(|_| "delivered")? });
+    all.reduce(both).unwrap_or(Err(LOST))
 }
 
-fn log(envelope: &Envelope, recipient: &Recipient, done: &str, outcome: &Result<(), Reply>) {
+/// To the log and the metrics.
+fn tell(envelope: &Envelope, recipient: &Recipient, outcome: &Done) {
     let (id, rcpt) = (envelope.delivery, &recipient.address);
     match outcome {
-        Ok(()) => tracing::info!(%id, %rcpt, outcome = done, "lmtp"),
-        Err(reply) => tracing::info!(%id, %rcpt, outcome = "refused", %reply, "lmtp"),
+        Ok(done) => {
+            metrics::taken(done);
+            tracing::info!(%id, %rcpt, outcome = done, "lmtp");
+        }
+        Err(reply) => {
+            metrics::refused(reply);
+            tracing::info!(%id, %rcpt, outcome = "refused", %reply, "lmtp");
+        }
     }
 }
 

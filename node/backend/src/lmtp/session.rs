@@ -14,7 +14,7 @@ use super::{
     envelope::Envelope,
     recipient, refusal,
 };
-use crate::{Peer, SessionContext};
+use crate::{Peer, SessionContext, metrics};
 
 /// Room made for each read of message data.
 const DATA_ROOM: usize = 64 << 10;
@@ -174,7 +174,10 @@ impl Session {
                 envelope.recipients.push(recipient);
                 Reply::new(250, "2.1.5 ok")
             }
-            Err(reply) => reply,
+            Err(reply) => {
+                metrics::refused(&reply);
+                reply
+            }
         }
     }
 

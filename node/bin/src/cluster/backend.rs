@@ -24,7 +24,7 @@ use super::{
     routes::Routes,
     store_pod::{self, PodAdmission},
 };
-use crate::{args::StorePodArgs, holder::Service};
+use crate::{args::StorePodArgs, holder::Service, metrics};
 
 /// Connections in all, and from one pod.
 const CONNECTIONS: (usize, usize) = (50_000, 25_000);
@@ -47,6 +47,7 @@ pub async fn run(options: StorePodArgs) -> Result<()> {
         queue,
         changing: changing.clone(),
     };
+    metrics::register_queue(&pod.registry, role.queue.handle.clone())?;
     let over = CancellationToken::new();
     let holder = store_pod::start(&pod, &options.replica, Arc::new(role), &changing, &over)?;
     let admission = Arc::new(PodAdmission {

@@ -46,7 +46,7 @@ pub async fn run(options: FrontendArgs) -> Result<()> {
     let section = pod.config.frontend.as_ref().context("the configuration has no section `frontend`")?;
     let certs = CertStore::load(&section.tls_dir).context("no certificate for clients")?;
     tokio::spawn(certs.clone().watch(CERTIFICATES));
-    tokio::spawn(metrics::watch_certificates(pod.registry.clone(), certs.clone()));
+    pod.tell_certificates(Some(certs.clone()))?;
     let tls = TlsAcceptor::new(certs)?;
     let routes = Routes::follow(&pod, None);
     let source = Arc::new(DirectoryChannel::new(routes.clone(), pod.identity.clone()));
@@ -77,6 +77,7 @@ pub async fn run(options: FrontendArgs) -> Result<()> {
         shutdown: pod.shutdown.clone(),
         tasks: TaskTracker::new(),
     };
+    metrics::register_connections(&pod.registry, clients.limits.clone())?;
     for (proto, port) in PORTS {
         clients.serve(proto, pod.listen(port)?);
     }

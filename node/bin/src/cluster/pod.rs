@@ -4,12 +4,16 @@ use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use mailcluster_api::{config::NodeConfig, ports};
-use mailcluster_net::{listen, mtls::Identity};
+use mailcluster_net::{listen, mtls::Identity, tls::CertStore};
 use mailcluster_types::{ClusterId, SessionId};
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
-use crate::{health, shutdown};
+use crate::{
+    health,
+    metrics::{self, Certificates},
+    shutdown,
+};
 
 /// How often mounted certificates are looked at.
 pub const CERTIFICATES: Duration = Duration::from_secs(5);
@@ -53,7 +57,7 @@ impl Pod {
         tokio::spawn(identity.clone().watch(CERTIFICATES));
         let client = kube::Client::try_default().await.context("no way to the Kubernetes API")?;
         let registry = Registry::new();
-        crate::metrics::register(&registry)?;
+        metrics::register(&registry)?;
         Ok(Self {
             cluster: config.cluster_id.parse().context("clusterID")?,
             hostname: config.hostname.as_str().into(),
@@ -75,6 +79,12 @@ impl Pod {
         // Health outlives the shutdown's first part, so that a draining pod is not killed for being silent.
         tokio::spawn(health::serve(listener, self.registry.clone(), ready, CancellationToken::new()));
         Ok(())
+    }
+
+    /// Tells metrics of the pod's own certificate and of those shown to clients.
+    pub fn tell_certificates(&self, clients: Option<CertStore>) -> Result<()> {
+        let certificates = Certificates { clients, identity: Some(self.identity.clone()) };
+        metrics::register_certificates(&self.registry, certificates)
     }
 
     /// A listener on a port of this pod.

@@ -74,6 +74,7 @@ pub fn start(
         ReplicaState::Primary => Ok(()),
         other => Err(format!("{other:?}")),
     }))?;
+    pod.tell_certificates(None)?;
     let (status, gate) = (holder.status.clone(), holder.gate.clone());
     tokio::spawn(metrics::watch_store(pod.registry.clone(), section.store.clone(), status, gate));
     Ok(holder)

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use prometheus::{IntCounterVec, Opts, Registry};
+use prometheus::{IntCounterVec, IntGaugeVec, Opts, core::Collector};
 
 static METRICS: OnceLock<Metrics> = OnceLock::new();
 
@@ -12,6 +12,7 @@ struct Metrics {
     handed_off: IntCounterVec,
     logins: IntCounterVec,
     silent: IntCounterVec,
+    sessions: IntGaugeVec,
 }
 
 impl Metrics {
@@ -34,15 +35,19 @@ impl Metrics {
                 "Messages whose connection was closed without a reply, as their outcome was unknown.",
                 &["service"],
             )?,
+            sessions: IntGaugeVec::new(
+                Opts::new("mailcluster_smtp_sessions", "SMTP connections."),
+                &["service"],
+            )?,
         })
     }
 }
 
-/// Adds the counters to a registry. Counting starts with the first call.
+/// The metrics, to be registered. Counting starts with the first call.
 ///
 /// # Errors
-/// When the registry has metrics of the same names.
-pub fn register(registry: &Registry) -> prometheus::Result<()> {
+/// Never, as the names are constant; `prometheus` checks them all the same.
+pub fn collectors() -> prometheus::Result<Vec<Box<dyn Collector>>> {
     let metrics = match METRICS.get() {
         Some(metrics) => metrics,
         None => {
@@ -50,12 +55,14 @@ pub fn register(registry: &Registry) -> prometheus::Result<()> {
             METRICS.get_or_init(|| made)
         }
     };
-    for counter in
-        [&metrics.accepted, &metrics.rejected, &metrics.handed_off, &metrics.logins, &metrics.silent]
-    {
-        registry.register(Box::new(counter.clone()))?;
-    }
-    Ok(())
+    Ok(vec![
+        Box::new(metrics.accepted.clone()),
+        Box::new(metrics.rejected.clone()),
+        Box::new(metrics.handed_off.clone()),
+        Box::new(metrics.logins.clone()),
+        Box::new(metrics.silent.clone()),
+        Box::new(metrics.sessions.clone()),
+    ])
 }
 
 fn count(pick: impl Fn(&Metrics) -> &IntCounterVec, labels: &[&str]) {
@@ -82,4 +89,22 @@ pub(super) fn login(result: &str) {
 
 pub(super) fn silent(service: &str) {
     count(|m| &m.silent, &[service]);
+}
+
+/// Counts a session for as long as it lives.
+pub(super) struct Counted(&'static str);
+
+pub(super) fn session(service: &'static str) -> Counted {
+    if let Some(metrics) = METRICS.get() {
+        metrics.sessions.with_label_values(&[service]).inc();
+    }
+    Counted(service)
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if let Some(metrics) = METRICS.get() {
+            metrics.sessions.with_label_values(&[self.0]).dec();
+        }
+    }
 }

@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use super::client_key;
@@ -16,7 +19,14 @@ pub struct ConnectionLimits(Arc<Inner>);
 struct Inner {
     total: usize,
     per_client: usize,
+    refused: Refusals,
     state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct Refusals {
+    total: AtomicU64,
+    client: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -47,7 +57,7 @@ impl ConnectionLimits {
     /// At most `total` connections, `per_client` of them from one IPv4 address or IPv6 /64.
     #[must_use]
     pub fn new(total: usize, per_client: usize) -> Self {
-        Self(Arc::new(Inner { total, per_client, state: Mutex::default() }))
+        Self(Arc::new(Inner { total, per_client, refused: Refusals::default(), state: Mutex::default() }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -61,6 +71,7 @@ impl ConnectionLimits {
     pub fn acquire_total(&self) -> Result<Permit, LimitReached> {
         let mut state = self.state();
         if state.total >= self.0.total {
+            self.0.refused.total.fetch_add(1, Ordering::Relaxed);
             return Err(LimitReached::Total);
         }
         state.total += 1;
@@ -76,6 +87,16 @@ impl ConnectionLimits {
         let mut permit = self.acquire_total()?;
         permit.set_client(ip)?;
         Ok(permit)
+    }
+
+    /// How often this limit was reached.
+    #[must_use]
+    pub fn refused(&self, limit: LimitReached) -> u64 {
+        let counter = match limit {
+            LimitReached::Total => &self.0.refused.total,
+            LimitReached::Client => &self.0.refused.client,
+        };
+        counter.load(Ordering::Relaxed)
     }
 
     /// Connections now.
@@ -107,6 +128,7 @@ impl Permit {
             if *count == 0 {
                 state.clients.remove(&client);
             }
+            self.limits.0.refused.client.fetch_add(1, Ordering::Relaxed);
             return Err(LimitReached::Client);
         }
         *count += 1;
@@ -147,6 +169,7 @@ mod tests {
         drop(first);
         assert!(limits.acquire(a).is_ok());
         assert_eq!((limits.total(), limits.clients()), (2, 2));
+        assert_eq!([LimitReached::Total, LimitReached::Client].map(|limit| limits.refused(limit)), [1, 1]);
     }
 
     #[test]

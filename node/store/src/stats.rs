@@ -1,0 +1,127 @@
+//! What a store counts of its commits, for metrics: atomics that the committer adds to and anybody may read.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+/// Upper bounds of [`Stats::commit_seconds`].
+const SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Upper bounds of [`Stats::commit_changes`].
+const CHANGES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+
+/// Counts since the replica was opened.
+#[derive(Debug)]
+pub struct Stats {
+    commit_seconds: Counts,
+    commit_changes: Counts,
+    failures: AtomicU64,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self {
+            commit_seconds: Counts::new(SECONDS),
+            commit_changes: Counts::new(CHANGES),
+            failures: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Stats {
+    /// How long batches took to be written and synced, in seconds.
+    #[must_use]
+    pub fn commit_seconds(&self) -> Histogram {
+        self.commit_seconds.read()
+    }
+
+    /// How many changes the batches held.
+    #[must_use]
+    pub fn commit_changes(&self) -> Histogram {
+        self.commit_changes.read()
+    }
+
+    /// Failures that left it unknown what is on disk, a failed sync above all. The store stops at the first.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn committed(&self, changes: usize, took: Duration) {
+        self.commit_seconds.add(took.as_secs_f64());
+        self.commit_changes.add(f64::from(u32::try_from(changes).unwrap_or(u32::MAX)));
+    }
+
+    pub(crate) fn failed(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// How often values lay within bounds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Histogram {
+    /// Upper bounds with how many values were not above them; those above the last are in `count` alone.
+    pub buckets: Vec<(f64, u64)>,
+    /// All values together.
+    pub sum: f64,
+    /// How many there were.
+    pub count: u64,
+}
+
+#[derive(Debug)]
+struct Counts {
+    bounds: &'static [f64],
+    /// One for each bound, and one for what is above.
+    counts: Box<[AtomicU64]>,
+    /// In millionths.
+    sum: AtomicU64,
+}
+
+/// Values are not negative; a sum of them may be rounded, never wrong by more than a millionth each.
+fn millionths(value: f64) -> u64 {
+    Duration::try_from_secs_f64(value).map_or(0, |d| u64::try_from(d.as_micros()).unwrap_or(u64::MAX))
+}
+
+impl Counts {
+    fn new(bounds: &'static [f64]) -> Self {
+        let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
+        Self { bounds, counts, sum: AtomicU64::new(0) }
+    }
+
+    fn add(&self, value: f64) {
+        let place = self.bounds.partition_point(|bound| *bound < value);
+        if let Some(count) = self.counts.get(place) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        self.sum.fetch_add(millionths(value), Ordering::Relaxed);
+    }
+
+    fn read(&self) -> Histogram {
+        let mut count = 0;
+        let mut upto = |number: &AtomicU64| {
+            count += number.load(Ordering::Relaxed);
+            count
+        };
+        let cumulative: Vec<u64> = self.counts.iter().map(&mut upto).collect();
+        let buckets = self.bounds.iter().copied().zip(cumulative).collect();
+        let sum = Duration::from_micros(self.sum.load(Ordering::Relaxed)).as_secs_f64();
+        Histogram { buckets, sum, count }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_counted_where_they_belong() {
+        let counts = Counts::new(&[1.0, 2.0, 4.0]);
+        for value in [0.5, 1.0, 1.5, 4.0, 9.0] {
+            counts.add(value);
+        }
+        let read = counts.read();
+        assert_eq!(read.buckets, [(1.0, 2), (2.0, 3), (4.0, 4)]);
+        assert_eq!((read.count, read.sum), (5, 16.0));
+    }
+}
