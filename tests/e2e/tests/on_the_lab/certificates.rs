@@ -29,7 +29,7 @@ const USUAL: [&str; 3] = [
 pub fn short_lived(stage: &Stage) -> Result<Ledger> {
     let before = mail_pods(stage)?;
     // From long-lived to short-lived: the first ones are replaced now.
-    let time = length(240, 900);
+    let time = length(130, 900);
     let ledger = stage.sending("certificates", || {
         upgrade(stage, &SHORT)?;
         let outcome = renewed_for(stage, time);
