@@ -9,6 +9,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 use mailcluster_lab::Paths;
 
+use crate::tally::{Count, Tally};
+
 /// The folder of the workspace.
 pub fn workspace() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| PathBuf::from("."), PathBuf::from)
@@ -65,22 +67,6 @@ pub fn build_programs() -> Result<()> {
     run(&["build", "--quiet", "--workspace", "--bins", "--tests"])
 }
 
-/// How many tests ran.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Count {
-    /// Passed.
-    pub passed: u64,
-    /// Failed.
-    pub failed: u64,
-}
-
-impl std::ops::AddAssign for Count {
-    fn add_assign(&mut self, other: Self) {
-        self.passed += other.passed;
-        self.failed += other.failed;
-    }
-}
-
 /// Runs `cargo test` and counts; a failure to build is an error, failed tests are counted.
 pub fn test(args: &[&str], env: &[(&str, &str)]) -> Result<Count> {
     let runner = format!("CARGO_TARGET_{}_RUNNER", host()?.to_uppercase().replace('-', "_"));
@@ -91,16 +77,17 @@ pub fn test(args: &[&str], env: &[(&str, &str)]) -> Result<Count> {
         .stdout(Stdio::piped())
         .spawn()
         .context("cargo test")?;
-    let mut count = Count::default();
+    let mut tally = Tally::default();
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).lines() {
             let line = line?;
-            count += summary(&line);
+            tally.read(&line);
             if worth_showing(&line) {
                 println!("{line}");
             }
         }
     }
+    let count = tally.finish();
     if !child.wait()?.success() && count.failed == 0 {
         bail!("`cargo {}` failed before its tests could", args.join(" "));
     }
@@ -113,27 +100,4 @@ fn worth_showing(line: &str) -> bool {
         || line.starts_with("running ")
         || line.ends_with("... ok")
         || line.contains("ok. 0 passed"))
-}
-
-/// `test result: ok. 12 passed; 0 failed; …`
-fn summary(line: &str) -> Count {
-    let Some(rest) = line.strip_prefix("test result: ") else { return Count::default() };
-    let number = |what: &str| {
-        rest.split([';', '.'])
-            .find_map(|part| part.trim().strip_suffix(what)?.trim().parse().ok())
-            .unwrap_or(0)
-    };
-    Count { passed: number("passed"), failed: number("failed") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn summaries_are_counted() {
-        let line = "test result: FAILED. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.10s";
-        assert_eq!(summary(line), Count { passed: 12, failed: 3 });
-        assert_eq!(summary("test foo ... ok"), Count::default());
-    }
 }

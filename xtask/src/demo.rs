@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use mailcluster_e2e::{NAMESPACE, Placed, Plan, Reader, SYSTEM, Site, wait_for};
-use mailcluster_lab::{Lab, Options};
+use mailcluster_lab::{Lab, Options, Owner};
 use mailcluster_test_clients::{Ledger, Verdict};
 use story::Story;
 
@@ -71,7 +71,7 @@ pub fn site() -> Result<(Site, Vec<Placed>)> {
 
 fn bring_up(story: &Story) -> Result<Site> {
     story.say("a Kubernetes with 3 nodes (a minute; the first time about 15 minutes of builds)");
-    let lab = Lab::up(&Options { nodes: 3, keep: false, ..Options::default() })?;
+    let lab = Lab::up(&Options { nodes: 3, owner: Owner::Demo, ..Options::default() })?;
     story.say("mailcluster's programs and images");
     lab.load_image(&images::build()?)?;
     let workspace = cargo::workspace();

@@ -144,7 +144,7 @@ fn up(nodes: usize, api_servers: usize) -> Result<()> {
         println!("the lab is up already\n{}", lab.status()?);
         return Ok(());
     }
-    let lab = Lab::up(&Options { nodes, api_servers, keep: true })?;
+    let lab = Lab::up(&Options { nodes, api_servers, keep: true, ..Options::default() })?;
     println!("{}\n\n  eval \"$(cargo xtask lab env)\"   # then: kubectl get nodes", lab.status()?);
     Ok(())
 }

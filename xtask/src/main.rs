@@ -6,6 +6,7 @@ mod demo;
 mod generate;
 mod images;
 mod lab;
+mod tally;
 mod test;
 mod tidy;
 
@@ -29,14 +30,7 @@ enum Command {
         down: bool,
     },
     /// Every test; the last line counts them
-    Test {
-        /// The stated lengths instead of the short forms (hours instead of minutes)
-        #[arg(long)]
-        long: bool,
-        /// Leave out what needs the Kubernetes lab
-        #[arg(long)]
-        no_lab: bool,
-    },
+    Test(test::Options),
     /// Our figures beside a peer's, measured in the same run
     Bench {
         /// Which: delivery (beside dovecot-lmtpd), failover (gaps as clients see them)
@@ -54,7 +48,7 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
-    /// Check the structure: arrows between crates, sizes of files
+    /// Check the structure: arrows between crates, sizes of files, generated files
     Tidy,
     /// Container images
     #[command(subcommand)]
@@ -64,18 +58,31 @@ enum Command {
     Lab(lab::Command),
 }
 
+/// The error of a command whose last line has told already what is wrong.
+#[derive(Debug)]
+struct Told;
+
+impl std::fmt::Display for Told {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("failed")
+    }
+}
+
+impl std::error::Error for Told {}
+
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo { down } => demo::run(down),
-        Command::Test { long, no_lab } => test::run(test::Options { long, no_lab }),
+        Command::Test(options) => test::run(&options),
         Command::Bench { name, runs, json } => bench::run(&name, runs, json),
         Command::Generate { check } => generate::run(check),
-        Command::Tidy => tidy::run(),
+        Command::Tidy => tidy::run_all(),
         Command::Images(action) => images::run(&action),
         Command::Lab(command) => lab::run(command),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Told>() => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path, process::Command};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::cargo;
+use crate::{cargo, generate};
 
 /// Longest file in lines, tests apart; beyond it a module wants to be split.
 const MAX_LINES: usize = 500;
@@ -42,7 +42,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("xtask", &["lab", "test-clients", "e2e", "interop"]),
 ];
 
-/// Checks everything; the error lists all that is wrong.
+/// Checks the structure, and that what is generated is fresh.
+pub fn run_all() -> Result<()> {
+    run()?;
+    generate::run(true)
+}
+
+/// Checks the structure; the error lists all that is wrong.
 pub fn run() -> Result<()> {
     let mut wrong = arrows()?;
     wrong.extend(files(&cargo::workspace())?);

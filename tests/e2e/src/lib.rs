@@ -4,6 +4,7 @@
 pub mod audit;
 mod drill;
 mod layout;
+mod picture;
 mod pod_log;
 mod prober;
 mod site;
@@ -11,6 +12,7 @@ mod stores;
 
 pub use drill::{DOMAIN, Placed, Reader, Say, reads};
 pub use layout::{PASSWORD, Plan};
+pub use picture::{event_time, picture};
 pub use pod_log::Line;
 pub use prober::Prober;
 pub use site::{NAMESPACE, SYSTEM, Site, wait_for};

@@ -64,6 +64,11 @@ impl Cmd {
         self
     }
 
+    /// The command itself, to be started in another way.
+    pub fn into_inner(self) -> Command {
+        self.inner
+    }
+
     fn shown(&self) -> String {
         self.words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }
@@ -136,7 +141,8 @@ fn tail(text: &str) -> String {
 }
 
 /// Whether a program of that name is in PATH.
-pub(crate) fn in_path(program: &str) -> bool {
+#[must_use]
+pub fn in_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }

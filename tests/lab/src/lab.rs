@@ -15,7 +15,7 @@ use crate::paths::Paths;
 use crate::progress::{say, step};
 use crate::ranges::MAX_NODES;
 use crate::site::{CONTROL, Site, install_helper};
-use crate::state::{ApiServer, State, host_boot_id, new_uuid};
+use crate::state::{ApiServer, Owner, State, host_boot_id, new_uuid};
 use crate::volumes::{self, VolumeSpec};
 use crate::{cleanup, control_plane, debs, kubebox, node, pause, preflight};
 
@@ -28,11 +28,13 @@ pub struct Options {
     pub api_servers: usize,
     /// Whether the lab goes on after the program that brought it up has ended.
     pub keep: bool,
+    /// For what it is.
+    pub owner: Owner,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { nodes: 2, api_servers: 1, keep: false }
+        Self { nodes: 2, api_servers: 1, keep: false, owner: Owner::default() }
     }
 }
 
@@ -57,8 +59,10 @@ impl Lab {
         let paths = Paths::from_environment()?;
         preflight::check(&paths)?;
         let lock = Lock::try_take(&paths)?;
-        if State::load(&paths)?.is_some_and(|state| state.ready) && cleanup::anything_runs()? {
-            bail!("a lab is up already: `cargo xtask lab status` shows it, `cargo xtask lab down` ends it");
+        if let Some(state) = State::load(&paths)?.filter(|state| state.ready)
+            && cleanup::anything_runs()?
+        {
+            bail!("{} (`cargo xtask lab status` shows it)", state.owner.described());
         }
         cleanup::remove_all(&paths).context("failed to clear what an earlier run left")?;
         let _old_logs = fs::remove_dir_all(paths.lab.join("log"));
@@ -88,6 +92,25 @@ impl Lab {
             lab.release();
         }
         Ok(lab)
+    }
+
+    /// What this machine lacks for a lab; each with what to do about it.
+    ///
+    /// # Errors
+    /// The environment names no place or no name for a lab.
+    pub fn lacks() -> Result<Vec<String>> {
+        Ok(preflight::lacks(&Paths::from_environment()?))
+    }
+
+    /// For what the lab of this name was brought up, or is being brought up; `None` where there is none since this
+    /// machine's start.
+    ///
+    /// # Errors
+    /// Another version brought it up.
+    pub fn owner() -> Result<Option<Owner>> {
+        let state = State::load(&Paths::from_environment()?)?;
+        let boot = host_boot_id()?;
+        Ok(state.filter(|state| state.host_boot_id == boot).map(|state| state.owner))
     }
 
     /// The lab that another program brought up.
@@ -166,6 +189,22 @@ impl Lab {
     /// It ended with an exit code other than 0; the message has what it said.
     pub fn kubectl<S: AsRef<str>>(&self, args: &[S]) -> Result<String> {
         self.site.kubectl().args(args.iter().map(AsRef::as_ref)).output()
+    }
+
+    /// `kubectl` as the administrator, to be started as its caller likes: for watches.
+    pub fn kubectl_command(&self) -> std::process::Command {
+        self.site.kubectl().into_inner()
+    }
+
+    /// Puts a program beside `kubectl` where `lab env` finds it.
+    ///
+    /// # Errors
+    /// The lab's folder cannot be written to.
+    pub fn offer(&self, program: &Path) -> Result<()> {
+        let name = program.file_name().context("a program without a name")?;
+        let link = self.site.paths.lab.join("bin").join(name);
+        let _earlier = fs::remove_file(&link);
+        std::os::unix::fs::symlink(program, &link).with_context(|| link.display().to_string())
     }
 
     /// Runs `kubectl` with that standard input.
@@ -264,6 +303,7 @@ fn describe(options: &Options) -> Result<State> {
         host_boot_id: host_boot_id()?,
         ranges: network::choose_ranges()?,
         ready: false,
+        owner: options.owner,
         api_servers: (1..=options.api_servers).map(|index| ApiServer { index, up: true }).collect(),
         nodes: (1..=options.nodes).map(node::describe).collect::<Result<_>>()?,
         volumes: Vec::new(),

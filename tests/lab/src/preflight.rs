@@ -31,14 +31,25 @@ const PROGRAMS: &[(&str, &str)] = &[
 
 /// Fails with every reason why a lab cannot run here.
 pub(crate) fn check(paths: &Paths) -> Result<()> {
-    root()?;
-    let mut lacks = Vec::new();
+    let lacks = lacks(paths);
+    if lacks.is_empty() {
+        Ok(())
+    } else {
+        bail!("the lab cannot run on this machine:\n  - {}", lacks.join("\n  - "))
+    }
+}
+
+/// Everything that is missing.
+pub(crate) fn lacks(paths: &Paths) -> Vec<String> {
+    let mut lacks: Vec<String> = root().err().map(|error| error.to_string()).into_iter().collect();
     lacks.extend(memory(
         &fs::read_to_string("/proc/meminfo").unwrap_or_default(),
         crate::cgroup::memory_limit(),
     ));
-    fs::create_dir_all(&paths.cache)?;
-    lacks.extend(disk(paths));
+    match fs::create_dir_all(&paths.cache) {
+        Ok(()) => lacks.extend(disk(paths)),
+        Err(error) => lacks.push(format!("{} cannot be made: {error}", paths.cache.display())),
+    }
     for (program, package) in PROGRAMS {
         if !in_path(program) {
             lacks.push(format!("the program {program} is missing (Debian package {package})"));
@@ -50,16 +61,15 @@ pub(crate) fn check(paths: &Paths) -> Result<()> {
     if !kubebox::location(paths).is_file() || !kubebox::helm_location(paths).is_file() {
         lacks.extend(go(&Cmd::line("go env GOVERSION").output().unwrap_or_default()));
     }
-    lacks.extend(match Cgroups::detect() {
-        Ok(cgroups) => cgroups.lack(),
-        Err(error) => Some(error.to_string()),
-    });
-    lacks.extend(kernel());
-    if lacks.is_empty() {
-        Ok(())
-    } else {
-        bail!("the lab cannot run on this machine:\n  - {}", lacks.join("\n  - "))
+    // What only root may try would be said to be missing to anyone else.
+    if root().is_ok() {
+        lacks.extend(match Cgroups::detect() {
+            Ok(cgroups) => cgroups.lack(),
+            Err(error) => Some(error.to_string()),
+        });
+        lacks.extend(kernel());
     }
+    lacks
 }
 
 /// Fails for anyone but root.

@@ -22,6 +22,9 @@ pub struct State {
     pub ranges: Ranges,
     /// Whether `up` has come to its end.
     pub ready: bool,
+    /// For what it was brought up.
+    #[serde(default)]
+    pub owner: Owner,
     /// The API servers, in order of their numbers.
     pub api_servers: Vec<ApiServer>,
     /// The nodes, in order of their numbers.
@@ -32,6 +35,32 @@ pub struct State {
     pub processes: BTreeMap<String, Process>,
     /// The password of every BMC's user `admin`.
     pub bmc_password: String,
+}
+
+/// For what a lab was brought up: who may take it down without being asked for it by its name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Owner {
+    /// By a person, to play with.
+    #[default]
+    Person,
+    /// For the demo.
+    Demo,
+    /// For tests.
+    Tests,
+}
+
+impl Owner {
+    /// Whose it is and how it is ended, for people.
+    #[must_use]
+    pub fn described(self) -> &'static str {
+        match self {
+            Self::Person => "a lab is up; `cargo xtask lab down` ends it",
+            Self::Demo => "the lab of a demo is up; `cargo xtask demo --down` ends it",
+            Self::Tests => {
+                "the lab of a test run is up; that run ends it, or `cargo xtask lab down` where none is left"
+            }
+        }
+    }
 }
 
 /// An API server.

@@ -16,6 +16,8 @@ mod volumes;
 mod weak;
 
 use anyhow::{Context, Result, ensure};
+use mailcluster_e2e::picture;
+use mailcluster_lab::Lab;
 use mailcluster_test_clients::Ledger;
 use stage::Stage;
 
@@ -57,25 +59,55 @@ const SCENARIOS: &[(&str, Scenario)] = &[
 #[test]
 fn a_cluster_lives_through_bad_days() -> Result<()> {
     if std::env::var_os("MAILCLUSTER_E2E").is_none() {
-        println!("left out: needs the lab (`cargo xtask test` brings it up)");
+        leave_out(SCENARIOS, "needs the lab (`cargo xtask test` brings it up)");
         return Ok(());
     }
-    let stage = Stage::set()?;
+    let stage = Stage::set().inspect_err(|_| show_what_is_there())?;
     let only = std::env::var("MAILCLUSTER_E2E_ONLY").unwrap_or_default();
     let wanted = |name: &str| only.is_empty() || only.split(',').any(|part| name.contains(part));
     let mut promised = Ledger::default();
-    for (name, scenario) in SCENARIOS.iter().filter(|(name, _)| wanted(name)) {
+    for (number, (name, scenario)) in SCENARIOS.iter().enumerate() {
+        if !wanted(name) {
+            leave_out(&SCENARIOS[number..=number], "not among MAILCLUSTER_E2E_ONLY");
+            continue;
+        }
         println!("e2e {name} ...");
-        let start = std::time::Instant::now();
-        promised.merge(&scenario(&stage).with_context(|| (*name).to_owned())?);
-        stage.settle().with_context(|| format!("after {name}"))?;
-        let verdict = stage.site.read_back(&promised, &stage.addresses)?;
-        ensure!(verdict.is_clean(), "{name}: {verdict}");
-        println!(
-            "e2e {name} ... ok, {:.0} s, {} messages, none lost, none twice",
-            start.elapsed().as_secs_f64(),
-            verdict.accepted
-        );
+        if let Err(error) = play(&stage, name, *scenario, &mut promised) {
+            println!("e2e {name} ... FAILED");
+            show_what_is_there();
+            leave_out(&SCENARIOS[number + 1..], &format!("{name} failed before it"));
+            return Err(error);
+        }
     }
     Ok(())
+}
+
+/// One scenario, and after it everything read back.
+fn play(stage: &Stage, name: &str, scenario: Scenario, promised: &mut Ledger) -> Result<()> {
+    let start = std::time::Instant::now();
+    promised.merge(&scenario(stage).with_context(|| name.to_owned())?);
+    stage.settle().with_context(|| format!("after {name}"))?;
+    let verdict = stage.site.read_back(promised, &stage.addresses)?;
+    ensure!(verdict.is_clean(), "{name}: {verdict}");
+    println!(
+        "e2e {name} ... ok, {:.0} s, {} messages, none lost, none twice",
+        start.elapsed().as_secs_f64(),
+        verdict.accepted
+    );
+    Ok(())
+}
+
+/// For those who read of it when the machine is gone.
+fn show_what_is_there() {
+    match Lab::attach() {
+        Ok(lab) => println!("{}", picture(&lab)),
+        Err(error) => println!("  nothing can be shown: {error:#}"),
+    }
+}
+
+/// Names what is not run, for those who count.
+fn leave_out(scenarios: &[(&str, Scenario)], why: &str) {
+    for (name, _) in scenarios {
+        println!("left out {name}: {why}");
+    }
 }
