@@ -18,6 +18,11 @@ const STOPS_AFTER: i64 = 8_000 * 3 / 4;
 /// What the log of a store says when its gate has closed by its own clock.
 const SILENT: &str = "nothing is acknowledged";
 
+/// The name of a volume: the lab keeps those of an earlier run.
+fn volume(of: &str) -> String {
+    format!("weak-{of}-{}", std::process::id())
+}
+
 fn manifest() -> String {
     let storage = |size: &str| json!({"storage": {"storageClassName": "mail-local", "size": size}});
     json!({"apiVersion": "mailcluster.io/v1alpha1", "kind": "MailCluster",
@@ -45,8 +50,8 @@ fn weak(stage: &Stage) -> Result<Stage> {
         let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
         // Reachable from everywhere: wherever the directory's pod comes first, the smaller one is there for it.
         site.lab.create_volumes(&[
-            VolumeSpec::new("weak-directory", &nodes, 300 << 20),
-            VolumeSpec::new("weak-store", &nodes, 400 << 20),
+            VolumeSpec::new(&volume("directory"), &nodes, 300 << 20),
+            VolumeSpec::new(&volume("store"), &nodes, 400 << 20),
         ])?;
         site.lab.kubectl(&["create", "namespace", NAME])?;
     }
@@ -212,6 +217,7 @@ pub fn deleted(stage: &Stage) -> Result<Ledger> {
         Ok(Some(()))
     })?;
     weak.site.lab.kubectl(&["delete", "namespace", NAME])?;
-    weak.site.lab.kubectl(&["delete", "persistentvolume", "weak-directory", "weak-store"])?;
+    let volumes = [volume("directory"), volume("store")];
+    weak.site.lab.kubectl(&["delete", "persistentvolume", &volumes[0], &volumes[1], "--ignore-not-found"])?;
     Ok(Ledger::default())
 }
