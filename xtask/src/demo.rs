@@ -1,54 +1,79 @@
 //! `cargo xtask demo`: the main job on a real local Kubernetes, told second by second.
 
+mod letters;
+mod playground;
 mod story;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use mailcluster_e2e::{NAMESPACE, Placed, Plan, Reader, SYSTEM, Site, wait_for};
+use letters::{Letters, Sent};
+use mailcluster_e2e::{Loss, Placed, Plan, Reader, Site, Tell, Teller, picture, wait_for};
 use mailcluster_lab::{Lab, Options, Owner};
-use mailcluster_test_clients::{Ledger, Verdict};
+use mailcluster_test_clients::{Ledger, Load, Verdict};
 use story::Story;
 
-use crate::{cargo, images};
+use crate::{Told, cargo, images};
 
 /// The example that is applied.
 const QUICKSTART: &str = "docs/examples/quickstart.yaml";
 /// Its MailCluster's name.
 const CLUSTER: &str = "demo";
 
-/// Runs the demo, or with `down` removes what an earlier one left up.
+/// What a demo came to.
+struct Played {
+    verdict: Verdict,
+    seconds: f64,
+    hints: String,
+}
+
+/// Runs the demo, or with `down` removes what an earlier one left up. Its last line says how it ended.
 pub fn run(down: bool) -> Result<()> {
     if down {
-        return Lab::down();
+        return playground::take_down();
     }
-    let story = Story::begin();
-    let mut site = bring_up(&story)?;
-    match play(&story, &site) {
-        Ok((verdict, seconds)) => {
-            site.lab.release();
-            hints(&site);
-            println!(
-                "demo: {} failover_seconds={seconds:.1} accepted={} lost={} duplicated={} ambiguous={}",
-                if verdict.is_clean() { "ok" } else { "FAILED" },
-                verdict.accepted,
-                verdict.lost.len(),
-                verdict.duplicated.len() + verdict.unexpected.len(),
-                verdict.ambiguous
-            );
-            if !verdict.is_clean() {
-                bail!("{verdict}");
-            }
-            Ok(())
+    let played = play(&Story::begin()).inspect_err(|error| eprintln!("error: {error:#}"));
+    if let Ok(played) = &played {
+        println!("{}", played.hints);
+        if !played.verdict.is_clean() {
+            println!("{}", played.verdict);
         }
+    }
+    println!("\n{}", last_line(&played));
+    match played {
+        Ok(played) if played.verdict.is_clean() => Ok(()),
+        _ => bail!(Told),
+    }
+}
+
+/// For people and for programs.
+fn last_line(played: &Result<Played>) -> String {
+    match played {
+        Ok(Played { verdict, seconds, .. }) => format!(
+            "demo: {} failover_seconds={seconds:.1} accepted={} lost={} duplicated={} ambiguous={}",
+            if verdict.is_clean() { "ok" } else { "FAILED" },
+            verdict.accepted,
+            verdict.lost.len(),
+            verdict.duplicated.len() + verdict.unexpected.len(),
+            verdict.ambiguous
+        ),
+        // An error may have several lines; the last line is one.
         Err(error) => {
-            site.lab.release();
-            eprintln!(
-                "the lab stays up to be looked at: `cargo xtask lab env`, then `cargo xtask demo --down`"
-            );
-            Err(error)
+            let error = format!("{error:#}");
+            format!("demo: FAILED {}", error.lines().next().unwrap_or_default())
         }
     }
+}
+
+/// All of it; the lab stays up as soon as there is a cluster in it to be looked at.
+fn play(story: &Story) -> Result<Played> {
+    playground::make_room()?;
+    let (mut site, victim) = bring_up(story)?;
+    site.lab.release();
+    act(story, &site, &victim).inspect_err(|_| {
+        println!("{}", picture(&site.lab));
+        println!("the lab stays up to be looked at: `cargo xtask lab env`, then `cargo xtask demo --down`");
+    })
 }
 
 /// The cluster that a demo left up, or a new one with accounts on every store, which stays up too.
@@ -63,13 +88,14 @@ pub fn site() -> Result<(Site, Vec<Placed>)> {
         return Ok((site, accounts));
     }
     let story = Story::begin();
-    let mut site = bring_up(&story)?;
+    let (mut site, _) = bring_up(&story)?;
     site.lab.release();
     let accounts = site.make_accounts(&|what| story.say(what))?;
     Ok((site, accounts))
 }
 
-fn bring_up(story: &Story) -> Result<Site> {
+/// A cluster that serves; answers the node with one of everything, too.
+fn bring_up(story: &Story) -> Result<(Site, String)> {
     story.say("a Kubernetes with 3 nodes (a minute; the first time about 15 minutes of builds)");
     let lab = Lab::up(&Options { nodes: 3, owner: Owner::Demo, ..Options::default() })?;
     story.say("mailcluster's programs and images");
@@ -93,64 +119,119 @@ fn bring_up(story: &Story) -> Result<Site> {
     site.wait_ready(Duration::from_secs(240))?;
     wait_for("the Service has an address", Duration::from_secs(60), || site.address().map(Some))?;
     story.say(&format!("Ready; clients connect to {}", site.address()?));
-    Ok(site)
+    Ok((site, victim))
 }
 
-fn play(story: &Story, site: &Site) -> Result<(Verdict, f64)> {
+fn act(story: &Story, site: &Site, victim: &str) -> Result<Played> {
     let say = |what: &str| story.say(what);
     let accounts = site.make_accounts(&say)?;
     let addresses: Vec<String> = accounts.iter().map(|account| account.address.clone()).collect();
-    let swaks = swaks(site, &addresses)?;
     let load = site.load("demo", &addresses)?;
     let reader = Reader::start(site.port(993)?, &addresses);
+    let letters = Letters::to(site.port(25)?)?;
+    let (mut ledger, _) = letters.send_until_accepted("before", &addresses, say)?;
     wait_for("mail flows", Duration::from_secs(60), || Ok((load.accepted() >= 100).then_some(())))?;
-    story.say(&format!("{} messages accepted; a sender and a reader go on", load.accepted()));
-    let victim = site.node_of(SYSTEM, &site.leader()?)?;
-    let seconds = site.pull_the_plug(&say, &accounts, &victim)?;
+    say("a sender and a reader go on");
+    site.make_carry_all(&say, victim)?;
+    let loss = site.loss(&accounts, victim)?;
+    let teller = Teller::start(site, &tell(story), figures(&load, &reader))?;
+    let (seconds, sent) = lose(story, site, &loss, letters, &mut ledger)?;
     let before = load.accepted();
     wait_for("mail flows on", Duration::from_secs(120), || {
         Ok((load.accepted() >= before + 100).then_some(()))
     })?;
-    story
-        .say(&format!("longest time without an accepted message: {:.1} s", load.longest_gap().as_secs_f64()));
-    let mut ledger = load.finish();
+    say(&format!("longest time without an accepted message: {:.1} s", load.longest_gap().as_secs_f64()));
+    ledger.merge(&load.finish());
     let (reads, failed) = reader.finish();
-    story.say(&format!("the reader read {reads} times and failed {failed} times"));
-    ledger.merge(&swaks);
+    say(&format!("the reader read {reads} times and failed {failed} times"));
     site.drain_queues(&say)?;
-    story.say("reading everything back over IMAP and POP3");
-    Ok((site.read_back(&ledger, &addresses)?, seconds))
+    drop(teller);
+    let handed_off = show_trace(story, site, &sent)?;
+    say("reading everything back over IMAP and POP3");
+    let verdict = site.read_back(&ledger, &addresses)?;
+    Ok(Played { verdict, seconds, hints: playground::hints(site, &accounts, handed_off)? })
 }
 
-/// A real client's mail to everyone, through the Service.
-fn swaks(site: &Site, addresses: &[String]) -> Result<Ledger> {
-    let root = mailcluster_interop::ClientRoot::ensure()?;
-    let mut ledger = Ledger::default();
-    for (n, to) in addresses.iter().enumerate() {
-        let token = format!("swaks-{n}");
-        let line = format!(
-            "swaks --server {} --tls-optional --from joe@elsewhere.test --to {to} --data -",
-            site.port(25)?
-        );
-        // swaks ends the last line itself.
-        let text = mailcluster_test_clients::message(&token, 1024);
-        let ran = root.shell(&line, text.trim_ascii_end(), 60)?;
-        if !ran.success {
-            bail!("swaks: {}", ran.output);
+/// Cuts the power, while swaks goes on sending to those whose store is lost. Answers the seconds until they were served
+/// again, and what swaks was promised meanwhile.
+fn lose(
+    story: &Story,
+    site: &Site,
+    loss: &Loss,
+    letters: Letters,
+    ledger: &mut Ledger,
+) -> Result<(f64, Vec<Sent>)> {
+    let stores: Vec<&str> = loss.stores.iter().map(|store| store.name.as_str()).collect();
+    let cut = story.cut();
+    story.say(&format!(
+        "POWER OFF {}: it carries the operator's leader, a frontend, {}",
+        loss.node,
+        stores.join(" and ")
+    ));
+    site.lab.power_off(&loss.node)?;
+    let (tell, to) = (tell(story), loss.users.iter().map(|user| user.address.clone()).collect::<Vec<_>>());
+    let sender = std::thread::spawn(move || letters.send_until_accepted("outage", &to, |what| tell(what)));
+    let seconds = site.wait_served(&|what| story.say(what), loss, cut);
+    let sent = sender.join().map_err(|_| anyhow::anyhow!("the thread that runs swaks panicked"))?;
+    let seconds = seconds?;
+    let (promised, sent) = sent?;
+    ledger.merge(&promised);
+    Ok((seconds, sent))
+}
+
+/// The way of the messages that swaks sent meanwhile; answers one that waited in another store's queue.
+fn show_trace<'a>(story: &Story, site: &Site, sent: &'a [Sent]) -> Result<Option<&'a Sent>> {
+    let mut handed_off = None;
+    for letter in sent {
+        let trace = site.admin(&["trace", &letter.id], "")?;
+        story.say(&format!("kubectl mailcluster trace {} (to {}):", letter.id, letter.to));
+        trace.lines().for_each(|line| println!("           {line}"));
+        if trace.contains("queued") {
+            handed_off = Some(letter);
         }
-        ledger.record(&token, to, mailcluster_test_clients::Outcome::Accepted);
     }
-    Ok(ledger)
+    story.say(match handed_off {
+        Some(_) => "accepted while its store was away, and delivered from another store's queue",
+        None => "no message of swaks was handed off: each was accepted when its store served again",
+    });
+    Ok(handed_off)
 }
 
-fn hints(site: &Site) {
-    println!();
-    println!("the cluster is up; to play on:");
-    println!("  eval \"$(cargo xtask lab env)\"");
-    println!("  kubectl -n {NAMESPACE} get mailclusters,mailstores -o wide");
-    println!("  {}/kubectl-mailcluster -n {NAMESPACE} status", site.binaries.display());
-    println!(
-        "  cargo xtask lab power-on NODE; cargo xtask lab partition NODE; cargo xtask lab kill-pod -n {NAMESPACE} POD"
-    );
-    println!("  cargo xtask demo --down");
+fn tell(story: &Story) -> Tell {
+    let story = story.clone();
+    Arc::new(move |what: &str| story.say(what))
+}
+
+/// A line of what senders and readers met, and what is new since the last one.
+fn figures(load: &Load, reader: &Reader) -> impl FnMut() -> String + Send + 'static {
+    let (mail, reads) = (load.counter(), reader.counter());
+    let mut before = 0;
+    move || {
+        let (mail, (read, failed)) = (mail(), reads());
+        let new = mail.accepted.saturating_sub(before);
+        before = mail.accepted;
+        format!(
+            "  mail: {} accepted (+{new}), {} refused, {} ambiguous; reads: {read} ok, {failed} failed",
+            mail.accepted, mail.refused, mail.ambiguous
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_says_how_it_ended() {
+        let played = |verdict| Ok(Played { verdict, seconds: 21.04, hints: String::new() });
+        let good = Verdict { accepted: 7, ambiguous: 1, ..Verdict::default() };
+        let bad = Verdict { lost: vec![("t".into(), "a@x".into())], ..good.clone() };
+        for (played, expected) in [
+            (played(good), "demo: ok failover_seconds=21.0 accepted=7 lost=0 duplicated=0 ambiguous=1"),
+            (played(bad), "demo: FAILED failover_seconds=21.0 accepted=7 lost=1 duplicated=0 ambiguous=1"),
+            (Err(anyhow::anyhow!("no lab:\n  - no gcc").context("failed")), "demo: FAILED failed: no lab:"),
+        ] {
+            assert_eq!(last_line(&played), expected);
+        }
+    }
 }

@@ -17,6 +17,17 @@ pub enum Outcome {
     Ambiguous,
 }
 
+/// How many attempts had which outcome.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// 250.
+    pub accepted: usize,
+    /// Refused, or cut off before the message was sent.
+    pub refused: usize,
+    /// No answer.
+    pub ambiguous: usize,
+}
+
 /// A copy that was found.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Found {
@@ -87,7 +98,22 @@ impl Ledger {
     /// How many attempts got 250.
     #[must_use]
     pub fn accepted(&self) -> usize {
-        self.attempts.values().filter(|outcome| **outcome == Outcome::Accepted).count()
+        self.counts().accepted
+    }
+
+    /// What came of all attempts so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        for outcome in self.attempts.values() {
+            let counter = match outcome {
+                Outcome::Accepted => &mut counts.accepted,
+                Outcome::Refused => &mut counts.refused,
+                Outcome::Ambiguous => &mut counts.ambiguous,
+            };
+            *counter += 1;
+        }
+        counts
     }
 
     /// Compares with every copy that was found.

@@ -11,7 +11,7 @@ mod wire;
 
 pub use body::{damage, message, token_of};
 pub use imap::{Fetched, ImapClient};
-pub use ledger::{Found, Ledger, Outcome, Verdict};
+pub use ledger::{Counts, Found, Ledger, Outcome, Verdict};
 pub use load::{Load, LoadPlan, collect_imap, collect_pop3};
 pub use pop3::Pop3Client;
 pub use smtp::{Reply, SendOutcome, SmtpClient};

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::{Found, ImapClient, Ledger, Outcome, Pop3Client, SendOutcome, SmtpClient, Tls, message};
+use crate::{Counts, Found, ImapClient, Ledger, Outcome, Pop3Client, SendOutcome, SmtpClient, Tls, message};
 
 /// What to send where.
 #[derive(Debug, Clone)]
@@ -88,6 +88,12 @@ impl Load {
     #[must_use]
     pub fn snapshot(&self) -> Ledger {
         lock(&self.ledger).clone()
+    }
+
+    /// Counts what has been promised so far, from any thread.
+    pub fn counter(&self) -> impl Fn() -> Counts + Send + 'static {
+        let ledger = self.ledger.clone();
+        move || lock(&ledger).counts()
     }
 
     /// The longest time without an accepted message so far.

@@ -2,6 +2,7 @@
 //! address. The demo and the end-to-end tests drive it.
 
 pub mod audit;
+mod carry;
 mod drill;
 mod layout;
 mod picture;
@@ -9,11 +10,14 @@ mod pod_log;
 mod prober;
 mod site;
 mod stores;
+mod teller;
 
-pub use drill::{DOMAIN, Placed, Reader, Say, reads};
+pub use carry::Carried;
+pub use drill::{DOMAIN, Loss, Placed, Reader, Say, reads};
 pub use layout::{PASSWORD, Plan};
 pub use picture::{event_time, picture};
 pub use pod_log::Line;
 pub use prober::Prober;
 pub use site::{NAMESPACE, SYSTEM, Site, wait_for};
-pub use stores::{StoreView, describe_change};
+pub use stores::StoreView;
+pub use teller::{Tell, Teller};

@@ -51,28 +51,6 @@ impl StoreView {
     }
 }
 
-/// What happened between two looks at the same store; `None` when nothing did.
-#[must_use]
-pub fn describe_change(before: &StoreView, after: &StoreView) -> Option<String> {
-    let mut changes = Vec::new();
-    if before.phase != after.phase {
-        changes.push(format!("{} -> {}", before.phase, after.phase));
-    }
-    if before.evidence != after.evidence && !after.evidence.is_empty() {
-        changes.push(format!("evidence {}", after.evidence.join(", ")));
-    }
-    if before.host != after.host {
-        changes.push(format!("host {} -> {}", before.host, after.host));
-    }
-    if before.epoch != after.epoch {
-        changes.push(format!("serving at epoch {} ({})", after.epoch, after.endpoint));
-    }
-    if before.blocked != after.blocked && !after.blocked.is_empty() {
-        changes.push(format!("blocked: {}", after.blocked));
-    }
-    (!changes.is_empty()).then(|| format!("{}: {}", after.name, changes.join("; ")))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -80,14 +58,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changes_are_told_once() {
-        let item = |phase: &str, epoch: u64| {
-            StoreView::from_json(&json!({"metadata": {"name": "demo-0"}, "spec": {"kind": "Mail"},
-                "status": {"phase": phase, "host": "node1", "serving": {"epoch": epoch, "endpoint": "10.0.0.1"},
-                "evidence": [{"kind": "FenceJob"}]}}))
-        };
-        assert_eq!(describe_change(&item("Serving", 1), &item("Serving", 1)), None);
-        let told = describe_change(&item("Fencing", 1), &item("Serving", 2)).unwrap();
-        assert_eq!(told, "demo-0: Fencing -> Serving; serving at epoch 2 (10.0.0.1)");
+    fn what_is_worth_telling_is_read() {
+        let view = StoreView::from_json(&json!({"metadata": {"name": "demo-0"}, "spec": {"kind": "Mail"},
+            "status": {"phase": "Blocked", "host": "node1", "serving": {"epoch": 3, "endpoint": "10.0.0.1"},
+                "evidence": [{"kind": "FenceJob"}], "conditions": [{"type": "FailoverBlocked", "status": "True",
+                    "reason": "NoCandidate", "message": "none"}]}}));
+        assert_eq!(
+            (view.name.as_str(), view.kind.as_str(), view.phase.as_str()),
+            ("demo-0", "Mail", "Blocked")
+        );
+        assert_eq!((view.host.as_str(), view.epoch, view.endpoint.as_str()), ("node1", 3, "10.0.0.1"));
+        assert_eq!(
+            (view.evidence, view.blocked.as_str()),
+            (vec!["FenceJob".to_owned()], "NoCandidate: none")
+        );
+        assert_eq!(StoreView::from_json(&json!({})), StoreView::default());
     }
 }

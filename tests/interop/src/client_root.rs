@@ -42,6 +42,8 @@ pub struct ClientRoot {
 pub struct Ran {
     /// It ended with 0.
     pub success: bool,
+    /// What it ended with; 124 when it took too long.
+    pub code: Option<i32>,
     /// Standard output and standard error.
     pub output: String,
 }
@@ -163,6 +165,7 @@ impl ClientRoot {
         let output = child.wait_with_output()?;
         Ok(Ran {
             success: output.status.success(),
+            code: output.status.code(),
             output: String::from_utf8_lossy(&output.stdout).into_owned(),
         })
     }

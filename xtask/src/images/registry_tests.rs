@@ -69,8 +69,11 @@ fn serve(stream: &TcpStream, door: Door, kept: &Mutex<Kept>) {
         let length =
             if head.method == "HEAD" { String::new() } else { format!("Content-Length: {}\r\n", text.len()) };
         let text = if head.method == "HEAD" { String::new() } else { text };
-        write!(out, "HTTP/1.1 {status} x\r\n{extra}{length}\r\n{text}").unwrap();
-        if head.method == "HEAD" && status != 200 {
+        // Some registries close then. Said, so that the client does not use the connection for its next request.
+        let closes = head.method == "HEAD" && status != 200;
+        let close = if closes { "Connection: close\r\n" } else { "" };
+        write!(out, "HTTP/1.1 {status} x\r\n{extra}{close}{length}\r\n{text}").unwrap();
+        if closes {
             return;
         }
     }

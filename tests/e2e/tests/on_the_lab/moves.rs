@@ -86,9 +86,10 @@ pub fn lost_node(stage: &Stage) -> Result<Ledger> {
     let site = &stage.site;
     let victim = site.store(&stage.accounts[0].store)?.host;
     let ledger = stage.sending("lost-node", || {
-        let seconds = site.pull_the_plug(&say, &stage.accounts, &victim)?;
-        say(&format!("served again after {seconds:.1} s"));
-        Ok(())
+        let loss = site.loss(&stage.accounts, &victim)?;
+        let cut = Instant::now();
+        site.lab.power_off(&victim)?;
+        site.wait_served(&say, &loss, cut).map(drop)
     })?;
     site.power_on(&victim)?;
     Ok(ledger)
