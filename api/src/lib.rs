@@ -11,6 +11,7 @@ pub mod mailcluster;
 pub mod mailstore;
 pub mod names;
 pub mod ports;
+pub mod reference;
 pub mod roles;
 
 pub use mailcluster::{MailCluster, MailClusterSpec, MailClusterStatus};

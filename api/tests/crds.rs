@@ -1,4 +1,4 @@
-//! The generated definitions are fresh, and no field has a name that YAML 1.1 reads as a boolean.
+//! The generated definitions and their reference are fresh, and no field has a name that YAML 1.1 reads as a boolean.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
@@ -12,6 +12,15 @@ fn crds_are_fresh() {
             let found = std::fs::read_to_string(&path).unwrap_or_default();
             assert!(found == text, "{path} is stale: run `cargo xtask generate`");
         }
+    }
+}
+
+#[test]
+fn the_reference_is_fresh() {
+    for (name, text) in mailcluster_api::reference::render().unwrap() {
+        let path = format!("{}/../docs/reference/{name}", env!("CARGO_MANIFEST_DIR"));
+        let found = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(found == text, "{path} is stale: run `cargo xtask generate`");
     }
 }
 

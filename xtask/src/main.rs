@@ -42,7 +42,7 @@ enum Command {
         #[arg(long)]
         json: Option<std::path::PathBuf>,
     },
-    /// Make the generated files: crds/ and the chart's CRDs
+    /// Make the generated files: crds/, the chart's CRDs and their reference in docs/
     Generate {
         /// Only say whether they are fresh
         #[arg(long)]

@@ -1,10 +1,12 @@
-//! Writes the CustomResourceDefinitions into `crds/` and into the chart: `crdgen`, or `crdgen --check` to be told
-//! whether they are fresh.
+//! Writes the CustomResourceDefinitions into `crds/` and into the chart, and their reference into `docs/`: `crdgen`, or
+//! `crdgen --check` to be told whether they are fresh.
 
 use std::{path::PathBuf, process::ExitCode};
 
-/// Where they stand, from the workspace's folder.
-const FOLDERS: [&str; 2] = ["crds", "charts/mailcluster/files/crds"];
+/// Where the definitions stand, from the workspace's folder.
+const DEFINITIONS: &[&str] = &["crds", "charts/mailcluster/files/crds"];
+/// Where the reference stands.
+const REFERENCE: &[&str] = &["docs/reference"];
 
 fn main() -> ExitCode {
     match run(std::env::args().any(|arg| arg == "--check")) {
@@ -18,8 +20,10 @@ fn main() -> ExitCode {
 
 fn run(check: bool) -> Result<(), Box<dyn std::error::Error>> {
     let workspace = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    for (name, text) in mailcluster_api::crd::render()? {
-        for folder in FOLDERS {
+    let definitions = mailcluster_api::crd::render()?.into_iter().map(|file| (DEFINITIONS, file));
+    let reference = mailcluster_api::reference::render()?.into_iter().map(|file| (REFERENCE, file));
+    for (folders, (name, text)) in definitions.chain(reference) {
+        for folder in folders {
             let path = workspace.join(folder).join(name);
             if !check {
                 std::fs::create_dir_all(workspace.join(folder))?;
