@@ -10,6 +10,9 @@ use crate::{cargo, generate};
 /// Longest file in lines, tests apart; beyond it a module wants to be split.
 const MAX_LINES: usize = 500;
 
+/// What is there of each RFC, and the test of it.
+const RFCS: &str = "docs/rfc.tsv";
+
 /// Which of our crates each crate may depend on (dev-dependencies apart). The arrows go one way only.
 const ARROWS: &[(&str, &[&str])] = &[
     ("mailcluster-types", &[]),
@@ -52,6 +55,7 @@ pub fn run_all() -> Result<()> {
 pub fn run() -> Result<()> {
     let mut wrong = arrows()?;
     wrong.extend(files(&cargo::workspace())?);
+    wrong.extend(rfcs(&cargo::workspace())?);
     if wrong.is_empty() {
         println!("tidy: ok");
         return Ok(());
@@ -103,9 +107,53 @@ fn file(name: &str, text: &str) -> Option<String> {
         .then(|| format!("{name} has {lines} lines, more than {MAX_LINES}: split it"))
 }
 
+/// The table of RFCs: each row has five columns, a state, and a test that exists.
+fn rfcs(root: &Path) -> Result<Vec<String>> {
+    let table = fs::read_to_string(root.join(RFCS)).context(RFCS)?;
+    let rows = table.lines().enumerate().skip(1);
+    let read = |path: &str| fs::read_to_string(root.join(path)).ok();
+    Ok(rows.filter_map(|(n, row)| Some(format!("{RFCS}:{}: {}", n + 1, rfc(row, read)?))).collect())
+}
+
+/// What is wrong with a row; `read` answers a file's text.
+fn rfc(row: &str, read: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let columns: Vec<&str> = row.split('\t').collect();
+    let [_, _, _, state, test] = columns.as_slice() else {
+        return Some(format!("{} columns instead of five", columns.len()));
+    };
+    match (*state, *test) {
+        ("no", "") => None,
+        ("no", _) => Some("what is not there has no test".to_owned()),
+        ("yes" | "partly", test) => {
+            let found = test.split_once("::").is_some_and(|(path, name)| {
+                read(path).is_some_and(|text| text.contains(&format!("fn {name}(")))
+            });
+            (!found).then(|| format!("there is no test {test:?} (FILE::FUNCTION)"))
+        }
+        (other, _) => Some(format!("the state is yes, partly or no, not {other:?}")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_names_a_test_that_exists() {
+        let read = |path: &str| (path == "a.rs").then(|| "fn it_works() {}".to_owned());
+        for (row, good) in [
+            ("1939\t3\tPOP3\tyes\ta.rs::it_works", true),
+            ("1939\t3\tPOP3\tpartly\ta.rs::it_fails", false),
+            ("1939\t3\tPOP3\tyes\tb.rs::it_works", false),
+            ("1939\t3\tPOP3\tyes\t", false),
+            ("1939\t7\tAPOP\tno\t", true),
+            ("1939\t7\tAPOP\tno\ta.rs::it_works", false),
+            ("1939\t7\tAPOP\tperhaps\t", false),
+            ("1939\tAPOP", false),
+        ] {
+            assert_eq!(rfc(row, read).is_none(), good, "{row}");
+        }
+    }
 
     #[test]
     fn long_and_undocumented_files_are_found() {
