@@ -86,7 +86,10 @@ pub fn run(action: &Action) -> Result<()> {
 /// Builds the programs and writes an archive of all images into the cache; answers it.
 pub fn build() -> Result<PathBuf> {
     let file = mailcluster_lab::Paths::from_environment()?.cache.join("images/mailcluster.tar");
-    build_into(&file)?;
+    // Another process may be loading what it built itself.
+    let new = file.with_extension(format!("{}.new", std::process::id()));
+    build_into(&new)?;
+    std::fs::rename(&new, &file)?;
     Ok(file)
 }
 

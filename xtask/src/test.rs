@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every test there is, on a machine with nothing but Debian or Ubuntu, root, gcc, cargo and Go.
 
+mod beside;
 mod parts;
 mod prerequisites;
 
@@ -38,12 +39,16 @@ enum Part {
     Lab,
     /// The operator against the lab's API
     Live,
-    /// Mail end to end on the lab
-    E2e,
+    /// Mail end to end on the lab: what must not disturb it
+    Service,
+    /// Mail end to end on the lab: stores that move
+    Failover,
 }
 
 /// In this order.
-const PARTS: [Part; 5] = [Part::Lint, Part::Unit, Part::Lab, Part::Live, Part::E2e];
+const PARTS: [Part; 6] = [Part::Lint, Part::Unit, Part::Lab, Part::Live, Part::Failover, Part::Service];
+/// Mostly waiting, so that another process runs them beside `Service`, on a lab of their own.
+const BESIDE: [Part; 3] = [Part::Lab, Part::Live, Part::Failover];
 
 impl Part {
     fn name(self) -> &'static str {
@@ -52,12 +57,13 @@ impl Part {
             Self::Unit => "unit, property and protocol tests, real clients, crashes",
             Self::Lab => "the lab and its faults",
             Self::Live => "the operator against a real API",
-            Self::E2e => "end to end on the lab",
+            Self::Service => "end to end on the lab: service goes on",
+            Self::Failover => "end to end on the lab: stores move",
         }
     }
 
     fn needs_lab(self) -> bool {
-        matches!(self, Self::Lab | Self::Live | Self::E2e)
+        !matches!(self, Self::Lint | Self::Unit)
     }
 }
 
@@ -69,6 +75,14 @@ impl Options {
     /// Is it wanted, and is there to be a lab for it?
     fn on_the_lab(&self, part: Part) -> bool {
         part.needs_lab() && self.wants(part) && !self.no_lab
+    }
+
+    /// Parts for another process beside `Service`, where there is room for two labs.
+    fn beside(&self) -> Result<Vec<Part>> {
+        if !self.on_the_lab(Part::Service) || !Lab::room_for_another()? {
+            return Ok(Vec::new());
+        }
+        Ok(BESIDE.into_iter().filter(|part| self.on_the_lab(*part)).collect())
     }
 
     fn needs(&self) -> Needs {
@@ -84,72 +98,108 @@ impl Options {
 
 /// What a part came to.
 struct Outcome {
-    part: Part,
+    what: String,
     took: Duration,
     count: Count,
 }
+
+/// Why a part was not run, where others were asked for.
+const NOT_ASKED_FOR: &str = "not among --only";
 
 /// Runs everything; the last line counts.
 pub fn run(options: &Options) -> Result<()> {
     prerequisites::check(options.needs())?;
     let start = Instant::now();
-    let mut outcomes = Vec::new();
-    // Brought up for the first part that wants it, taken down behind the last.
-    let mut lab = None;
-    let mut broken = None;
-    for part in PARTS {
-        if let Some(broken) = broken {
-            outcomes.push(skipped(part, &format!("the part `{broken}` could not be run")));
-        } else if options.wants(part) {
-            println!("=== {}", part.name());
-            let begun = Instant::now();
-            let count = run_part(part, options, &mut lab).unwrap_or_else(|error| {
-                println!("error: {error:#}");
-                broken = Some(part.name());
-                Count { failed: 1, ..Count::default() }
-            });
-            outcomes.push(Outcome { part, took: begun.elapsed(), count });
+    let mut run = Run { options, outcomes: Vec::new(), lab: None, broken: None };
+    let beside = run.options.beside()?;
+    for part in PARTS.into_iter().filter(|part| !beside.contains(part)) {
+        if part == Part::Service && !beside.is_empty() && run.broken.is_none() {
+            run.service_and(&beside);
         } else {
-            outcomes.push(skipped(part, "not among --only"));
+            run.part(part);
         }
     }
-    let down = lab.map_or(Ok(()), Lab::shutdown);
-    let told = report(&outcomes, start.elapsed());
+    let down = run.lab.map_or(Ok(()), Lab::shutdown);
+    let told = report(&run.outcomes, start.elapsed());
     down.and(told)
 }
 
-fn run_part(part: Part, options: &Options, lab: &mut Option<Lab>) -> Result<Count> {
-    let long = if options.long { "1" } else { "" };
-    match part {
-        Part::Lint => parts::lint(),
-        Part::Unit => parts::unit(long),
-        _ if !options.on_the_lab(part) => parts::name_left_out(part),
-        Part::Lab => parts::lab(),
-        Part::Live => parts::live(bring_up(lab)?),
-        Part::E2e => bring_up(lab).and_then(|_| parts::end_to_end(long)),
-    }
+/// A run that goes on.
+struct Run<'a> {
+    options: &'a Options,
+    outcomes: Vec<Outcome>,
+    /// Brought up for the first part that wants it, taken down behind the last.
+    lab: Option<Lab>,
+    /// The part that could not be run: none is after it.
+    broken: Option<Part>,
 }
 
-fn bring_up(lab: &mut Option<Lab>) -> Result<&Lab> {
-    let up = match lab.take() {
-        Some(up) => up,
-        None => parts::bring_up()?,
-    };
-    Ok(lab.insert(up))
+impl Run<'_> {
+    fn part(&mut self, part: Part) {
+        if let Some(broken) = self.broken {
+            let why = format!("the part `{}` could not be run", broken.name());
+            self.outcomes.push(skipped(part, &why));
+        } else if self.options.wants(part) {
+            println!("=== {}", part.name());
+            let begun = Instant::now();
+            let count = self.counted(part).unwrap_or_else(|error| {
+                println!("error: {error:#}");
+                self.broken = Some(part);
+                Count { failed: 1, ..Count::default() }
+            });
+            self.outcomes.push(Outcome { what: part.name().to_owned(), took: begun.elapsed(), count });
+        } else {
+            self.outcomes.push(skipped(part, NOT_ASKED_FOR));
+        }
+    }
+
+    /// The part `Service`, and others beside it in another process.
+    fn service_and(&mut self, beside: &[Part]) {
+        // What both need has been downloaded and built when the first lab is up.
+        let other = self.bring_up().map(drop).and_then(|()| beside::Beside::start(beside, self.options.long));
+        self.part(Part::Service);
+        let what = beside.iter().map(|part| part.name()).collect::<Vec<_>>().join("; ");
+        let (count, took) = other.and_then(beside::Beside::finish).unwrap_or_else(|error| {
+            println!("error: {error:#}");
+            (Count { failed: 1, ..Count::default() }, Duration::from_secs(1))
+        });
+        self.outcomes.push(Outcome { what, took, count });
+    }
+
+    fn counted(&mut self, part: Part) -> Result<Count> {
+        let long = if self.options.long { "1" } else { "" };
+        match part {
+            Part::Lint => parts::lint(),
+            Part::Unit => parts::unit(long),
+            _ if !self.options.on_the_lab(part) => parts::name_left_out(part),
+            Part::Lab => parts::lab(),
+            Part::Live => parts::live(self.bring_up()?),
+            Part::Service | Part::Failover => self.bring_up().and_then(|_| parts::end_to_end(part, long)),
+        }
+    }
+
+    fn bring_up(&mut self) -> Result<&Lab> {
+        let up = match self.lab.take() {
+            Some(up) => up,
+            None => parts::bring_up()?,
+        };
+        Ok(self.lab.insert(up))
+    }
 }
 
 /// A part that is not run at all.
 fn skipped(part: Part, why: &str) -> Outcome {
     let left_out = vec![format!("the part `{}`: {why}", part.name())];
-    Outcome { part, took: Duration::ZERO, count: Count { left_out, ..Count::default() } }
+    let what = part.name().to_owned();
+    Outcome { what, took: Duration::ZERO, count: Count { left_out, ..Count::default() } }
 }
 
 fn report(outcomes: &[Outcome], took: Duration) -> Result<()> {
     let mut total = Count::default();
     println!();
-    for Outcome { part, took, count } in outcomes.iter().filter(|outcome| !outcome.took.is_zero()) {
+    for Outcome { what, took, count } in outcomes.iter().filter(|outcome| !outcome.took.is_zero()) {
         let (passed, failed) = (count.passed, count.failed);
-        println!("{:>6.0} s  {passed:>5} passed  {failed:>3} failed  {}", took.as_secs_f64(), part.name());
+        println!("{:>6.0} s  {passed:>5} passed  {failed:>3} failed  {what}", took.as_secs_f64());
     }
     for outcome in outcomes {
         total += outcome.count.clone();
@@ -178,7 +228,7 @@ mod tests {
             (options(true, &[]), Needs::Root),
             (options(false, &[Part::Lint, Part::Unit]), Needs::Root),
             (options(false, &[Part::Lint, Part::Live]), Needs::Lab),
-            (options(true, &[Part::E2e]), Needs::Cargo),
+            (options(true, &[Part::Service]), Needs::Cargo),
             (options(false, &[Part::Lint]), Needs::Cargo),
         ] {
             assert_eq!(options.needs(), needs, "{options:?}");
@@ -188,11 +238,11 @@ mod tests {
     #[test]
     fn failed_and_left_out_parts_decide_the_end() {
         let outcome = |passed, failed| Outcome {
-            part: Part::Unit,
+            what: String::new(),
             took: Duration::from_secs(1),
             count: Count { passed, failed, left_out: Vec::new() },
         };
-        assert!(report(&[outcome(1, 0), skipped(Part::E2e, "why")], Duration::ZERO).is_ok());
+        assert!(report(&[outcome(1, 0), skipped(Part::Service, "why")], Duration::ZERO).is_ok());
         assert!(report(&[outcome(1, 1)], Duration::ZERO).unwrap_err().is::<Told>());
     }
 }

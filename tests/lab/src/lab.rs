@@ -102,6 +102,14 @@ impl Lab {
         Ok(preflight::lacks(&Paths::from_environment()?))
     }
 
+    /// Whether this machine has room for another lab, under another name, beside the one that is up.
+    ///
+    /// # Errors
+    /// The environment names no place or no name for a lab.
+    pub fn room_for_another() -> Result<bool> {
+        Ok(preflight::room_for_another(&Paths::from_environment()?))
+    }
+
     /// For what the lab of this name was brought up, or is being brought up; `None` where there is none since this
     /// machine's start.
     ///

@@ -80,11 +80,22 @@ pub(crate) fn root() -> Result<()> {
     Ok(())
 }
 
+/// Is there room for another lab beside one that is up?
+pub(crate) fn room_for_another(paths: &Paths) -> bool {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let memory = usable(&meminfo, crate::cgroup::memory_limit());
+    memory.is_some_and(|bytes| bytes >= 3 * MEMORY) && disk(paths).is_none()
+}
+
 /// `limit` is what the cgroup that we are in may use at most.
-fn memory(meminfo: &str, limit: Option<u64>) -> Option<String> {
+fn usable(meminfo: &str, limit: Option<u64>) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let total = line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024;
-    let bytes = limit.map_or(total, |limit| limit.min(total));
+    Some(limit.map_or(total, |limit| limit.min(total)))
+}
+
+fn memory(meminfo: &str, limit: Option<u64>) -> Option<String> {
+    let bytes = usable(meminfo, limit)?;
     let gib = |bytes: u64| format!("{}.{} GiB", bytes / GIB, bytes % GIB * 10 / GIB);
     (bytes < MEMORY).then(|| format!("it has {} of memory, {} are needed", gib(bytes), gib(MEMORY)))
 }

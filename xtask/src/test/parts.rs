@@ -9,12 +9,13 @@ use mailcluster_lab::{Lab, Options, Owner, Paths, VolumeSpec};
 use super::Part;
 use crate::{cargo, generate, images, tally::Count, tidy};
 
-/// The end-to-end test, the lab's own, and the operator's against a real API.
-const END_TO_END: &str = "a_cluster_lives_through_bad_days";
+/// The end-to-end tests, the lab's own, and the operator's against a real API.
+const SERVICE: &str = "service_goes_on";
+const FAILOVER: &str = "stores_move";
 const LAB: &str = "a_lab_and_its_faults";
 const LIVE: &str = "children_are_made_repaired_and_taken_down";
 /// Tests that are parts of their own, or programs that other tests start: not among the others.
-const ELSEWHERE: &[&str] = &[END_TO_END, LAB, LIVE, "victim"];
+const ELSEWHERE: &[&str] = &[SERVICE, FAILOVER, LAB, LIVE, "victim"];
 
 /// The lab that tests the lab: beside one that somebody has up.
 const LAB_NAME: &str = "selftest";
@@ -148,7 +149,7 @@ fn remove_live(lab: &Lab) -> Result<()> {
 }
 
 /// What can happen to a cluster, on the lab that is up.
-pub fn end_to_end(long: &str) -> Result<Count> {
+pub fn end_to_end(part: Part, long: &str) -> Result<Count> {
     let bin = binaries()?;
     let env = [
         ("MAILCLUSTER_BIN", bin.as_str()),
@@ -156,7 +157,7 @@ pub fn end_to_end(long: &str) -> Result<Count> {
         ("MAILCLUSTER_E2E", "1"),
         ("RUST_BACKTRACE", "0"),
     ];
-    run_one(Part::E2e, &env)
+    run_one(part, &env)
 }
 
 /// Without a lab: the test programs say themselves what they leave out.
@@ -169,7 +170,8 @@ fn run_one(part: Part, env: &[(&str, &str)]) -> Result<Count> {
     let (target, test) = match part {
         Part::Lab => ("lab", LAB),
         Part::Live => ("live", LIVE),
-        _ => ("on_the_lab", END_TO_END),
+        Part::Failover => ("on_the_lab", FAILOVER),
+        _ => ("on_the_lab", SERVICE),
     };
     // The whole workspace, as everywhere: see `cargo::build_programs`.
     let words = ["test", "--workspace", "--quiet", "--test", target, "--", "--exact", test, "--nocapture"];

@@ -1,6 +1,7 @@
-//! End to end on the lab: a real Kubernetes, the chart, a MailCluster, and what can happen to it. The scenarios share
-//! one cluster and run in order, as one test; they are left out, by name, unless `cargo xtask test` has brought the lab
-//! up. After each of them everything is read back and compared with what was promised.
+//! End to end on the lab: a real Kubernetes, the chart, a MailCluster, and what can happen to it. The scenarios of a
+//! table share one cluster and run in order, as one test; two labs may play a table each at the same time. They are
+//! left out, by name, unless `cargo xtask test` has brought the lab up. After each of them everything is read back and
+//! compared with what was promised.
 
 mod api;
 mod certificates;
@@ -24,20 +25,28 @@ use stage::Stage;
 /// What happens to the cluster; answers what was promised to clients meanwhile.
 type Scenario = fn(&Stage) -> Result<Ledger>;
 
-/// In this order: later ones find the cluster as the earlier ones left it.
-const SCENARIOS: &[(&str, Scenario)] = &[
+/// What must not disturb service, in this order: later ones find the cluster as the earlier ones left it.
+const SERVICE: &[(&str, Scenario)] = &[
     ("the_chart_refuses_what_cannot_work", chart::checked),
     ("frontends_are_scaled_by_kubectl", service::scaled),
     ("a_foreign_pod_reaches_the_doors_of_the_frontends_only", network::foreign_pod),
     ("f29_a_frozen_frontend_is_taken_out", service::frontend_taken_out),
-    ("f01_a_killed_backend_comes_back_where_it_is", service::killed),
-    ("f13_a_frozen_process_acknowledges_nothing_old", service::frozen),
     ("an_idle_cluster_writes_nothing_but_leases", operator::idle),
     ("f23_the_operator_is_not_needed_for_service", operator::absent),
     ("api_away_service_goes_on", api::away),
     ("one_of_two_api_servers_dead_and_nobody_fences_itself", api::one_dead),
     ("f26_a_deleted_lease_is_made_anew", operator::lease_deleted),
     ("f27_the_directory_is_away_and_a_frontend_starts", directory::away),
+    ("certificates_of_two_minutes_are_renewed_under_load", certificates::short_lived),
+    ("an_upgrade_of_the_operator_restarts_no_mail_pod", chart::upgraded),
+    ("an_uninstalled_chart_leaves_the_cluster_serving", chart::uninstalled),
+    ("old_volumes_in_an_empty_kubernetes_bring_everything_back", volumes::old_volumes_in_an_empty_kubernetes),
+];
+
+/// What makes stores move or stop, in this order.
+const FAILOVER: &[(&str, Scenario)] = &[
+    ("f01_a_killed_backend_comes_back_where_it_is", service::killed),
+    ("f13_a_frozen_process_acknowledges_nothing_old", service::frozen),
     ("a_changed_mailcluster_reaches_the_stores_one_by_one", moves::changed),
     ("a_store_is_moved_by_hand", moves::planned),
     ("f31_a_drained_node_gives_its_stores_away", moves::drained),
@@ -50,32 +59,38 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("lease_expired_a_cut_off_store_stops_before_its_sibling_serves", weak::partitioned),
     ("lease_expired_a_frozen_process_acknowledges_nothing_old", weak::frozen),
     ("deletion_policy_delete_leaves_nothing", weak::deleted),
-    ("certificates_of_two_minutes_are_renewed_under_load", certificates::short_lived),
-    ("an_upgrade_of_the_operator_restarts_no_mail_pod", chart::upgraded),
-    ("an_uninstalled_chart_leaves_the_cluster_serving", chart::uninstalled),
-    ("old_volumes_in_an_empty_kubernetes_bring_everything_back", volumes::old_volumes_in_an_empty_kubernetes),
 ];
 
 #[test]
-fn a_cluster_lives_through_bad_days() -> Result<()> {
+fn service_goes_on() -> Result<()> {
+    play_all(SERVICE)
+}
+
+#[test]
+fn stores_move() -> Result<()> {
+    play_all(FAILOVER)
+}
+
+/// All scenarios of a table, on one cluster.
+fn play_all(scenarios: &[(&str, Scenario)]) -> Result<()> {
     if std::env::var_os("MAILCLUSTER_E2E").is_none() {
-        leave_out(SCENARIOS, "needs the lab (`cargo xtask test` brings it up)");
+        leave_out(scenarios, "needs the lab (`cargo xtask test` brings it up)");
         return Ok(());
     }
     let stage = Stage::set().inspect_err(|_| show_what_is_there())?;
     let only = std::env::var("MAILCLUSTER_E2E_ONLY").unwrap_or_default();
     let wanted = |name: &str| only.is_empty() || only.split(',').any(|part| name.contains(part));
     let mut promised = Ledger::default();
-    for (number, (name, scenario)) in SCENARIOS.iter().enumerate() {
+    for (number, (name, scenario)) in scenarios.iter().enumerate() {
         if !wanted(name) {
-            leave_out(&SCENARIOS[number..=number], "not among MAILCLUSTER_E2E_ONLY");
+            leave_out(&scenarios[number..=number], "not among MAILCLUSTER_E2E_ONLY");
             continue;
         }
         println!("e2e {name} ...");
         if let Err(error) = play(&stage, name, *scenario, &mut promised) {
             println!("e2e {name} ... FAILED");
             show_what_is_there();
-            leave_out(&SCENARIOS[number + 1..], &format!("{name} failed before it"));
+            leave_out(&scenarios[number + 1..], &format!("{name} failed before it"));
             return Err(error);
         }
     }
