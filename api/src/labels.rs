@@ -34,6 +34,9 @@ pub const RENDERED_FOR: &str = "mailcluster.io/rendered-for";
 /// Annotation of stores' pods: a hash of what they were made from; one that differs from its StatefulSet's is restarted
 /// when the others serve.
 pub const TEMPLATE_HASH: &str = "mailcluster.io/template-hash";
+/// Annotation: since when there has been a ServiceAccount that was made anew. The API server refuses the tokens of pods
+/// that are older.
+pub const ACCOUNT_SINCE: &str = "mailcluster.io/account-since";
 /// Annotation of pods: a hash of their configuration, so that a change replaces them.
 pub const CONFIG_HASH: &str = "mailcluster.io/config-hash";
 

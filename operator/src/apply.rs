@@ -244,8 +244,10 @@ pub async fn stateful_set(ctx: &Context, object: &MailCluster, store: &MailStore
     let pinned = store.spec.pinned_node.as_deref();
     let api = Api::namespaced(ctx.client.clone(), &cluster.namespace);
     let name = part.stateful_set();
-    let live = api.get_opt(&name).await.map_err(|e| failed::<StatefulSet>(&name, e))?;
-    let desired = rendered_set(ctx, &cluster, &part, &owner, Seat { pinned, old: live.as_ref() })?;
+    let live: Option<StatefulSet> = api.get_opt(&name).await.map_err(|e| failed::<StatefulSet>(&name, e))?;
+    let account_since = live.as_ref().and_then(|set| set.annotations().get(labels::ACCOUNT_SINCE).cloned());
+    let seat = Seat { pinned, old: live.as_ref(), account_since };
+    let desired = rendered_set(ctx, &cluster, &part, &owner, seat)?;
     apply_one(ctx, &api, desired, live.as_ref()).await?;
     Ok(())
 }
@@ -273,6 +275,8 @@ pub struct Seat<'a> {
     pub pinned: Option<&'a str>,
     /// The StatefulSet that is there.
     pub old: Option<&'a StatefulSet>,
+    /// Since when there has been a ServiceAccount that is younger than it.
+    pub account_since: Option<String>,
 }
 
 /// A store's StatefulSet, with its template as it was rendered for this very MailCluster.
@@ -292,5 +296,8 @@ pub fn rendered_set(
     let (template, kept) = keep(cluster, seat.old.map(ResourceExt::annotations), rendered)?;
     let mut set = build::statefulset::build(cluster, store, owner, template, seat.pinned);
     annotate(&mut set.metadata, kept);
+    if let Some(since) = seat.account_since {
+        annotate(&mut set.metadata, [(labels::ACCOUNT_SINCE.to_owned(), since)].into());
+    }
     Ok(set)
 }

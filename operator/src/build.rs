@@ -12,6 +12,7 @@ pub mod rbac;
 pub mod secret;
 pub mod service;
 pub mod statefulset;
+pub mod tokens;
 
 use std::collections::BTreeMap;
 

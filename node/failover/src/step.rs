@@ -284,7 +284,7 @@ fn alive(o: &Observation, lease: &LeaseView, holder_pod: &str) -> Decision {
 /// The lease was not renewed for D.
 fn silent(o: &Observation, lease: &LeaseView, holder_pod: &str) -> Decision {
     if let Detection::Not(why) = detect(o) {
-        return undetected(o, lease, why);
+        return outdated::reauthorise(o, holder_pod).unwrap_or_else(|| undetected(o, lease, why));
     }
     if o.target.is_some() && !target_stands(o, lease) {
         return Decision::new(Phase::Suspect, Step::ClearTarget);

@@ -300,6 +300,8 @@ pub struct Observation {
     pub restore_asked: bool,
     /// The pod was made from an older template than its StatefulSet's.
     pub outdated: bool,
+    /// The API server refuses the pod's tokens: its ServiceAccount was deleted and made anew. It can renew nothing, ever.
+    pub unauthorised: bool,
     /// What goes on in the cluster.
     pub cluster: crate::Cluster,
 }

@@ -392,6 +392,31 @@ fn a_released_lease_is_handed_to_the_pod_that_is_there() {
 }
 
 #[test]
+fn a_store_whose_account_was_deleted_gets_a_pod_with_new_tokens() {
+    let mut refused = suspect();
+    (refused.unauthorised, refused.reach.reach) = (true, 1);
+    refused.cluster.moving = 0;
+    let restart = Decision { phase: Phase::Draining, step: Step::DeleteGracefully("pod-1".into()) };
+    assert_eq!(next_step(&refused), restart, "whether the others serve or not");
+    type Change = fn(&mut Observation);
+    let not_now: [(&str, Change); 5] = [
+        ("its tokens are good", |o| o.unauthorised = false),
+        ("another moves", |o| o.cluster.moving = 1),
+        ("the directory goes first", |o| o.cluster.directory_first = true),
+        ("paused", |o| o.store.paused = true),
+        ("on its way", |o| {
+            o.deleting = Some("pod-1".into());
+            o.pod.as_mut().unwrap().terminating = true;
+        }),
+    ];
+    for (name, change) in not_now {
+        let mut o = refused.clone();
+        change(&mut o);
+        assert_ne!(next_step(&o), restart, "{name}");
+    }
+}
+
+#[test]
 fn an_outdated_store_is_restarted_in_place_when_all_others_serve() {
     let mut outdated = healthy();
     (outdated.outdated, outdated.cluster.others_are_well) = (true, true);

@@ -1,6 +1,6 @@
 //! Apply: writes all children of a cluster, each kind after those it needs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{
     api::{
@@ -13,7 +13,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use kube::{Api, Resource, ResourceExt, api::Patch};
-use mailcluster_api::{MailStore, roles};
+use mailcluster_api::{MailStore, labels, roles};
 use serde_json::json;
 
 use super::{
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     apply::{self, Applier, fingerprint},
-    build::{self, annotate, keep::keep},
+    build::{self, annotate, keep::keep, tokens},
     cluster::{Cluster, Store},
     context::Context,
     failover::evictable,
@@ -47,6 +47,9 @@ pub struct Applied {
     /// When a certificate is due next, seconds since 1970.
     pub due: i64,
 }
+
+/// The ServiceAccounts of pods, by name.
+type Accounts = BTreeMap<String, ServiceAccount>;
 
 /// A store with its MailStore's owner reference.
 struct Owned<'a> {
@@ -77,14 +80,14 @@ pub async fn apply(
         .collect();
     let (tls, due, bundle) = secrets(ctx, &applier, cluster, observed, &owned, now).await?;
     let config_hash = configs(&applier, cluster, &owned, &bundle).await?;
-    accounts(ctx, &applier, cluster, &owned).await?;
+    let accounts = accounts(ctx, &applier, cluster, &owned).await?;
     policies(ctx, &applier, cluster, &owned).await?;
     let service: Vec<Service> = sync(&applier, vec![build::service::build(cluster)]).await?;
     claims(ctx, &applier, cluster, observed, &plan).await?;
     let binding: BTreeSet<&str> =
         plan.iter().filter(|p| p.waits_for_its_volume(observed)).map(|p| p.store.name.as_str()).collect();
-    let sets = stateful_sets(ctx, &applier, cluster, &owned, &binding).await?;
-    let deployment = frontends(ctx, &applier, cluster, &config_hash).await?;
+    let sets = stateful_sets(ctx, &applier, cluster, &owned, (&binding, &accounts)).await?;
+    let deployment = frontends(ctx, &applier, cluster, &config_hash, &accounts).await?;
     let stores = plan.into_iter().zip(objects).collect();
     Ok(Applied { stores, sets, deployment, service: service.into_iter().next(), tls, due })
 }
@@ -94,13 +97,13 @@ pub async fn apply(
 /// StatefulSets are read first, then the pins, and a StatefulSet that was changed in between is not written.
 ///
 /// `binding`: stores whose claim asks for a volume by name and has not got it yet. The scheduler refuses a pod that comes
-/// before, and may look at it again only after five minutes.
+/// before, and may look at it again only after five minutes. `accounts`: the ServiceAccounts, by name.
 async fn stateful_sets(
     ctx: &Context,
     applier: &Applier<'_>,
     cluster: &Cluster,
     owned: &[Owned<'_>],
-    binding: &BTreeSet<&str>,
+    (binding, accounts): (&BTreeSet<&str>, &Accounts),
 ) -> Result<Vec<StatefulSet>, Error> {
     let live = applier.live::<StatefulSet>().await?;
     let stores = applier.live::<MailStore>().await?;
@@ -111,7 +114,10 @@ async fn stateful_sets(
         if old.is_none() && binding.contains(o.store.name.as_str()) {
             continue;
         }
-        wanted.push(apply::rendered_set(ctx, cluster, o.store, &o.owner, apply::Seat { pinned, old })?);
+        let account = accounts.get(&o.store.name);
+        let account_since = tokens::account_since(account, old.map(|set| &set.metadata));
+        let seat = apply::Seat { pinned, old, account_since };
+        wanted.push(apply::rendered_set(ctx, cluster, o.store, &o.owner, seat)?);
     }
     let names = wanted.iter().map(ResourceExt::name_any).collect();
     let applied = applier.apply_unchanged(wanted, &live).await?;
@@ -125,11 +131,20 @@ async fn frontends(
     applier: &Applier<'_>,
     cluster: &Cluster,
     config_hash: &str,
+    accounts: &Accounts,
 ) -> Result<Option<Deployment>, Error> {
     let live = applier.live::<Deployment>().await?;
-    let old = live.get(&cluster.names().frontend()).map(ResourceExt::annotations);
+    let name = cluster.names().frontend();
+    let old = live.get(&name);
     let rendered = build::deployment::template(cluster, &ctx.config, config_hash);
-    let (template, kept) = keep(cluster, old, rendered)?;
+    let (mut template, kept) = keep(cluster, old.map(ResourceExt::annotations), rendered)?;
+    // Beside what is kept: a new account rolls the pods whatever the MailCluster says.
+    if let Some(since) = tokens::account_since(accounts.get(&name), old.map(|d| &d.metadata)) {
+        annotate(
+            template.metadata.get_or_insert_default(),
+            [(labels::ACCOUNT_SINCE.to_owned(), since)].into(),
+        );
+    }
     let mut deployment = build::deployment::build(cluster, template);
     annotate(&mut deployment.metadata, kept);
     let names = [deployment.name_any()].into();
@@ -223,7 +238,7 @@ async fn accounts(
     applier: &Applier<'_>,
     cluster: &Cluster,
     owned: &[Owned<'_>],
-) -> Result<(), Error> {
+) -> Result<Accounts, Error> {
     let all = [build::rbac::frontends(cluster), build::rbac::admin(cluster)]
         .into_iter()
         .chain(owned.iter().map(|o| build::rbac::store(cluster, o.store, &o.owner)));
@@ -235,7 +250,7 @@ async fn accounts(
             bindings.push(binding);
         }
     }
-    sync::<ServiceAccount>(applier, accounts).await?;
+    let accounts = sync::<ServiceAccount>(applier, accounts).await?;
     sync::<Role>(applier, roles).await?;
     sync::<RoleBinding>(applier, bindings).await?;
     if let Some(role) = &ctx.config.token_review_cluster_role {
@@ -248,7 +263,7 @@ async fn accounts(
         }
         apply::apply_one(ctx, &api, binding, live.as_ref()).await?;
     }
-    Ok(())
+    Ok(accounts.into_iter().map(|account| (account.name_any(), account)).collect())
 }
 
 /// NetworkPolicies and PodDisruptionBudgets.

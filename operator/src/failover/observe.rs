@@ -25,7 +25,7 @@ pub use self::{
     nodes::seat_of,
 };
 use super::{annotations as keys, cache::World, crashes, evictable, fence, lease, peers::Report};
-use crate::volumes;
+use crate::{build::tokens, volumes};
 
 /// What cannot be read from objects.
 #[derive(Debug, Clone, Default)]
@@ -91,6 +91,7 @@ fn alone(world: &World, heard: &Heard, store: &MailStore) -> Option<Observation>
         request: request(annotation(keys::FAILOVER), placement.as_ref(), &nodes, lease.as_ref()),
         restore_asked: annotation(keys::RESTORE_LEASE).is_some_and(|v| v == "true"),
         outdated: world.set(store).zip(pod).is_some_and(|(set, pod)| outdated(set, pod)),
+        unauthorised: world.set(store).zip(pod).is_some_and(|(set, pod)| tokens::refused(set, pod)),
         cluster: Cluster::default(),
         lease,
         placement,

@@ -207,6 +207,7 @@ fn reason(o: &Observation, decision: &Decision) -> &'static str {
         (None, Some((None, _))) => NODE_GONE,
         (None, Some((Some(node), boot))) if !node.ready || node.boot_id != *boot => NODE_LOST,
         _ if o.outdated && decision.phase == Phase::Draining => "ConfigurationChanged",
+        _ if o.unauthorised && decision.phase == Phase::Draining => "AccountRenewed",
         _ if decision.phase == Phase::Reattaching => "Restarted",
         _ => CRASHED,
     }

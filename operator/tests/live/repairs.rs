@@ -70,9 +70,8 @@ fn changes() -> Vec<Row> {
         row((CORE, "ConfigMap", "live-0"), "/data", file),
         row((CORE, "ConfigMap", "live-frontend"), "/data", file),
         row((CORE, "ConfigMap", "live-ca"), "/data", |v| v["ca.crt"] = json!("edited")),
-        // Not deleted: the tokens of running pods would be good no more, which docs/failover.md names as a gap.
-        edited((CORE, "ServiceAccount", "live-0"), LABEL, text),
-        edited((CORE, "ServiceAccount", "live-frontend"), LABEL, text),
+        row((CORE, "ServiceAccount", "live-0"), LABEL, text),
+        row((CORE, "ServiceAccount", "live-frontend"), LABEL, text),
         row((CORE, "ServiceAccount", "live-admin"), LABEL, text),
         row((CORE, "Secret", "live-0-identity"), "/data/tls.key", key),
         row((CORE, "Secret", "live-frontend-identity"), "/data/tls.key", key),

@@ -19,7 +19,9 @@ pub async fn missing(world: &World) {
         let name = store.spec.replicas[0].pvc.clone();
         let claim = claims.get_opt(&name).await.unwrap()?;
         let bound = claim.status?.phase.as_deref() == Some("Bound");
-        Some((name, claim.spec?.volume_name?)).filter(|_| bound)
+        // Before the operator has seen that, nothing can be missed.
+        let noted = store.status?.claimed.contains(&name);
+        Some((name, claim.spec?.volume_name?)).filter(|_| bound && noted)
     })
     .await;
     assert!(volumes.contains(&volume));

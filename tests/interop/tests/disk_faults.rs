@@ -24,6 +24,19 @@ fn fill(node: &Standalone, ledger: &mut Ledger, size: usize) -> Result<Reply> {
     bail!("the disk never filled up")
 }
 
+/// The store itself says why. What comes by SMTP has some lines more, so one or two may find room yet.
+fn fill_by_lmtp(node: &Standalone, ledger: &mut Ledger, size: usize) -> Result<Reply> {
+    for n in 0..3 {
+        let token = format!("lmtp-{size}-{n}");
+        match SmtpClient::lmtp(node.addr("lmtp")?, LIMIT)?.send("", &[ANN], &message(&token, size)) {
+            SendOutcome::Accepted(_) => ledger.record(&token, ANN, Outcome::Accepted),
+            SendOutcome::Refused(reply) => return Ok(reply),
+            other => bail!("{size}: {other:?}"),
+        }
+    }
+    bail!("{size}: the disk is full for SMTP and not for LMTP")
+}
+
 fn check(node: &Standalone, ledger: &Ledger, mailboxes: &[&str]) -> Result<()> {
     let mut found = Vec::new();
     for mailbox in mailboxes {
@@ -43,11 +56,8 @@ fn f08_a_full_disk_refuses_mail_and_still_lets_users_delete() -> Result<()> {
     for size in [1 << 20, 2000] {
         let reply = fill(&node, &mut ledger, size)?;
         ensure!((400..500).contains(&reply.code), "{size}: {reply:?}");
-        // The store itself says why.
-        match SmtpClient::lmtp(node.addr("lmtp")?, LIMIT)?.send("", &[ANN], &message("by lmtp", size)) {
-            SendOutcome::Refused(reply) if reply.code == 452 && reply.text.starts_with("4.3.1 ") => {}
-            other => bail!("{size}: {other:?}"),
-        }
+        let reply = fill_by_lmtp(&node, &mut ledger, size)?;
+        ensure!(reply.code == 452 && reply.text.starts_with("4.3.1 "), "{size}: {reply:?}");
     }
     let said = imap(&node, BOB)?.append("INBOX", "", &message("append", 1 << 20))?;
     ensure!(said.starts_with("NO [UNAVAILABLE]"), "{said}");

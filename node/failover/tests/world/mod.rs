@@ -97,6 +97,7 @@ pub fn healthy() -> Observation {
         request: None,
         restore_asked: false,
         outdated: false,
+        unauthorised: false,
         cluster: Cluster { nodes: 3, lost_nodes: 1, max_concurrent: 2, ..Cluster::default() },
     }
 }

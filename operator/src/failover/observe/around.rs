@@ -22,6 +22,7 @@ pub struct Other {
     pub(super) arriving: bool,
     pub(super) lost: bool,
     pub(super) renewing: bool,
+    pub(super) published: bool,
     pub(super) reached: bool,
     pub(super) outdated: bool,
 }
@@ -29,7 +30,7 @@ pub struct Other {
 impl Other {
     /// It does not serve where it is, or will not for long.
     fn away(&self) -> bool {
-        !self.renewing || self.moving || self.blocked
+        !self.renewing || !self.published || self.moving || self.blocked
     }
 
     /// It serves: also while its node is cut off from the API, if frontends reach it.
@@ -78,6 +79,8 @@ fn other(world: &World, heard: &Heard, store: &MailStore) -> Option<Other> {
         arriving,
         lost: holder.is_some() && detect(&o) == Detection::Lost,
         renewing: holder.is_some() && fresh,
+        // Until then frontends look for it where it was.
+        published: o.lease.as_ref().zip(o.serving.as_ref()).is_some_and(|(l, s)| l.record.epoch == s.0),
         reached: holder.is_some() && o.reach.reach > 0,
         outdated: o.outdated,
         node: o.placement.map(|p| p.node),
