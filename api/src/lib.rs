@@ -3,6 +3,7 @@
 //!
 //! Nothing in here talks to anything. The definitions in `crds/` are generated from these types.
 
+pub mod adoption;
 pub mod condition;
 pub mod config;
 pub mod crd;

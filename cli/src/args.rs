@@ -332,8 +332,32 @@ pub enum Fence {
     },
 }
 
+#[derive(Args)]
+pub struct Adopt {
+    /// The store's PersistentVolume.
+    #[arg(long, value_name = "PV")]
+    pub pv: String,
+    /// The node that has the disk now.
+    #[arg(long, value_name = "NODE")]
+    pub to: String,
+    /// State that the process which served the store last has ended, and that its old machine does not have the disk any
+    /// more, or is this one under another name. If that is wrong, mail will be destroyed.
+    #[arg(long)]
+    pub accept_that_the_old_process_has_ended: bool,
+    /// Seconds to wait until it is served there; 0: don't.
+    #[arg(long, default_value_t = 300)]
+    pub wait: u32,
+}
+
 #[derive(Subcommand)]
 pub enum Store {
+    /// Serve a store from another machine into which its disk was moved, or whose node has another name now.
+    ///
+    /// The disk must be mounted there at the path that the PersistentVolume names. Nothing is changed before it is proven
+    /// that no process writes to it by its old way: as for any failover, by the old node's new boot, by the fence Job, by
+    /// `fence confirm`, or by what you accept here. The PersistentVolume is then made anew, for that node and bound to the
+    /// same claim; the chart's value clusterAccess.adoptVolumes gives the right to that.
+    Adopt(Adopt),
     /// Make a store's Lease anew from what its volume says, after the Lease was lost or restored from a backup.
     RestoreLease {
         /// The store.

@@ -51,6 +51,9 @@ pub struct Args {
     /// loss of its claim.
     #[arg(long, env = "MANAGE_VOLUMES", default_value_t = true, action = ArgAction::Set)]
     pub manage_volumes: bool,
+    /// May the operator make PersistentVolumes anew, for disks that were moved (`kubectl mailcluster store adopt`)?
+    #[arg(long, env = "ADOPT_VOLUMES", default_value_t = false, action = ArgAction::Set)]
+    pub adopt_volumes: bool,
     /// The ClusterRole that allows token reviews, bound to each directory; none when empty, and then the directory's
     /// admin port admits nobody.
     #[arg(long, env = "TOKEN_REVIEW_CLUSTER_ROLE", default_value = "mailcluster-token-review")]
@@ -97,6 +100,7 @@ impl Args {
             prometheus_namespace: Some(self.prometheus_namespace).filter(|name| !name.is_empty()),
             priority_class: Some(self.priority_class).filter(|name| !name.is_empty()),
             manage_volumes: self.manage_volumes,
+            adopt_volumes: self.manage_volumes && self.adopt_volumes,
             token_review_cluster_role: Some(self.token_review_cluster_role).filter(|name| !name.is_empty()),
             lifetimes,
         })

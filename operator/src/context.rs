@@ -54,6 +54,8 @@ pub struct OperatorConfig {
     pub priority_class: Option<String>,
     /// May PersistentVolumes be read and labelled, and Nodes be read?
     pub manage_volumes: bool,
+    /// May PersistentVolumes be made anew, for disks that were moved?
+    pub adopt_volumes: bool,
     /// The ClusterRole that allows token reviews.
     pub token_review_cluster_role: Option<String>,
     /// How long certificates are good for.

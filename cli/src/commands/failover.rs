@@ -1,7 +1,8 @@
-//! `failover`, `fence confirm` and `store restore-lease`: what a person asks of the operator, as annotations on
+//! `failover`, `fence confirm`, `store adopt` and `store restore-lease`: what a person asks of the operator, as annotations on
 //! MailStores and Nodes. The operator carries it out, or says in the MailStore's conditions why not. The directory,
 //! which does not see annotations, is asked to note each of them in the audit log ([`Note`]).
 
+mod adopt;
 mod note;
 
 use std::{
@@ -236,10 +237,13 @@ fn was_on(store: &MailStore, node: &str) -> bool {
     }
 }
 
-/// `store restore-lease STORE`
-pub async fn restore(command: Store, global: &Global) -> Result<(), Failure> {
+/// `store restore-lease STORE`, and `store adopt`
+pub async fn store_command(command: Store, global: &Global) -> Result<(), Failure> {
     in_cluster(global)?;
-    let Store::RestoreLease { store: name } = command;
+    let name = match command {
+        Store::RestoreLease { store } => store,
+        Store::Adopt(asked) => return adopt::run(asked, global).await,
+    };
     let cluster = Cluster::find(global).await?;
     store(&cluster, &name).await?;
     let api: Api<MailStore> = cluster.api();

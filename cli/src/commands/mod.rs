@@ -34,7 +34,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Directory(command) => directory::run(command, &global).await,
         Command::Failover(asked) => failover::failover(asked, &global).await,
         Command::Fence(command) => failover::fence(command, &global).await,
-        Command::Store(command) => failover::restore(command, &global).await,
+        Command::Store(command) => failover::store_command(command, &global).await,
         Command::Audit { limit } => directory::audit(limit, &mut admin(&global).await?, out).await,
     }
 }

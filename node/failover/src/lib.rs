@@ -6,6 +6,7 @@
 //! text of each rule. The names of schedules (A1, E3, ...) in tests and comments are those of docs/failover.md.
 
 mod acknowledge;
+mod adopt;
 mod candidate;
 mod detection;
 mod eviction;
@@ -19,6 +20,7 @@ mod step;
 mod view;
 
 pub use acknowledge::{AckState, Role, may_acknowledge, may_read};
+pub use adopt::{Adoption, AdoptionState, AdoptionStep};
 pub use candidate::{
     Demotion, Refused, Restart, RestartView, Takeover, TakeoverView, Taker, demote, restart, take, takeover,
 };

@@ -2,7 +2,7 @@
 
 use crate::{
     Blocked, Decision, EvidenceKind, Gate, LeaseView, Millis, NodeView, Observation, Phase, PodState,
-    PodView, Step, eviction, gate, gate_before_proof, step::fence,
+    PodView, Step, adopt, eviction, gate, gate_before_proof, step::fence,
 };
 
 /// What the scheduler has not placed for this long goes to another node, if there is one.
@@ -172,7 +172,7 @@ pub(crate) fn nowhere(o: &Observation) -> Blocked {
 }
 
 /// Can this node take the store? If not, why.
-fn unfit(o: &Observation, name: &str) -> Option<&'static str> {
+pub(crate) fn unfit(o: &Observation, name: &str) -> Option<&'static str> {
     let Some(node) = o.node(name) else { return Some("there is no such node") };
     let checks = [
         (node.ready, "it is not Ready"),
@@ -190,6 +190,10 @@ fn may_take(o: &Observation, name: &str) -> bool {
 
 /// The scheduler does not place the pod on this node: it waits for it now, or did before in this failover.
 fn refused(o: &Observation, name: &str) -> bool {
+    // Its volume is still to be made for that node: until then the scheduler has nowhere to place the pod.
+    if adopt::pending(o).is_some_and(|adoption| adoption.to == name) {
+        return false;
+    }
     let waits = o.pod.as_ref().is_some_and(|p| {
         p.node.is_none()
             && p.pin.as_deref() == Some(name)

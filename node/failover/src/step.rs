@@ -2,8 +2,8 @@
 //! themselves, so an operator that is killed at any point, or replaced, goes on from where they stand (F24).
 
 use crate::{
-    Detection, EvidenceKind, FenceJob, Gate, LeaseView, Millis, Observation, PodState, TargetKind,
-    Undetected, detect, eviction, gate, gate_before_proof, live_evidence, outdated,
+    AdoptionStep, Detection, EvidenceKind, FenceJob, Gate, LeaseView, Millis, Observation, PodState,
+    TargetKind, Undetected, adopt, detect, eviction, gate, gate_before_proof, live_evidence, outdated,
     place::{
         IN_THE_WAY, asked, being_deleted, bring_home, destination, given_up, grace_left, holder_node,
         lease_free_move, nowhere, planned, refuses_its_data, settle_pin,
@@ -135,6 +135,10 @@ pub enum Step {
     NameRequest(String),
     /// Remove a person's request, and say why.
     RefuseRequest(Blocked),
+    /// Do this about the PersistentVolume of a disk that was moved.
+    Adopt(AdoptionStep),
+    /// Remove a person's request to adopt a disk, and say why.
+    RefuseAdoption(String),
     /// Wait for the named thing.
     Await(&'static str),
     /// Wait for a person, or for the gate to open.
@@ -163,7 +167,7 @@ impl Decision {
 /// What the operator does next about this store.
 #[must_use]
 pub fn next_step(o: &Observation) -> Decision {
-    eviction::shut(o, decide(o))
+    eviction::shut(o, adopt::first(o, || decide(o)))
 }
 
 fn decide(o: &Observation) -> Decision {
@@ -216,6 +220,9 @@ fn unheld(o: &Observation, lease: &LeaseView) -> Decision {
     }
     // The volume goes where it is wanted first; the pod that is not there yet is in nobody's way.
     if let Some(decision) = lease_free_move(o) {
+        return decision;
+    }
+    if let Some(decision) = adopt::replace(o) {
         return decision;
     }
     let Some(pod) = &o.pod else { return Decision::new(phase, Step::Await("the StatefulSet's pod")) };
@@ -289,7 +296,8 @@ fn silent(o: &Observation, lease: &LeaseView, holder_pod: &str) -> Decision {
     if o.target.is_some() && !target_stands(o, lease) {
         return Decision::new(Phase::Suspect, Step::ClearTarget);
     }
-    if let Some(why) = refuses_its_data(o) {
+    // The place that a disk was taken from shows no data, or another's.
+    if let Some(why) = refuses_its_data(o).filter(|_| adopt::pending(o).is_none()) {
         return Decision::blocked(Blocked::Refused(why.to_owned()));
     }
     let node_up = holder_node(o).is_some_and(|n| n.ready);
@@ -384,6 +392,9 @@ fn reattach(o: &Observation, to: &str) -> Decision {
         }
         let beside = o.pod.as_ref().and_then(|p| p.node.as_ref()) == o.placement.as_ref().map(|p| &p.node);
         return beside.then(|| fence(o)).flatten().unwrap_or(Decision::blocked(Blocked::NoEvidence));
+    }
+    if let Some(decision) = adopt::replace(o) {
+        return decision;
     }
     let Some(pod) = &o.pod else {
         return Decision::new(Phase::Reattaching, Step::Await("the StatefulSet's pod"));

@@ -296,6 +296,8 @@ pub struct Observation {
     pub serving: Option<(u64, String)>,
     /// What a person, or a cordon, asks for.
     pub request: Option<Request>,
+    /// A person asks to adopt the store's disk on another node (`store adopt`).
+    pub adoption: Option<crate::Adoption>,
     /// A person asked to make the lease anew from the volume (`store restore-lease`).
     pub restore_asked: bool,
     /// The pod was made from an older template than its StatefulSet's.

@@ -40,6 +40,7 @@ fn config() -> OperatorConfig {
         prometheus_namespace: Some("monitoring".into()),
         priority_class: None,
         manage_volumes: true,
+        adopt_volumes: true,
         token_review_cluster_role: None,
         lifetimes: Lifetimes {
             leaf: Duration::from_secs(90),

@@ -26,7 +26,7 @@ use super::{
 use crate::apply;
 
 /// A call that cannot be taken back ends within this, while this replica is sure to lead.
-const FINAL_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const FINAL_LIMIT: Duration = Duration::from_secs(2);
 /// A target is void after this.
 const TARGET_SECONDS: i64 = 120;
 
@@ -67,7 +67,11 @@ impl Failover {
     pub(super) async fn act(&self, scene: &Scene<'_>, decision: &Decision) -> anyhow::Result<()> {
         let irrevocable = matches!(
             decision.step,
-            Step::CreateFenceJob { .. } | Step::Pin(_) | Step::DeleteGracefully(_) | Step::DeleteForced(_)
+            Step::CreateFenceJob { .. }
+                | Step::Pin(_)
+                | Step::Adopt(_)
+                | Step::DeleteGracefully(_)
+                | Step::DeleteForced(_)
         );
         if irrevocable && !self.ctx.leads_for(FINAL_LIMIT) {
             anyhow::bail!("this replica may not lead for long enough to end the step");
@@ -92,6 +96,8 @@ impl Failover {
             Step::NameRequest(node) => self.annotate(scene.store, &json!({ keys::FAILOVER: node })).await,
             Step::RefuseRequest(why) => self.refuse_request(scene, why).await,
             Step::Pin(node) => self.pin(scene, node).await,
+            Step::Adopt(step) => self.adopt(scene, *step).await,
+            Step::RefuseAdoption(why) => self.refuse_adoption(scene, why).await,
             Step::AllowEviction(uid) => {
                 self.set_eviction(scene, &evictable::open(uid, Timestamp::now().as_second())).await?;
                 let note = format!("pod {uid} may be evicted: its store goes to another node");

@@ -11,6 +11,12 @@ pub const ANY: &str = "any";
 pub const FENCE_CONFIRMED: &str = "mailcluster.io/fence-confirmed";
 /// On a MailStore, `true`: make its Lease anew from what the volume says, even where that is older or newer.
 pub const RESTORE_LEASE: &str = "mailcluster.io/restore-lease";
+/// On a MailStore: adopt its disk on another node; see [`mailcluster_api::adoption`]. Removed when done.
+pub const ADOPT: &str = mailcluster_api::adoption::ANNOTATION;
+/// On a MailStore: the PersistentVolume that is being made anew for such a request, as JSON.
+pub const ADOPTING: &str = "mailcluster.io/adopting";
+/// On a PersistentVolume that was made anew: the UID of the one before it.
+pub const ADOPTED_FROM: &str = "mailcluster.io/adopted-from";
 /// On a MailStore: the UID of the pod whose graceful deletion failover asked for.
 pub const DELETING: &str = "mailcluster.io/deleting-pod";
 /// On a MailStore: the UID of the pod whose eviction its budget lets through, and since when; or that it was shut again.

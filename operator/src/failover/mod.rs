@@ -5,6 +5,7 @@
 //! leader writes.
 
 mod act;
+mod adopt;
 pub mod annotations;
 mod cache;
 mod crashes;
@@ -79,13 +80,14 @@ pub async fn run(ctx: Context, caches: Arc<Caches>) -> anyhow::Result<()> {
     let stop = ctx.stop.clone();
     let work = async {
         caches.ready().await;
+        let heard = Heard { may_adopt: ctx.config.adopt_volumes, ..Heard::default() };
         let mut failover = Failover {
             measures: Measures::new(ctx.metrics.registry())?,
             ctx,
             caches,
             peers: Peers::default(),
             watches: BTreeMap::new(),
-            heard: Heard::default(),
+            heard,
             unreadable: Unreadable::default(),
             described_at: None,
             counted_at: None,
@@ -320,6 +322,13 @@ impl Failover {
             if store.annotations().get(key).is_some_and(|uid| *uid != seat.pod_uid) {
                 changes.insert(key.into(), Value::Null);
             }
+        }
+        let adopted = o.adoption.as_ref().is_some_and(|a| {
+            matches!(a.state, mailcluster_failover::AdoptionState::Done { .. }) && a.to == seat.node
+        });
+        if adopted {
+            changes.insert(keys::ADOPT.into(), Value::Null);
+            changes.insert(keys::ADOPTING.into(), Value::Null);
         }
         // A drain that was called off leaves its word behind; the next one says it anew.
         let word = evictable::view(store, self.heard.now);

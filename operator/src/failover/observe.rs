@@ -14,8 +14,9 @@ use mailcluster_api::{
     mailstore::{self, StoreKind},
 };
 use mailcluster_failover::{
-    Cluster, Evidence, EvidenceKind, FencingMinimum, LeaseView, Millis, NodeView, Observation, Placement,
-    PodState, PodView, Policy, Request, StoreView, Target, TargetKind, Unplaced, VolumeView,
+    Adoption, AdoptionState, Cluster, Evidence, EvidenceKind, FencingMinimum, LeaseView, Millis, NodeView,
+    Observation, Placement, PodState, PodView, Policy, Request, StoreView, Target, TargetKind, Unplaced,
+    VolumeView,
 };
 use mailcluster_rpc::control::v1::{DescribeResponse, State};
 
@@ -24,7 +25,7 @@ pub use self::{
     frontends::{is_on, lost_nodes, may_answer},
     nodes::seat_of,
 };
-use super::{annotations as keys, cache::World, crashes, evictable, fence, lease, peers::Report};
+use super::{adopt, annotations as keys, cache::World, crashes, evictable, fence, lease, peers::Report};
 use crate::{build::tokens, volumes};
 
 /// What cannot be read from objects.
@@ -38,6 +39,8 @@ pub struct Heard {
     pub reports: Vec<Report>,
     /// Seconds since 1970.
     pub now: i64,
+    /// May PersistentVolumes be made and deleted?
+    pub may_adopt: bool,
 }
 
 /// What the next step of this store depends on. `None` when its cluster is not there.
@@ -66,6 +69,7 @@ fn alone(world: &World, heard: &Heard, store: &MailStore) -> Option<Observation>
     let lease_ms = lease_ms(cluster, world.lease(store).map(|l| &**l));
     let epoch = lease.as_ref().map(|l| l.record.epoch);
     let reach = frontends::reach(world, heard, store, lease_ms, placement.as_ref().map(|p| p.node.as_str()));
+    let adoption = adopt::view(world, store, heard.may_adopt);
     let last = status.last_failover.as_ref().filter(|l| l.serving_at.is_none());
     Some(Observation {
         store: StoreView { lease_ms, ..store_view(store, cluster, &status, epoch, heard.now) },
@@ -76,7 +80,7 @@ fn alone(world: &World, heard: &Heard, store: &MailStore) -> Option<Observation>
         eviction: evictable::view(store, heard.now),
         pin: store.spec.pinned_node.clone(),
         template_pin: world.set(store).and_then(|s| nodes::template_pin(s)),
-        volume: volume_view(world, store),
+        volume: volume_to_be(world, store, adoption.as_ref()),
         reach,
         evidence: status.evidence.iter().map(evidence_of).collect(),
         fence_job: job,
@@ -88,7 +92,9 @@ fn alone(world: &World, heard: &Heard, store: &MailStore) -> Option<Observation>
         confirmed_pods: annotation(keys::FENCE_CONFIRMED).into_iter().collect(),
         target: status.target.as_ref().map(|t| target_of(t, heard.now)),
         serving: status.serving.as_ref().map(|s| (u64::try_from(s.epoch).unwrap_or(0), s.pod_uid.clone())),
-        request: request(annotation(keys::FAILOVER), placement.as_ref(), &nodes, lease.as_ref()),
+        request: wanted_there(adoption.as_ref())
+            .or_else(|| request(annotation(keys::FAILOVER), placement.as_ref(), &nodes, lease.as_ref())),
+        adoption,
         restore_asked: annotation(keys::RESTORE_LEASE).is_some_and(|v| v == "true"),
         outdated: world.set(store).zip(pod).is_some_and(|(set, pod)| outdated(set, pod)),
         unauthorised: world.set(store).zip(pod).is_some_and(|(set, pod)| tokens::refused(set, pod)),
@@ -251,6 +257,24 @@ fn volume_view(world: &World, store: &MailStore) -> VolumeView {
             .unwrap_or_default(),
         shared_block: volume.is_some_and(|v| shared_block(v)),
     }
+}
+
+/// An adoption goes the way of a failover to the node that has the disk: the volume counts as it will be, and is made so
+/// before a pod needs it.
+fn volume_to_be(world: &World, store: &MailStore, adoption: Option<&Adoption>) -> VolumeView {
+    let now = volume_view(world, store);
+    match adoption {
+        Some(Adoption { to, state: AdoptionState::Due(_) | AdoptionState::Await(_) }) => {
+            VolumeView { bound: true, retain: true, nodes: vec![to.clone()], ..now }
+        }
+        _ => now,
+    }
+}
+
+/// Who asks to adopt a disk asks to move the store to it.
+fn wanted_there(adoption: Option<&Adoption>) -> Option<Request> {
+    let adoption = adoption.filter(|a| !matches!(a.state, AdoptionState::Refused(_)))?;
+    Some(Request { to: Some(adoption.to.clone()), drain: false })
 }
 
 /// A local volume with a file system type is a block device that the kubelet formats and mounts; when several nodes

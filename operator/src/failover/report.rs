@@ -8,7 +8,9 @@ use mailcluster_api::{
     condition::{Draft, FAILOVER_BLOCKED},
     mailstore::{self, Crash, Evidence, LastFailover, MailStoreStatus, NodeIdentity, Target},
 };
-use mailcluster_failover::{Blocked, Decision, Observation, Phase, Placement, Step, Undetected};
+use mailcluster_failover::{
+    AdoptionStep, Blocked, Decision, Observation, Phase, Placement, Step, Undetected,
+};
 use serde_json::{Value, json};
 
 use super::crashes;
@@ -202,6 +204,7 @@ const NODE_GONE: &str = "NodeGone";
 fn reason(o: &Observation, decision: &Decision) -> &'static str {
     let node = o.placement.as_ref().map(|p| (o.node(&p.node), &p.boot_id));
     match (&o.request, node) {
+        _ if o.adoption.is_some() => "Adopted",
         (Some(request), _) if request.drain => "NodeDrained",
         (Some(_), _) => "Requested",
         (None, Some((None, _))) => NODE_GONE,
@@ -239,6 +242,10 @@ pub fn doing(step: &Step) -> String {
         Step::CreateFenceJob { node, .. } => format!("switches off node {node}"),
         Step::Pin(node) => format!("pins the store to node {node}"),
         Step::SetTarget(_) => "asks the replica to take the lease".into(),
+        Step::Adopt(AdoptionStep::Record) => "writes down the volume as it shall be".into(),
+        Step::Adopt(AdoptionStep::Delete) => "deletes the object of the old volume".into(),
+        Step::Adopt(AdoptionStep::Release) => "lets the object of the old volume go".into(),
+        Step::Adopt(AdoptionStep::Create) => "makes the volume anew for the node that has the disk".into(),
         Step::AllowEviction(_) => "lets the pod be evicted".into(),
         Step::DeleteGracefully(_) | Step::DeleteForced(_) => "removes the pod that is in the way".into(),
         _ => String::new(),

@@ -95,6 +95,7 @@ pub fn healthy() -> Observation {
         target: None,
         serving: Some((5, "pod-1".into())),
         request: None,
+        adoption: None,
         restore_asked: false,
         outdated: false,
         unauthorised: false,

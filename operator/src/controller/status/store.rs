@@ -1,6 +1,7 @@
 //! The status of a store, as far as it speaks of its volume. Pure.
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
+use kube::ResourceExt;
 use mailcluster_api::{
     MailStore,
     condition::{self, Draft},
@@ -13,6 +14,7 @@ use crate::{
         observe::Observed,
         plan::{ClaimStep, Planned},
     },
+    failover::annotations as keys,
     volumes,
 };
 
@@ -32,7 +34,7 @@ pub fn of_store(planned: &Planned, store: &MailStore, observed: &Observed, now: 
         .volume_of(claim)
         .map(|volume| volumes::failover_mode(volume, &observed.nodes))
         .or(old.failover);
-    let missing = missing(planned, observed);
+    let missing = missing(planned, observed, store);
     let single = match mode {
         Some(FailoverMode::None) => Draft::yes(
             condition::SINGLE_NODE_VOLUME,
@@ -67,7 +69,7 @@ pub fn volume_news(store: &MailStore, wanted: &Value) -> Option<Condition> {
 }
 
 /// Is the volume gone, or about to go? Nothing is made in its place.
-fn missing(planned: &Planned, observed: &Observed) -> Draft {
+fn missing(planned: &Planned, observed: &Observed, store: &MailStore) -> Draft {
     let name = &planned.store.claim;
     let gone = |reason, message| Draft::yes(condition::VOLUME_MISSING, reason, message);
     if planned.claim == ClaimStep::Missing {
@@ -79,6 +81,12 @@ fn missing(planned: &Planned, observed: &Observed) -> Draft {
         );
     }
     let claim = observed.claims.get(name);
+    if claim.is_some_and(|c| c.metadata.deletion_timestamp.is_none())
+        && store.annotations().contains_key(keys::ADOPTING)
+    {
+        let why = "the PersistentVolume is made anew for the node that has the disk now";
+        return Draft::no(condition::VOLUME_MISSING, "Adopting", why);
+    }
     let named = claim.and_then(|c| c.spec.as_ref()?.volume_name.as_deref()).unwrap_or_default();
     let volume = observed.volume_of(name);
     let policy = volume

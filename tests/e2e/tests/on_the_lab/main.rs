@@ -59,6 +59,7 @@ const FAILOVER: &[(&str, Scenario)] = &[
     ("lease_expired_a_cut_off_store_stops_before_its_sibling_serves", weak::partitioned),
     ("lease_expired_a_frozen_process_acknowledges_nothing_old", weak::frozen),
     ("deletion_policy_delete_leaves_nothing", weak::deleted),
+    ("a_disk_moved_to_another_machine_is_adopted", volumes::adopted),
 ];
 
 #[test]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use mailcluster_e2e::{DOMAIN, PASSWORD, Placed, SYSTEM, Site, wait_for};
+use mailcluster_e2e::{DOMAIN, PASSWORD, Placed, SYSTEM, Site, StoreView, wait_for};
 use mailcluster_lab::{Lab, VolumeSpec};
 use mailcluster_test_clients::Ledger;
 use serde_json::{Value, json};
@@ -78,10 +78,15 @@ fn refused(stage: &Stage, store: &str, word: &str) -> Result<()> {
 
 /// The folder of the volume that a store's claim is bound to.
 fn volume_of(stage: &Stage, store: &str) -> Result<PathBuf> {
+    Ok(stage.site.lab.volume_path(&pv_of(stage, store)?))
+}
+
+/// The PersistentVolume that a store's claim is bound to.
+fn pv_of(stage: &Stage, store: &str) -> Result<String> {
     let claims =
         stage.site.get(&["persistentvolumeclaims", "-l", &format!("mailcluster.io/store={store}")])?;
     let volume = claims.pointer("/items/0/spec/volumeName").and_then(Value::as_str);
-    Ok(stage.site.lab.volume_path(volume.with_context(|| format!("{store} has no volume"))?))
+    volume.map(str::to_owned).with_context(|| format!("{store} has no volume"))
 }
 
 /// Nothing runs on these stores' volumes meanwhile: no node takes their pods.
@@ -134,6 +139,78 @@ fn emptied(folder: &Path) -> Result<()> {
         if path.is_dir() { std::fs::remove_dir_all(path)? } else { std::fs::remove_file(path)? }
     }
     Ok(())
+}
+
+/// A store's machine is dead, and the other node of its volume is closed to it: its disk goes to a third one, where it
+/// is adopted. The lab's disks are plugged into every machine already; what ties one to nodes is its PersistentVolume.
+pub fn adopted(stage: &Stage) -> Result<Ledger> {
+    let site = &stage.site;
+    let chart = plan(&site.binaries)?.chart();
+    let value = "clusterAccess.adoptVolumes=true";
+    let words = ["upgrade", "mailcluster", &chart, "--namespace", SYSTEM, "--reuse-values", "--set", value];
+    site.lab.helm(&words)?;
+    stage.site.lab.kubectl(&[
+        "-n",
+        SYSTEM,
+        "rollout",
+        "status",
+        "deployment/mailcluster-operator",
+        "--timeout=180s",
+    ])?;
+    wait_for("an operator leads", LIMIT, || site.leader().map(Some))?;
+    let store = stage.other_store()?;
+    let home = site.store(&store)?;
+    let volume = stage.site.lab.kubectl(&["get", "pv", &pv_of(stage, &store)?, "-o", "json"])?;
+    let volume: Value = serde_json::from_str(&volume)?;
+    let name = volume.pointer("/metadata/name").and_then(Value::as_str).context("a name")?;
+    let reached = reached_from(&volume);
+    let others = site.other_nodes(&home.host)?;
+    let third =
+        others.iter().find(|node| !reached.contains(node)).context("every node reaches its volume")?;
+    // It goes first in a failover, and would be waited for.
+    if site.store("demo-directory")?.host == home.host {
+        site.admin(&["failover", "demo-directory"], "")?;
+    }
+    let closed: Vec<&String> = others.iter().filter(|node| reached.contains(node)).collect();
+    for node in &closed {
+        site.lab.kubectl(&["taint", "node", node, "test/closed=:NoSchedule"])?;
+    }
+    let ledger = stage.sending("adopted", || adopt(stage, &home, name, third));
+    for node in &closed {
+        site.lab.kubectl(&["taint", "node", node, "test/closed:NoSchedule-"])?;
+    }
+    site.power_on(&home.host)?;
+    let claims = site.get(&["persistentvolumeclaims", "-l", &format!("mailcluster.io/store={store}")])?;
+    let phase = claims.pointer("/items/0/status/phase").and_then(Value::as_str);
+    ensure!(phase == Some("Bound"), "the claim of {store} is {phase:?}");
+    ledger
+}
+
+fn adopt(stage: &Stage, home: &StoreView, volume: &str, third: &str) -> Result<()> {
+    let site = &stage.site;
+    let asked = ["store", "adopt", "--pv", volume, "--to", third, "--wait", "200"];
+    let served = site.admin(&asked, "").err().map(|error| format!("{error:#}")).unwrap_or_default();
+    ensure!(served.contains("is served from"), "a store that is served is not adopted: {served}");
+    site.lab.power_off(&home.host)?;
+    wait_for("the store has nowhere to go", LIMIT, || {
+        let view = site.store(&home.name)?;
+        let nowhere = ["NoCandidateNode", "OneNodeVolume"].iter().any(|why| view.blocked.contains(why));
+        Ok(nowhere.then_some(()))
+    })?;
+    site.admin(&asked, "")?;
+    let view = stage.serves_again(&home.name, home.epoch)?;
+    ensure!(view.host == third, "it was to be adopted on {third} and is on {}", view.host);
+    let made: Value = serde_json::from_str(&site.lab.kubectl(&["get", "pv", volume, "-o", "json"])?)?;
+    ensure!(reached_from(&made) == [third], "the volume is reached from {:?}", reached_from(&made));
+    say(&format!("{} is served from {third}, {volume} was made anew for it", home.name));
+    Ok(())
+}
+
+/// The nodes that a volume names.
+fn reached_from(volume: &Value) -> Vec<String> {
+    let path = "/spec/nodeAffinity/required/nodeSelectorTerms/0/matchExpressions/0/values";
+    let values = volume.pointer(path).and_then(Value::as_array);
+    values.into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect()
 }
 
 /// Everything of ours is gone from the Kubernetes but the disks: the volumes are registered as a backup of their
