@@ -86,3 +86,26 @@ async fn invalid_utf8_is_refused() {
     client.send(b"a SEARCH TEXT {2+}\r\n\xff\xfe\r\n").await;
     client.script("S: a NO [BADCHARSET (US-ASCII UTF-8)] …").await;
 }
+
+#[tokio::test]
+async fn a_large_message_is_searched_to_its_end_and_texts_are_bounded() {
+    let (world, mut client) = world().await;
+    let lines = "filler of a long text\r\n".repeat(100_000);
+    world.deliver(&format!("Subject: large\r\n\r\n{lines}The End\r\n")).await;
+    client.script("C: n NOOP\nS…\nS: n OK …").await;
+    client
+        .script(
+            "C: a SEARCH BODY \"the end\"
+             S: * SEARCH 5
+             S: a OK …
+             C: b SEARCH OR BODY apples NOT TEXT large
+             S: * SEARCH 1 2 3 4
+             S: b OK …
+             C: c SEARCH BODY FILLER TEXT LARGE NOT BODY large
+             S: * SEARCH 5
+             S: c OK …",
+        )
+        .await;
+    let many: String = (0..101).map(|n| format!(" BODY t{n}")).collect();
+    client.script(&format!("C: d SEARCH{many}\nS: d NO [LIMIT] …")).await;
+}

@@ -5,6 +5,7 @@
 mod imap_support;
 
 use std::{
+    ops::Add,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -240,6 +241,32 @@ async fn a_large_message_comes_whole() {
         got.push_str("\r\n");
     }
     assert!(got == message);
+    // Of a large message TOP sends no more than is asked for.
+    assert_eq!(client.say_many("TOP 1 2").await, ["Subject: large", "", "..line 0", "line 1"]);
+    assert_eq!(client.say_many("TOP 1 59999").await.len(), 2 + 59_999);
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_holds_no_message_in_memory() {
+    let message = format!("Subject: large\r\n\r\n{}", "x".repeat(70).add("\r\n").repeat(100_000));
+    let world = world(&[&message]).await;
+    let mut clients = Vec::new();
+    for _ in 0..40 {
+        clients.push(login(&world).await);
+    }
+    let before = resident();
+    for client in &mut clients {
+        assert_eq!(client.say("RETR 1").await, format!("+OK {} octets", message.len()));
+    }
+    // 7 MB each, if they held them.
+    let held = resident().saturating_sub(before);
+    assert!(held < 100 << 20, "{held} octets");
+}
+
+/// Memory of this process in octets.
+fn resident() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
 #[tokio::test]

@@ -14,11 +14,12 @@ mod message;
 mod search;
 mod section;
 mod structure;
+mod text;
 
 pub use address::{EnvelopeAddress, addresses};
 pub use content::{ContentType, Disposition};
 pub use envelope::Envelope;
 pub use header::{Field, header_end, header_fields, unfold};
 pub use message::{Message, Part, PartKind};
-pub use search::{Needle, SentDate, sent_date};
+pub use search::{Needle, SentDate, Sighting, sent_date};
 pub use section::SectionText;

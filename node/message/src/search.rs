@@ -1,17 +1,15 @@
 //! Search in what a person would read (RFC 3501 section 6.4.4): decoded, without regard to case.
 
-use mail_parser::{
-    DateTime, HeaderValue,
-    decoders::{
-        base64::base64_decode, charsets::map::charset_decoder, quoted_printable::quoted_printable_decode,
-    },
-    parsers::MessageStream,
-};
+use mail_parser::{DateTime, HeaderValue, parsers::MessageStream};
 
 use crate::{
     header::{header_fields, unfold},
     message::{Message, Part, PartKind},
+    text,
 };
+
+/// Octets of a header field that are looked at: longer ones are no text for people.
+const MAX_FIELD: usize = 256 << 10;
 
 /// A text to look for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,9 +23,21 @@ impl Needle {
     }
 
     fn is_in(&self, haystack: &str) -> bool {
-        self.0.is_empty()
-            || memchr::memmem::find(haystack.to_lowercase().as_bytes(), self.0.as_bytes()).is_some()
+        self.is_in_lower(haystack.to_lowercase().as_bytes())
     }
+
+    fn is_in_lower(&self, haystack: &[u8]) -> bool {
+        self.0.is_empty() || memchr::memmem::find(haystack, self.0.as_bytes()).is_some()
+    }
+}
+
+/// Where a text is in a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sighting {
+    /// In a field of the header.
+    pub header: bool,
+    /// In a text part, of this message or of one inside it, or in the header of one inside.
+    pub body: bool,
 }
 
 /// A date as the sender wrote it, without regard to time and zone.
@@ -59,16 +69,13 @@ impl Message {
             .any(|field| needle.is_in(&decoded_value(field.value)))
     }
 
-    /// BODY: is this text in a text part, of this message or of one inside it?
+    /// Where each of these texts is, found in one pass that decodes a piece of the message at a time.
     #[must_use]
-    pub fn body_has(&self, needle: &Needle) -> bool {
-        self.part_has(self.root(), needle)
-    }
-
-    /// TEXT: is this text in the header or the body?
-    #[must_use]
-    pub fn text_has(&self, needle: &Needle) -> bool {
-        self.any_header_has(self.root(), needle) || self.body_has(needle)
+    pub fn look_for(&self, needles: &[Needle]) -> Vec<Sighting> {
+        let (mut header, mut body) = (Seeker::new(needles), Seeker::new(needles));
+        self.look_in_header(self.root(), &mut header);
+        self.look_in_part(self.root(), &mut body);
+        header.found.into_iter().zip(body.found).map(|(header, body)| Sighting { header, body }).collect()
     }
 
     /// When the sender says it was sent.
@@ -77,47 +84,72 @@ impl Message {
         sent_date(self.octets(&self.root().header))
     }
 
-    fn any_header_has(&self, part: &Part, needle: &Needle) -> bool {
-        header_fields(self.octets(&part.header)).any(|field| {
+    fn look_in_header(&self, part: &Part, seeker: &mut Seeker<'_>) {
+        for field in header_fields(self.octets(&part.header)) {
+            if seeker.is_done() {
+                return;
+            }
             let line = format!("{}: {}", String::from_utf8_lossy(field.name), decoded_value(field.value));
-            needle.is_in(&line)
-        })
+            seeker.look_at(line.to_lowercase().as_bytes());
+        }
     }
 
-    fn part_has(&self, part: &Part, needle: &Needle) -> bool {
+    fn look_in_part(&self, part: &Part, seeker: &mut Seeker<'_>) {
+        if seeker.is_done() {
+            return;
+        }
         match &part.kind {
-            PartKind::Multipart(parts) => parts.iter().any(|part| self.part_has(part, needle)),
-            PartKind::Message(inner) => self.any_header_has(inner, needle) || self.part_has(inner, needle),
-            PartKind::Leaf if part.content_type.kind == "text" => needle.is_in(&self.decoded_text(part)),
-            PartKind::Leaf => false,
+            PartKind::Multipart(parts) => parts.iter().for_each(|part| self.look_in_part(part, seeker)),
+            PartKind::Message(inner) => {
+                self.look_in_header(inner, seeker);
+                self.look_in_part(inner, seeker);
+            }
+            PartKind::Leaf if part.content_type.kind == "text" => self.look_in_text(part, seeker),
+            PartKind::Leaf => {}
         }
     }
 
-    /// A text part's content in Unicode; what cannot be decoded is taken as it stands.
-    fn decoded_text(&self, part: &Part) -> String {
-        let raw = self.octets(&part.body);
-        let decoded = match part.encoding.as_str() {
-            "base64" => base64_decode(raw),
-            "quoted-printable" => quoted_printable_decode(raw),
-            _ => None,
-        };
-        let octets = decoded.as_deref().unwrap_or(raw);
+    fn look_in_text(&self, part: &Part, seeker: &mut Seeker<'_>) {
         let charset = part.content_type.parameter("charset").unwrap_or(b"us-ascii");
-        if let Ok(text) = std::str::from_utf8(octets)
-            && (charset.eq_ignore_ascii_case(b"utf-8") || charset.eq_ignore_ascii_case(b"us-ascii"))
-        {
-            return text.to_owned();
+        // The end of the piece before, for what lies across two of them.
+        let mut seam = Vec::new();
+        text::show(self.octets(&part.body), &part.encoding, charset, |piece| {
+            seam.extend_from_slice(piece.to_lowercase().as_bytes());
+            seeker.look_at(&seam);
+            seam.drain(..seam.len().saturating_sub(seeker.longest));
+            seeker.is_done()
+        });
+    }
+}
+
+/// Looks for several texts at once.
+struct Seeker<'a> {
+    needles: &'a [Needle],
+    found: Vec<bool>,
+    /// Octets of the longest one.
+    longest: usize,
+}
+
+impl<'a> Seeker<'a> {
+    fn new(needles: &'a [Needle]) -> Self {
+        let longest = needles.iter().map(|needle| needle.0.len()).max().unwrap_or(0);
+        Self { needles, found: vec![false; needles.len()], longest }
+    }
+
+    fn look_at(&mut self, lower: &[u8]) {
+        for (needle, found) in self.needles.iter().zip(&mut self.found) {
+            *found = *found || needle.is_in_lower(lower);
         }
-        match charset_decoder(charset) {
-            Some(decode) => decode(octets),
-            None => String::from_utf8_lossy(octets).into_owned(),
-        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.found.iter().all(|found| *found)
     }
 }
 
 /// A field's value with its encoded words (RFC 2047) decoded.
 fn decoded_value(value: &[u8]) -> String {
-    let mut line = unfold(value);
+    let mut line = unfold(value.get(..MAX_FIELD).unwrap_or(value));
     if memchr::memmem::find(&line, b"=?").is_none() {
         return String::from_utf8_lossy(&line).into_owned();
     }

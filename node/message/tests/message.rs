@@ -91,7 +91,7 @@ fn search_sees_what_people_see() {
         (false, "preamble"),
         (false, "AAAA"),
     ] {
-        assert_eq!(message.body_has(&Needle::new(needle)), found, "{needle}");
+        assert_eq!(message.look_for(&[Needle::new(needle)])[0].body, found, "{needle}");
     }
     assert!(
         message.header_has(b"subject", &Needle::new("GRÜSSE"))
@@ -99,8 +99,26 @@ fn search_sees_what_people_see() {
     );
     assert!(message.header_has(b"Message-Id", &Needle::new("")));
     assert!(!message.header_has(b"Cc", &Needle::new("")));
-    assert!(message.text_has(&Needle::new("from: \"a, b\"")));
+    let needles = ["from: \"a, b\"", "INNER", "nowhere", ""].map(Needle::new);
+    let seen = message.look_for(&needles).into_iter().map(|seen| (seen.header, seen.body));
+    assert_eq!(seen.collect::<Vec<_>>(), [(true, false), (false, true), (false, false), (true, true)]);
     assert_eq!(message.sent_date(), Some(SentDate { year: 1996, month: 7, day: 17 }));
+}
+
+#[test]
+fn what_lies_across_two_pieces_of_a_long_text_is_found() {
+    // Longer than a piece, whose end falls on each place of the needle in turn.
+    for shift in 0..12 {
+        let text = format!(
+            "{}{}Needle Here{}",
+            "y".repeat(shift),
+            "x ".repeat((256 << 10) / 2 - 6),
+            " z".repeat(300_000)
+        );
+        let message = Message::parse(Bytes::from(format!("Subject: x\r\n\r\n{text}")));
+        let seen = message.look_for(&["needle here", "needle there", "z z"].map(Needle::new));
+        assert_eq!(seen.iter().map(|seen| seen.body).collect::<Vec<_>>(), [true, false, true], "{shift}");
+    }
 }
 
 #[test]
@@ -128,7 +146,7 @@ proptest! {
         }
         let message = Message::parse(Bytes::from(octets));
         let _ = message.envelope();
-        let _ = message.text_has(&Needle::new("zzz"));
+        let _ = message.look_for(&[Needle::new("zzz")]);
         let _ = message.sent_date();
         for path in [&[][..], &[1], &[4, 1], &[3, 1]] {
             let _ = message.section(path, SectionText::All);

@@ -6,7 +6,7 @@ mod multiline;
 mod reply;
 
 pub use command::{Command, ParseError, Secret, parse};
-pub use multiline::{DotStuffer, top};
+pub use multiline::{DotStuffer, Top};
 pub use reply::{Code, err, ok};
 
 /// Longest command line in octets with its CRLF (RFC 2449 section 4).

@@ -59,23 +59,67 @@ impl DotStuffer {
     }
 }
 
-/// The header, the empty line after it and the first `lines` lines of the body.
-#[must_use]
-pub fn top(message: &[u8], lines: u32) -> &[u8] {
-    let (mut left, mut in_body, mut end) = (lines, false, 0);
-    for lf in memchr::memchr_iter(b'\n', message) {
-        if in_body {
-            if left == 0 {
-                return &message[..end];
-            }
-            left -= 1;
-        } else if matches!(&message[end..=lf], b"\r\n" | b"\n") {
-            in_body = true;
+/// Cuts a message that comes in pieces for TOP: the header, the empty line after it and some lines of the body.
+#[derive(Debug)]
+pub struct Top {
+    left: u32,
+    /// What the line under way holds so far.
+    line: Line,
+    in_body: bool,
+}
+
+/// A line of the header, as far as it has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Empty,
+    Cr,
+    Text,
+}
+
+impl Line {
+    fn with(self, octets: &[u8]) -> Self {
+        match (self, octets) {
+            (line, b"") => line,
+            (Self::Empty, b"\r") => Self::Cr,
+            _ => Self::Text,
         }
-        end = lf + 1;
     }
-    // The last line has no end.
-    if in_body && left == 0 { &message[..end] } else { message }
+}
+
+impl Top {
+    /// For the first `lines` lines of the body.
+    #[must_use]
+    pub fn new(lines: u32) -> Self {
+        Self { left: lines, line: Line::Empty, in_body: false }
+    }
+
+    /// The part of the next piece that belongs to the answer.
+    pub fn take<'a>(&mut self, piece: &'a [u8]) -> &'a [u8] {
+        let mut end = 0;
+        for lf in memchr::memchr_iter(b'\n', piece) {
+            if self.is_done() {
+                break;
+            }
+            if self.in_body {
+                self.left -= 1;
+            } else {
+                self.in_body = self.line.with(&piece[end..lf]) != Line::Text;
+                self.line = Line::Empty;
+            }
+            end = lf + 1;
+        }
+        if self.is_done() {
+            return &piece[..end];
+        }
+        self.line = self.line.with(&piece[end..]);
+        piece
+    }
+
+    /// Nothing of the rest belongs to the answer.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.in_body && self.left == 0
+    }
 }
 
 #[cfg(test)]
@@ -103,6 +147,19 @@ mod tests {
         ] {
             assert_eq!(stuffed(text), expected, "{text:?}");
         }
+    }
+
+    /// The same, however the message is cut.
+    fn top(message: &[u8], lines: u32) -> Vec<u8> {
+        let whole = Top::new(lines).take(message).to_vec();
+        for length in 1..=message.len() {
+            let (mut top, mut got) = (Top::new(lines), Vec::new());
+            for piece in message.chunks(length) {
+                got.extend_from_slice(top.take(piece));
+            }
+            assert_eq!(got, whole, "in pieces of {length}");
+        }
+        whole
     }
 
     #[test]

@@ -9,6 +9,8 @@ pub enum Code {
     SysTemp,
     /// `[SYS/PERM]`: a person must do something.
     SysPerm,
+    /// `[IN-USE]`: the account has too many sessions.
+    InUse,
 }
 
 impl Code {
@@ -17,6 +19,7 @@ impl Code {
             Self::Auth => "[AUTH] ",
             Self::SysTemp => "[SYS/TEMP] ",
             Self::SysPerm => "[SYS/PERM] ",
+            Self::InUse => "[IN-USE] ",
         }
     }
 }

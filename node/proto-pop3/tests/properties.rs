@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may panic")]
 
-use mailcluster_proto_pop3::{DotStuffer, err, parse, top};
+use mailcluster_proto_pop3::{DotStuffer, Top, err, parse};
 use proptest::prelude::*;
 
 /// What a client does with a multi-line answer.
@@ -69,7 +69,7 @@ proptest! {
 
     #[test]
     fn top_is_a_beginning(message in proptest::collection::vec(any::<u8>(), 0..200), lines in 0u32..10) {
-        prop_assert!(message.starts_with(top(&message, lines)));
+        prop_assert!(message.starts_with(Top::new(lines).take(&message)));
     }
 
     #[test]

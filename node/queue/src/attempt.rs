@@ -6,15 +6,15 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
 use futures::future::join_all;
-use mailcluster_lmtp::{Client, ClientError, Envelope, Hint, Recipient, Timeouts, WireError};
+use mailcluster_lmtp::{Body, Client, ClientError, Envelope, Hint, Recipient, Timeouts, WireError};
 use mailcluster_proto_smtp::Reply;
 use mailcluster_store::{QueueItem, QueueRecipient, QueueUpdate, ReadError, Receipt, Store, WriteError};
 use mailcluster_types::{Backends, ClientInfo, DeliveryId, Directory, Protocol, SessionId, StoreName};
 use tokio::time::timeout;
 
 use crate::{
+    body::StoredMessage,
     bounce::Reason,
     config::QueueConfig,
     decision::{self, Destination},
@@ -128,7 +128,7 @@ impl Context {
                 return Ok(Attempt::Away);
             }
         };
-        // Read only for a store that answers: it may be large, and stores are away for long.
+        // Looked at only for a store that answers: it may be large, and stores are away for long.
         let Some(body) = self.body(item.body).await? else {
             lines.0.insert(to.clone(), client);
             tracing::error!(%id, "queued message cannot be read: held");
@@ -248,9 +248,9 @@ impl Context {
     }
 
     /// A queued message's text; `None` when it is damaged or gone.
-    pub(crate) async fn body(&self, body: u64) -> Result<Option<Bytes>, Stop> {
-        match self.store.read(move |view| view.body(body)).await {
-            Ok(text) => Ok(Some(text)),
+    pub(crate) async fn body(&self, body: u64) -> Result<Option<StoredMessage>, Stop> {
+        match self.store.read(move |view| view.stored_body(body)).await {
+            Ok(body) => Ok(Some(StoredMessage { store: self.store.clone(), body })),
             Err(ReadError::NotServing) => Err(Stop),
             Err(error) => {
                 tracing::error!(%error, "queued message cannot be read");
@@ -302,13 +302,13 @@ pub(crate) fn readable<T: Default>(result: Result<T, ReadError>) -> Result<T, St
 async fn transact(
     client: &mut Client,
     (item, recipients): (&QueueItem, Vec<Recipient>),
-    body: Bytes,
+    body: StoredMessage,
     receipts: Vec<Receipt<()>>,
 ) -> Result<Vec<Reply>, ClientError> {
     let envelope = Envelope {
         delivery: item.delivery,
         sender: item.sender.clone(),
-        size: u64::try_from(body.len()).unwrap_or(u64::MAX),
+        size: body.size(),
         utf8: recipients.iter().any(|r| !r.address().is_ascii()),
     };
     let mut replies = client.begin(&envelope, &recipients).await?;

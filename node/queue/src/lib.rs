@@ -13,6 +13,7 @@
 //!   more, so that a store that was taken over sends nothing.
 
 mod attempt;
+mod body;
 mod bounce;
 mod config;
 mod decision;

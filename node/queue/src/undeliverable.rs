@@ -1,5 +1,7 @@
 //! What becomes of mail that will never be delivered.
 
+use bytes::Bytes;
+use mailcluster_lmtp::Body;
 use mailcluster_store::{QueueItem, QueueRecipient, QueueUpdate};
 use mailcluster_types::{Address, DeliveryId, Resolution};
 
@@ -97,7 +99,11 @@ async fn notify(
     recipient: &QueueRecipient,
     (reason, to): (&Reason, Vec<QueueRecipient>),
 ) -> Result<Option<DeliveryId>, Stop> {
-    let message = context.body(item.body).await?.unwrap_or_default();
+    // Its first piece holds as much of the header as comes back.
+    let message = match context.body(item.body).await? {
+        Some(body) => body.piece(0).await.unwrap_or_default(),
+        None => Bytes::new(),
+    };
     let failure = Failure {
         delivery: item.delivery,
         sender: &item.sender,

@@ -54,21 +54,46 @@ impl SegmentFiles {
 
     /// The prefix and the body, verified.
     pub fn read(&self, prefix: &[u8], place: &Place) -> Result<Vec<u8>, ReadError> {
-        let failed = |e: &io::Error| match e.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof => {
-                ReadError::Damaged(format!("segment {} at {}: {e}", place.segment, place.offset))
-            }
-            _ => ReadError::Io(e.to_string()),
-        };
         let mut text = Vec::with_capacity(prefix.len() + place.len as usize);
         text.extend_from_slice(prefix);
         text.resize(prefix.len() + place.len as usize, 0);
         let body = &mut text[prefix.len()..];
-        let file = self.file(place.segment).map_err(|e| failed(&e))?;
-        file.read_exact_at(body, place.offset).map_err(|e| failed(&e))?;
-        if crc32c::crc32c(body) != place.crc {
-            return Err(ReadError::Damaged(format!("segment {} at {}", place.segment, place.offset)));
-        }
+        self.read_at(place, 0, body)?;
+        place.verify(crc32c::crc32c(body))?;
         Ok(text)
+    }
+
+    /// Fills `piece` with the body's octets from `from` on; it must lie within the body. Not verified.
+    pub fn read_at(&self, place: &Place, from: u64, piece: &mut [u8]) -> Result<(), ReadError> {
+        let read = self.file(place.segment).and_then(|file| file.read_exact_at(piece, place.offset + from));
+        read.map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof => {
+                ReadError::Damaged(format!("segment {} at {}: {e}", place.segment, place.offset))
+            }
+            _ => ReadError::Io(e.to_string()),
+        })
+    }
+
+    /// Checks a body against its checksum, `buffer` by `buffer`.
+    pub fn verify(&self, place: &Place, buffer: &mut [u8]) -> Result<(), ReadError> {
+        let (mut from, mut crc) = (0, 0);
+        while from < u64::from(place.len) {
+            let left = usize::try_from(u64::from(place.len) - from).unwrap_or(usize::MAX);
+            let length = left.min(buffer.len());
+            let Some(piece) = buffer.get_mut(..length).filter(|piece| !piece.is_empty()) else { break };
+            self.read_at(place, from, piece)?;
+            crc = crc32c::crc32c_append(crc, piece);
+            from += u64::try_from(piece.len()).unwrap_or(u64::MAX);
+        }
+        place.verify(crc)
+    }
+}
+
+impl Place {
+    fn verify(&self, crc: u32) -> Result<(), ReadError> {
+        if crc == self.crc {
+            return Ok(());
+        }
+        Err(ReadError::Damaged(format!("segment {} at {}", self.segment, self.offset)))
     }
 }

@@ -50,4 +50,4 @@ pub use ops::{
 pub use replica::{Gate, Identity, OpenGate, Receipt, Replica, ReplicaDescription, StoreKind};
 pub use stats::{Histogram, Stats};
 pub use store::Store;
-pub use view::{DirectoryRecord, View};
+pub use view::{DirectoryRecord, StoredBody, View};

@@ -292,3 +292,31 @@ async fn watchers_hear_of_changes() {
     store.put_account(account(2)).await.unwrap().acknowledge().unwrap();
     directory.changed().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_text_is_read_in_pieces_too() {
+    let (_dir, store) = store(1).await;
+    for length in [0, 5, 64 << 10, (64 << 10) + 1, 300_000] {
+        let body: String = (0..length).map(|n| char::from(b'a' + u8::try_from(n % 23).unwrap())).collect();
+        store.deliver(delivery(vec![target(1)], &body)).await.unwrap().acknowledge().unwrap();
+        let inbox = mailbox(&store, 1, "inbox").await;
+        let read = store.read(move |v| {
+            let last = v.sizes(inbox.id, 100)?.pop().unwrap();
+            let (whole, stored) = (v.body(last.2)?, v.stored_body(last.2)?);
+            assert_eq!((stored.size(), stored.size()), (whole.len() as u64, u64::from(last.1)));
+            let (mut text, mut longest) = (Vec::new(), 0);
+            loop {
+                let piece = v.piece(&stored, text.len() as u64)?;
+                if piece.is_empty() {
+                    break;
+                }
+                longest = longest.max(piece.len());
+                text.extend_from_slice(&piece);
+            }
+            assert!(v.piece(&stored, u64::MAX)?.is_empty());
+            Ok((whole == text, longest))
+        });
+        let (same, longest) = read.await.unwrap();
+        assert!(same && longest <= 64 << 10, "{length}");
+    }
+}

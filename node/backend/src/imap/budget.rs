@@ -7,7 +7,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::reply::Fail;
 
 /// Messages up to this size, in octets, are taken without asking: their number is bounded by that of connections.
-const SMALL: u64 = 1 << 20;
+pub(super) const SMALL: u64 = 1 << 20;
 /// All larger ones that come in, and all that go out, in KiB each.
 const LARGE_KIB: u32 = 256 << 10;
 /// How long a large message waits for others to be done.

@@ -10,9 +10,10 @@ use mailcluster_proto_imap::{
 };
 use mailcluster_store::{ReadError, View};
 use mailcluster_types::{ModSeq, Uid};
-use matches::{Condition, Last};
+use matches::{Last, Query};
 
 use super::{
+    budget::{self, Room},
     fetch::Row,
     reply::{Done, Fail, News, Outcome},
     session::Session,
@@ -63,10 +64,10 @@ impl Session {
             number: u32::try_from(mailbox.uids.len()).unwrap_or(u32::MAX),
             uid: mailbox.uids.last().copied().unwrap_or(0),
         };
-        let condition = Arc::new(Condition::all(keys, last)?);
+        let query = Arc::new(Query::new(keys, last)?);
         let places: Vec<u32> = (0..last.number)
             .zip(&mailbox.uids)
-            .filter(|(place, uid)| condition.may_hold(place + 1, **uid))
+            .filter(|(place, uid)| query.may_hold(place + 1, **uid))
             .map(|(place, _)| place)
             .collect();
         let mut found = Vec::new();
@@ -76,13 +77,18 @@ impl Session {
             let (page, after) = rest.split_at(length);
             rest = after;
             let rows = Arc::new(self.rows(page).await?);
-            let mut next = 0;
+            let (mut next, mut room, mut octets): (_, Room, _) = (0, None, budget::SMALL);
             while next < rows.len() {
-                let (rows, condition) = (rows.clone(), condition.clone());
-                let read = move |view: &View| look(view, rows.get(next..).unwrap_or_default(), &condition);
-                let (done, mut more) = self.context.store.read(read).await?;
-                next += done.max(1);
-                found.append(&mut more);
+                let (rows, query) = (rows.clone(), query.clone());
+                let read =
+                    move |view: &View| look(view, rows.get(next..).unwrap_or_default(), (&query, octets));
+                let mut looked = self.context.store.read(read).await?;
+                next += looked.rows;
+                found.append(&mut looked.found);
+                // Given back before more is asked for.
+                drop(room.take());
+                octets = looked.wants.unwrap_or(budget::SMALL);
+                room = budget::going(octets).await?;
             }
         }
         Ok(found)
@@ -137,22 +143,32 @@ impl Session {
     }
 }
 
-/// Looks at rows until some texts were read. Answers how many rows were done and what was found.
-fn look(view: &View, rows: &[Row], condition: &Condition) -> Result<(usize, Vec<Found>), ReadError> {
-    let mut found = Vec::new();
+/// What came of looking at rows.
+struct Looked {
+    rows: usize,
+    found: Vec<Found>,
+    /// The next row's text has so many octets, more than there is room for.
+    wants: Option<u64>,
+}
+
+/// Looks at rows until some texts were read, or one comes that is larger than `room`. One text at a time is in memory.
+fn look(view: &View, rows: &[Row], (query, room): (&Query, u64)) -> Result<Looked, ReadError> {
+    let mut looked = Looked { rows: 0, found: Vec::new(), wants: None };
     let mut texts = 0;
-    let mut done = 0;
     for Row { number, message, .. } in rows {
-        done += 1;
-        let holds = match condition.holds(*number, message, None) {
+        if texts >= TEXTS {
+            break;
+        }
+        let holds = match query.holds(*number, message, None) {
             Some(holds) => holds,
+            None if u64::from(message.size) > room => {
+                looked.wants = Some(u64::from(message.size));
+                break;
+            }
             None => {
                 texts += 1;
                 match view.body(message.body) {
-                    Ok(body) => {
-                        let text = mailcluster_message::Message::parse(body);
-                        condition.holds(*number, message, Some(&text)).unwrap_or(false)
-                    }
+                    Ok(body) => query.holds(*number, message, Some(&query.text(body))).unwrap_or(false),
                     Err(ReadError::NotServing) => return Err(ReadError::NotServing),
                     // What is gone or damaged has no text to be found.
                     Err(error) => {
@@ -162,12 +178,10 @@ fn look(view: &View, rows: &[Row], condition: &Condition) -> Result<(usize, Vec<
                 }
             }
         };
+        looked.rows += 1;
         if holds {
-            found.push(Found { number: *number, uid: message.uid, modseq: message.modseq });
-        }
-        if texts >= TEXTS {
-            break;
+            looked.found.push(Found { number: *number, uid: message.uid, modseq: message.modseq });
         }
     }
-    Ok((done, found))
+    Ok(looked)
 }

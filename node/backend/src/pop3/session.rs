@@ -3,16 +3,19 @@
 use std::{io, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use mailcluster_net::stream::{LineError, LineStream};
-use mailcluster_proto_pop3::{self as proto, Code, Command, DotStuffer};
-use mailcluster_store::{Expunge, ReadError, WriteError};
-use mailcluster_types::{AccountId, BoxStream, Uid};
+use mailcluster_proto_pop3::{self as proto, Code, Command, DotStuffer, Top};
+use mailcluster_store::{Expunge, ReadError, StoredBody, WriteError};
+use mailcluster_types::{AccountId, BoxStream};
 
 use super::maildrop::{Item, Maildrop, NoSuchMessage};
 use crate::SessionContext;
 
 /// Octets collected before they are written.
 const CHUNK: usize = 16 << 10;
+/// Messages of a maildrop; of a larger INBOX the oldest are seen, and the next ones when those are gone.
+const MAX_MESSAGES: usize = 100_000;
 /// Wrong commands of one session before it is ended.
 const MAX_ERRORS: u32 = 20;
 
@@ -211,8 +214,9 @@ impl Session {
                     return Ok(None);
                 }
                 let inbox = view.mailbox_by_name(account, "INBOX")?.ok_or(ReadError::NotFound)?;
-                let messages = view.messages(inbox.id, 1, Uid::MAX)?;
-                let items = messages.iter().map(|m| Item::new(m.uid, m.size, m.body)).collect();
+                let messages = view.sizes(inbox.id, MAX_MESSAGES)?;
+                let items =
+                    messages.into_iter().map(|(uid, size, body)| Item::new(uid, size, body)).collect();
                 Ok(Some(Maildrop::new(inbox.id, inbox.uid_validity, items)))
             })
             .await
@@ -285,12 +289,13 @@ impl Session {
         Ok(())
     }
 
+    /// A piece at a time: a client may take hours for a large message.
     async fn retrieve(&mut self, number: u32, lines: Option<u32>) -> Flow {
         let Ok(item) = self.maildrop()?.get(number) else {
             self.no_such_message();
             return Ok(());
         };
-        let body = match self.context.store.read(move |view| view.body(item.body)).await {
+        let body = match self.context.store.read(move |view| view.stored_body(item.body)).await {
             Ok(body) => body,
             Err(ReadError::NotServing) => return Err(Stop::End(End::Fenced)),
             Err(ReadError::NotFound) => {
@@ -303,15 +308,36 @@ impl Session {
                 return Ok(());
             }
         };
-        let text = lines.map_or(&body[..], |lines| proto::top(&body, lines));
-        proto::ok(&mut self.out, &format!("{} octets", text.len()));
-        let mut stuffer = DotStuffer::new();
-        for piece in text.chunks(CHUNK) {
-            stuffer.push(piece, &mut self.out);
-            self.flush_chunk().await?;
+        match lines {
+            None => proto::ok(&mut self.out, &format!("{} octets", body.size())),
+            Some(_) => proto::ok(&mut self.out, "top of message follows"),
+        }
+        let mut top = lines.map(Top::new);
+        let (mut stuffer, mut offset) = (DotStuffer::new(), 0);
+        while !top.as_ref().is_some_and(Top::is_done) {
+            let piece = self.piece(&body, offset).await?;
+            if piece.is_empty() {
+                break;
+            }
+            offset += u64::try_from(piece.len()).unwrap_or(u64::MAX);
+            let text = top.as_mut().map_or(&piece[..], |top| top.take(&piece));
+            for part in text.chunks(CHUNK) {
+                stuffer.push(part, &mut self.out);
+                self.flush_chunk().await?;
+            }
         }
         stuffer.finish(&mut self.out);
         Ok(())
+    }
+
+    /// What cannot be read to its end must not look as if it ended there: the connection closes.
+    async fn piece(&self, body: &StoredBody, offset: u64) -> Flow<Bytes> {
+        let body = body.clone();
+        let read = self.context.store.read(move |view| view.piece(&body, offset)).await;
+        read.map_err(|error| {
+            tracing::error!(%error, "a message cannot be read to its end");
+            Stop::End(End::Fenced)
+        })
     }
 
     /// The update state: all deletions in one record, acknowledged before they are told.

@@ -19,6 +19,9 @@ use super::{
 
 /// Room made for each read of message data.
 const ROOM: usize = 16 << 10;
+/// Memory of a header section that is not counted against that of all messages: usual mail comes in even when
+/// others fill it with headers that never end. It is bounded by the number of connections.
+const SMALL_HEADER: usize = 16 << 10;
 /// The final dot is answered within this (RFC 5321 section 4.5.3.2.6 lets clients wait 10 minutes).
 const ANSWER: std::time::Duration = std::time::Duration::from_secs(240);
 
@@ -168,14 +171,18 @@ impl Intake {
             return;
         }
         if !self.header_done {
+            let before = self.header.capacity().max(SMALL_HEADER);
             self.header.extend_from_slice(octets);
             octets.clear();
+            if !self.spool.count(self.header.capacity().saturating_sub(before)) {
+                return self.refuse(no_spool());
+            }
             if let Some(end) = header::end_of_header(&self.header, &mut self.scanned) {
                 self.header_done = true;
                 *octets = self.header.split_off(end);
                 self.parted = octets.starts_with(b"\r\n");
             } else if self.header.len() > MAX_HEADER {
-                self.refused = Some((Reply::new(552, "5.3.4 message header too large"), "too_large"));
+                self.refuse((Reply::new(552, "5.3.4 message header too large"), "too_large"));
             }
         }
         if self.header_done
@@ -183,8 +190,15 @@ impl Intake {
             && let Err(error) = self.spool.write(octets).await
         {
             tracing::error!(%error, "spool failed");
-            self.refused = Some(no_spool());
+            self.refuse(no_spool());
         }
+    }
+
+    /// Gives back what is held: the rest may take long to come.
+    fn refuse(&mut self, refused: (Reply, &'static str)) {
+        self.header = BytesMut::new();
+        self.spool.discard();
+        self.refused = Some(refused);
     }
 }
 

@@ -58,6 +58,16 @@ impl Spool {
         Self { memory: BytesMut::new(), share: Share::default(), file: None, in_file: 0, limit, dir }
     }
 
+    /// Counts memory that is held beside the spool, for as long as the message; false when there is no more.
+    pub(super) fn count(&mut self, octets: usize) -> bool {
+        self.share.grow(octets)
+    }
+
+    /// Throws everything away: the message is refused, and what is left of it only read.
+    pub(super) fn discard(&mut self) {
+        (self.memory, self.share, self.file) = (BytesMut::new(), Share::default(), None);
+    }
+
     /// Takes all of `octets`.
     ///
     /// # Errors

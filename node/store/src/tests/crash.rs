@@ -316,6 +316,8 @@ async fn a_damaged_body_costs_that_message_only() {
     let messages = view.messages(inbox.id, 1, u32::MAX).unwrap();
     let damaged = messages.iter().filter(|m| matches!(view.body(m.body), Err(crate::ReadError::Damaged(_))));
     assert_eq!(damaged.count(), 1);
+    let damaged = |m: &&crate::Message| matches!(view.stored_body(m.body), Err(crate::ReadError::Damaged(_)));
+    assert_eq!(messages.iter().filter(damaged).count(), 1);
     assert_eq!(replica.describe().end.1, *last);
 }
 

@@ -105,6 +105,16 @@ impl View {
         )
     }
 
+    /// UID, size and body (see [`Message::body`]) of the first `limit` messages, ascending by UID.
+    pub fn sizes(&self, mailbox: u64, limit: usize) -> Result<Vec<(Uid, u32, u64)>, ReadError> {
+        let Ok(mailbox) = i64::try_from(mailbox) else { return Ok(Vec::new()) };
+        self.all(
+            "SELECT uid, size, body FROM message WHERE mailbox=? ORDER BY uid LIMIT ?",
+            params![mailbox, super::limit(limit)],
+            |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)),
+        )
+    }
+
     /// All UIDs, ascending.
     pub fn uids(&self, mailbox: u64) -> Result<Vec<Uid>, ReadError> {
         let Ok(mailbox) = i64::try_from(mailbox) else { return Ok(Vec::new()) };

@@ -1,5 +1,6 @@
 //! Reading: a consistent snapshot of the index, and the bodies in the log.
 
+mod body;
 mod directory;
 mod mail;
 mod queue;
@@ -9,19 +10,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use bytes::Bytes;
 use mailcluster_types::{AccountId, DeliveryId};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row};
 
+pub use body::StoredBody;
 pub use directory::DirectoryRecord;
 
-use crate::{
-    error::ReadError,
-    files::{Place, SegmentFiles},
-    model::StoreUsage,
-    schema,
-    space::Space,
-};
+use crate::{error::ReadError, files::SegmentFiles, model::StoreUsage, schema, space::Space};
 
 /// Connections that are kept for the next view.
 const IDLE: usize = 16;
@@ -104,20 +99,6 @@ impl View {
         let mut statement = self.prepare(sql)?;
         let rows = statement.query_map(params, map)?.collect::<Result<Vec<_>, _>>()?;
         Ok(rows)
-    }
-
-    /// A message's whole text (prefix and body), checksum verified. Take it from [`crate::Message::body`].
-    ///
-    /// # Errors
-    /// [`ReadError::Damaged`] when this one body does not match its checksum.
-    pub fn body(&self, body: u64) -> Result<Bytes, ReadError> {
-        let found =
-            self.one("SELECT segment, offset, len, crc, prefix FROM body WHERE id=?", [body], |r| {
-                let place = Place { segment: r.get(0)?, offset: r.get(1)?, len: r.get(2)?, crc: r.get(3)? };
-                Ok((place, r.get::<_, Option<Vec<u8>>>(4)?))
-            })?;
-        let (place, prefix) = found.ok_or(ReadError::NotFound)?;
-        self.pool.files.read(&prefix.unwrap_or_default(), &place).map(Bytes::from)
     }
 
     /// The store at a glance.

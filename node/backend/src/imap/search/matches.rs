@@ -1,21 +1,71 @@
 //! Does a message match? First from its index row; its text is read only when that does not decide.
 
-use std::ops::RangeInclusive;
+use std::{cell::OnceCell, ops::RangeInclusive};
 
-use mailcluster_message::{self as mime, Needle};
+use bytes::Bytes;
+use mailcluster_message::{self as mime, Needle, Sighting};
 use mailcluster_proto_imap::{Flag, SequenceSet, command::SearchKey, date::Day};
 use mailcluster_store::{Message, SystemFlag};
 
 use super::super::{flags, reply::Fail};
 
-/// A condition with its sets resolved and its texts decoded.
-pub(super) enum Condition {
+/// Texts to look for in bodies, in one search: each is looked for in every octet.
+const MAX_TEXTS: usize = 100;
+
+/// What a search asks for.
+pub(super) struct Query {
+    condition: Condition,
+    /// What BODY and TEXT look for.
+    texts: Vec<Needle>,
+}
+
+/// A message's text; what is in it is found when it is first asked for, all at once.
+pub(super) struct Text<'a> {
+    message: mime::Message,
+    wanted: &'a [Needle],
+    seen: OnceCell<Vec<Sighting>>,
+}
+
+impl Text<'_> {
+    fn sees(&self, wanted: usize, what: impl Fn(&Sighting) -> bool) -> bool {
+        self.seen.get_or_init(|| self.message.look_for(self.wanted)).get(wanted).is_some_and(what)
+    }
+}
+
+impl Query {
+    pub fn new(keys: Vec<SearchKey>, last: Last) -> Result<Self, Fail> {
+        let mut texts = Vec::new();
+        let condition = Condition::all(keys, last, &mut texts)?;
+        if texts.len() > MAX_TEXTS {
+            return Err(Fail::no("LIMIT", format!("a search has at most {MAX_TEXTS} BODY and TEXT keys")));
+        }
+        Ok(Self { condition, texts })
+    }
+
+    /// Can the outermost conditions hold for this message number and UID?
+    pub fn may_hold(&self, number: u32, uid: u32) -> bool {
+        self.condition.may_hold(number, uid)
+    }
+
+    /// A message's text, to be asked about.
+    pub fn text(&self, body: Bytes) -> Text<'_> {
+        Text { message: mime::Message::parse(body), wanted: &self.texts, seen: OnceCell::new() }
+    }
+
+    /// Does it hold? `None`: the text must be read to tell.
+    pub fn holds(&self, number: u32, row: &Message, text: Option<&Text<'_>>) -> Option<bool> {
+        self.condition.holds(number, row, text)
+    }
+}
+
+/// A condition with its sets resolved. What it says of bodies are places in [`Query::texts`].
+enum Condition {
     Always(bool),
     System(SystemFlag, bool),
     Keyword(String, bool),
     Header(Vec<u8>, Needle),
-    Body(Needle),
-    Text(Needle),
+    Body(usize),
+    Text(usize),
     Before(Day),
     On(Day),
     Since(Day),
@@ -40,12 +90,12 @@ pub(super) struct Last {
 }
 
 impl Condition {
-    pub fn all(keys: Vec<SearchKey>, last: Last) -> Result<Self, Fail> {
-        let conditions = keys.into_iter().map(|key| Self::new(key, last)).collect::<Result<_, _>>()?;
+    fn all(keys: Vec<SearchKey>, last: Last, texts: &mut Vec<Needle>) -> Result<Self, Fail> {
+        let conditions = keys.into_iter().map(|key| Self::new(key, last, texts)).collect::<Result<_, _>>()?;
         Ok(Self::And(conditions))
     }
 
-    fn new(key: SearchKey, last: Last) -> Result<Self, Fail> {
+    fn new(key: SearchKey, last: Last, texts: &mut Vec<Needle>) -> Result<Self, Fail> {
         Ok(match key {
             // `\Recent` is not kept: nothing is recent.
             SearchKey::All | SearchKey::Old => Self::Always(true),
@@ -56,8 +106,8 @@ impl Condition {
                 (None, _) => Self::Always(!set),
             },
             SearchKey::Header(name, text) => Self::Header(name, needle(text)?),
-            SearchKey::Body(text) => Self::Body(needle(text)?),
-            SearchKey::Text(text) => Self::Text(needle(text)?),
+            SearchKey::Body(text) => Self::Body(place(texts, needle(text)?)),
+            SearchKey::Text(text) => Self::Text(place(texts, needle(text)?)),
             SearchKey::Before(day) => Self::Before(day),
             SearchKey::On(day) => Self::On(day),
             SearchKey::Since(day) => Self::Since(day),
@@ -69,14 +119,16 @@ impl Condition {
             SearchKey::Uid(set) => Self::Uid(set.resolve(last.uid)),
             SearchKey::Sequence(set) => Self::Number(numbers(&set, last.number)),
             SearchKey::ModSeq(modseq) => Self::ModSeq(modseq),
-            SearchKey::Not(key) => Self::Not(Box::new(Self::new(*key, last)?)),
-            SearchKey::Or(a, b) => Self::Or(Box::new(Self::new(*a, last)?), Box::new(Self::new(*b, last)?)),
-            SearchKey::And(keys) => Self::all(keys, last)?,
+            SearchKey::Not(key) => Self::Not(Box::new(Self::new(*key, last, texts)?)),
+            SearchKey::Or(a, b) => {
+                let (a, b) = (Self::new(*a, last, texts)?, Self::new(*b, last, texts)?);
+                Self::Or(Box::new(a), Box::new(b))
+            }
+            SearchKey::And(keys) => Self::all(keys, last, texts)?,
         })
     }
 
-    /// Can the outermost conditions hold for this message number and UID?
-    pub fn may_hold(&self, number: u32, uid: u32) -> bool {
+    fn may_hold(&self, number: u32, uid: u32) -> bool {
         match self {
             Self::And(all) => all.iter().all(|condition| condition.may_hold(number, uid)),
             Self::Uid(ranges) => contains(ranges, uid),
@@ -86,19 +138,18 @@ impl Condition {
         }
     }
 
-    /// Does it hold? `None`: the text must be read to tell.
-    pub fn holds(&self, number: u32, row: &Message, text: Option<&mime::Message>) -> Option<bool> {
+    fn holds(&self, number: u32, row: &Message, text: Option<&Text<'_>>) -> Option<bool> {
         let day = || Day::of(row.internal_date, row.zone_minutes);
-        let sent = |test: &dyn Fn(Day) -> bool| text.map(|text| sent_day(text).is_some_and(test));
+        let sent = |test: &dyn Fn(Day) -> bool| text.map(|text| sent_day(&text.message).is_some_and(test));
         match self {
             Self::Always(holds) => Some(*holds),
             Self::System(flag, set) => Some(row.flags.has(*flag) == *set),
             Self::Keyword(keyword, set) => {
                 Some(row.flags.keywords.iter().any(|k| k.eq_ignore_ascii_case(keyword)) == *set)
             }
-            Self::Header(name, needle) => text.map(|text| text.header_has(name, needle)),
-            Self::Body(needle) => text.map(|text| text.body_has(needle)),
-            Self::Text(needle) => text.map(|text| text.text_has(needle)),
+            Self::Header(name, needle) => text.map(|text| text.message.header_has(name, needle)),
+            Self::Body(wanted) => text.map(|text| text.sees(*wanted, |seen| seen.body)),
+            Self::Text(wanted) => text.map(|text| text.sees(*wanted, |seen| seen.header || seen.body)),
             Self::Before(limit) => Some(day() < *limit),
             Self::On(limit) => Some(day() == *limit),
             Self::Since(limit) => Some(day() >= *limit),
@@ -129,6 +180,14 @@ impl Condition {
             }
         }
     }
+}
+
+/// The needle's place among the texts to look for, where it is put if it is new.
+fn place(texts: &mut Vec<Needle>, needle: Needle) -> usize {
+    texts.iter().position(|known| *known == needle).unwrap_or_else(|| {
+        texts.push(needle);
+        texts.len() - 1
+    })
 }
 
 /// Texts are UTF-8 (US-ASCII is): what is not cannot be found.

@@ -1,0 +1,93 @@
+//! The texts of messages: whole, or piece by piece for whoever must not hold 50 MiB.
+
+use bytes::Bytes;
+
+use super::View;
+use crate::{error::ReadError, files::Place};
+
+/// Octets of a piece; texts up to this size are one.
+const PIECE: usize = 64 << 10;
+
+/// A message's text that is read piece by piece, by [`View::piece`]. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct StoredBody {
+    prefix: Bytes,
+    place: Place,
+    /// The body, when it is small.
+    whole: Option<Bytes>,
+}
+
+impl StoredBody {
+    /// Octets of the text, prefix and body.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        octets(&self.prefix) + u64::from(self.place.len)
+    }
+}
+
+impl View {
+    /// A message's whole text (prefix and body), checksum verified. Take it from [`crate::Message::body`].
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] when this one body does not match its checksum.
+    pub fn body(&self, body: u64) -> Result<Bytes, ReadError> {
+        let (place, prefix) = self.place(body)?;
+        self.pool.files.read(&prefix, &place).map(Bytes::from)
+    }
+
+    /// The same text, to be read by [`Self::piece`]; its checksum is verified here, so that what is damaged is known
+    /// before the first piece is sent. The log is never rewritten: the text can be read even when its last message
+    /// is expunged meanwhile.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] when this one body does not match its checksum.
+    pub fn stored_body(&self, body: u64) -> Result<StoredBody, ReadError> {
+        let (place, prefix) = self.place(body)?;
+        let prefix = Bytes::from(prefix);
+        if place.len as usize <= PIECE {
+            let whole = self.pool.files.read(&[], &place)?;
+            return Ok(StoredBody { prefix, place, whole: Some(whole.into()) });
+        }
+        self.pool.files.verify(&place, &mut vec![0; PIECE])?;
+        Ok(StoredBody { prefix, place, whole: None })
+    }
+
+    /// The octets from `offset` on, at most 64 KiB of them; none at the end.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn piece(&self, body: &StoredBody, offset: u64) -> Result<Bytes, ReadError> {
+        let prefix = octets(&body.prefix);
+        if offset < prefix {
+            return Ok(part(&body.prefix, offset));
+        }
+        let from = offset - prefix;
+        if let Some(whole) = &body.whole {
+            return Ok(part(whole, from));
+        }
+        let left = usize::try_from(u64::from(body.place.len).saturating_sub(from)).unwrap_or(PIECE);
+        let mut piece = vec![0; left.min(PIECE)];
+        if !piece.is_empty() {
+            self.pool.files.read_at(&body.place, from, &mut piece)?;
+        }
+        Ok(piece.into())
+    }
+
+    fn place(&self, body: u64) -> Result<(Place, Vec<u8>), ReadError> {
+        let found =
+            self.one("SELECT segment, offset, len, crc, prefix FROM body WHERE id=?", [body], |r| {
+                let place = Place { segment: r.get(0)?, offset: r.get(1)?, len: r.get(2)?, crc: r.get(3)? };
+                Ok((place, r.get::<_, Option<Vec<u8>>>(4)?.unwrap_or_default()))
+            })?;
+        found.ok_or(ReadError::NotFound)
+    }
+}
+
+fn octets(text: &Bytes) -> u64 {
+    u64::try_from(text.len()).unwrap_or(u64::MAX)
+}
+
+fn part(text: &Bytes, from: u64) -> Bytes {
+    let from = usize::try_from(from).unwrap_or(usize::MAX).min(text.len());
+    text.slice(from..(from + PIECE).min(text.len()))
+}
