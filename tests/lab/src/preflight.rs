@@ -13,7 +13,11 @@ use crate::paths::Paths;
 
 const GIB: u64 = 1 << 30;
 const MEMORY: u64 = 6 * GIB;
+/// What a fresh machine needs for everything: downloads, builds, images and a lab. What lies in the cache already is part
+/// of it.
 const DISK: u64 = 20 * GIB;
+/// What a lab alone may fill.
+const DISK_OF_A_LAB: u64 = 6 * GIB;
 
 /// Programs of the host, each with the Debian package that has it.
 const PROGRAMS: &[(&str, &str)] = &[
@@ -84,7 +88,8 @@ pub(crate) fn root() -> Result<()> {
 pub(crate) fn room_for_another(paths: &Paths) -> bool {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let memory = usable(&meminfo, crate::cgroup::memory_limit());
-    memory.is_some_and(|bytes| bytes >= 3 * MEMORY) && disk(paths).is_none()
+    memory.is_some_and(|bytes| bytes >= 3 * MEMORY)
+        && free(paths).is_some_and(|free| free >= 2 * DISK_OF_A_LAB)
 }
 
 /// `limit` is what the cgroup that we are in may use at most.
@@ -100,16 +105,49 @@ fn memory(meminfo: &str, limit: Option<u64>) -> Option<String> {
     (bytes < MEMORY).then(|| format!("it has {} of memory, {} are needed", gib(bytes), gib(MEMORY)))
 }
 
-fn disk(paths: &Paths) -> Option<String> {
+fn free(paths: &Paths) -> Option<u64> {
     let stat = rustix::fs::statvfs(&paths.cache).ok()?;
-    let free = stat.f_bavail * stat.f_frsize;
-    (free < DISK).then(|| {
-        let (free, needed) = (free / GIB, DISK / GIB);
+    Some(stat.f_bavail * stat.f_frsize)
+}
+
+fn disk(paths: &Paths) -> Option<String> {
+    let free = free(paths)?;
+    // Counting takes a second or two.
+    let held = if free < DISK { occupied(&paths.cache) } else { 0 };
+    let needed = needed(held);
+    (free < needed).then(|| {
         format!(
-            "{} has {free} GiB free, {needed} are needed (MAILCLUSTER_CACHE chooses another place)",
-            paths.cache.display()
+            "{} has {} GiB free, {} are needed (MAILCLUSTER_CACHE chooses another place)",
+            paths.cache.display(),
+            free / GIB,
+            needed.div_ceil(GIB)
         )
     })
+}
+
+/// Octets that must be free where the cache holds so many.
+fn needed(held: u64) -> u64 {
+    DISK.saturating_sub(held).max(DISK_OF_A_LAB)
+}
+
+/// Octets on the disk under `folder`; other file systems that are mounted there are not counted.
+fn occupied(folder: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(top) = fs::symlink_metadata(folder) else { return 0 };
+    let (mut open, mut octets) = (vec![folder.to_owned()], 0);
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let Ok(found) = entry.metadata() else { continue };
+            if found.dev() != top.dev() {
+                continue;
+            }
+            octets += found.blocks() * 512;
+            if found.is_dir() {
+                open.push(entry.path());
+            }
+        }
+    }
+    octets
 }
 
 /// The first Go release that builds these sources is 1.24; `version` is like `go1.24.3`.
@@ -189,6 +227,20 @@ mod tests {
             let said = memory(meminfo, limit).unwrap();
             assert_eq!(said, "it has 4.0 GiB of memory, 6.0 GiB are needed");
         }
+    }
+
+    #[test]
+    fn what_the_cache_holds_need_not_be_free() {
+        for (held, expected) in [(0, 20), (5, 15), (14, 6), (30, 6)] {
+            assert_eq!(needed(held * GIB), expected * GIB, "{held}");
+        }
+        let folder = std::env::temp_dir().join(format!("mailcluster-occupied-{}", std::process::id()));
+        fs::create_dir_all(folder.join("below")).unwrap();
+        fs::write(folder.join("below/file"), vec![1; 300 << 10]).unwrap();
+        let octets = occupied(&folder);
+        fs::remove_dir_all(&folder).unwrap();
+        assert!((300 << 10..400 << 10).contains(&octets), "{octets}");
+        assert_eq!(occupied(&folder), 0);
     }
 
     #[test]
