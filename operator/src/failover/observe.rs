@@ -43,7 +43,8 @@ pub struct Heard {
     pub may_adopt: bool,
 }
 
-/// What the next step of this store depends on. `None` when its cluster is not there.
+/// What the next step of this store depends on. `None` when its cluster is not there, or is being
+/// taken down.
 #[must_use]
 pub fn observe(world: &World, heard: &Heard, store: &MailStore, others: &[Other]) -> Option<Observation> {
     let mut o = alone(world, heard, store)?;
@@ -54,6 +55,10 @@ pub fn observe(world: &World, heard: &Heard, store: &MailStore, others: &[Other]
 /// The same without what goes on in the cluster.
 fn alone(world: &World, heard: &Heard, store: &MailStore) -> Option<Observation> {
     let cluster = world.cluster(store)?;
+    if cluster.metadata.deletion_timestamp.is_some() {
+        // Taking it down deletes what a step would make anew.
+        return None;
+    }
     let status = store.status.clone().unwrap_or_default();
     let nodes = nodes::nodes(world, store, heard.now);
     let lease = world.lease(store).and_then(|l| lease_view(heard, store, l));

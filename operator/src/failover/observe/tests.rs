@@ -447,3 +447,15 @@ fn frontends_that_cannot_answer_are_not_waited_for() {
         assert_eq!(o.reach.frontends, frontends, "gate {status}");
     }
 }
+
+#[test]
+fn a_cluster_that_is_being_deleted_gets_no_pod_again() {
+    let mut world = world();
+    world.pods.clear();
+    let heard = heard(Some(60_000));
+    assert!(observe(&world, &heard, &world.stores[0], &[]).is_some());
+    let mut cluster = MailCluster::clone(&world.clusters[0]);
+    cluster.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+    world.clusters = vec![Arc::new(cluster)];
+    assert!(observe(&world, &heard, &world.stores[0], &[]).is_none());
+}
