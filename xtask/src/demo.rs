@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: the main job on a real local Kubernetes, told second by second.
 
 mod letters;
+mod own;
 mod playground;
 mod story;
 
@@ -8,12 +9,15 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use letters::{Letters, Sent};
-use mailcluster_e2e::{Loss, Placed, Plan, Reader, Site, Tell, Teller, picture, wait_for};
+use mailcluster_e2e::{Loss, Placed, Plan, PullPolicy, Reader, Site, Tell, Teller, picture, wait_for};
 use mailcluster_lab::{Lab, Options, Owner};
 use mailcluster_test_clients::{Ledger, Load, Verdict};
 use story::Story;
 
-use crate::{Told, cargo, images};
+use crate::{
+    Told, cargo, images,
+    own_cluster::{self, Intent},
+};
 
 /// The example that is applied.
 const QUICKSTART: &str = "docs/examples/quickstart.yaml";
@@ -27,12 +31,22 @@ struct Played {
     hints: String,
 }
 
-/// Runs the demo, or with `down` removes what an earlier one left up. Its last line says how it ended.
-pub fn run(down: bool) -> Result<()> {
-    if down {
-        return playground::take_down();
+/// Removes what an earlier demo left up.
+pub fn take_down(options: &own_cluster::Options) -> Result<()> {
+    match options.agreed(Intent::Remove)? {
+        Some(own) => own.take_down(),
+        None => playground::take_down(),
     }
-    let played = play(&Story::begin()).inspect_err(|error| eprintln!("error: {error:#}"));
+}
+
+/// Runs the demo. Its last line says how it ended.
+pub fn run(options: &own_cluster::Options) -> Result<()> {
+    let story = Story::begin();
+    let played = options.agreed(Intent::Make).and_then(|own| match own {
+        Some(own) => own::play(&story, own),
+        None => play(&story),
+    });
+    let played = played.inspect_err(|error| eprintln!("error: {error:#}"));
     if let Ok(played) = &played {
         println!("{}", played.hints);
         if !played.verdict.is_clean() {
@@ -68,10 +82,9 @@ fn last_line(played: &Result<Played>) -> String {
 /// All of it; the lab stays up as soon as there is a cluster in it to be looked at.
 fn play(story: &Story) -> Result<Played> {
     playground::make_room()?;
-    let (mut site, victim) = bring_up(story)?;
-    site.lab.release();
+    let (site, victim) = bring_up(story)?;
     act(story, &site, &victim).inspect_err(|_| {
-        println!("{}", picture(&site.lab));
+        println!("{}", picture(&site.kubernetes));
         println!("the lab stays up to be looked at: `cargo xtask lab env`, then `cargo xtask demo --down`");
     })
 }
@@ -81,20 +94,19 @@ pub fn site() -> Result<(Site, Vec<Placed>)> {
     if let Ok(lab) = Lab::attach() {
         let binary = cargo::binary("kubectl-mailcluster")?;
         let binaries = binary.parent().context("no target folder")?.to_owned();
-        let site = Site::new(lab, CLUSTER, binaries);
+        let site = Site::new(lab.into(), CLUSTER, binaries);
         let accounts = site
             .known_accounts()
             .context("a lab is up, but not with the demo's cluster: `cargo xtask lab down` ends it")?;
         return Ok((site, accounts));
     }
     let story = Story::begin();
-    let (mut site, _) = bring_up(&story)?;
-    site.lab.release();
+    let (site, _) = bring_up(&story)?;
     let accounts = site.make_accounts(&|what| story.say(what))?;
     Ok((site, accounts))
 }
 
-/// A cluster that serves; answers the node with one of everything, too.
+/// A cluster that serves, on a lab that stays up; answers the node with one of everything, too.
 fn bring_up(story: &Story) -> Result<(Site, String)> {
     story.say("a Kubernetes with 3 nodes (a minute; the first time about 15 minutes of builds)");
     let lab = Lab::up(&Options { nodes: 3, owner: Owner::Demo, ..Options::default() })?;
@@ -103,10 +115,15 @@ fn bring_up(story: &Story) -> Result<(Site, String)> {
     let workspace = cargo::workspace();
     let binary = cargo::binary("kubectl-mailcluster")?;
     let binaries = binary.parent().context("no target folder")?;
-    let plan =
-        Plan { workspace: &workspace, binaries, registry: images::LOCAL, tag: env!("CARGO_PKG_VERSION") };
+    let plan = Plan {
+        workspace: &workspace,
+        binaries,
+        registry: images::LOCAL.to_owned(),
+        tag: env!("CARGO_PKG_VERSION"),
+        pull: PullPolicy::Never,
+    };
     story.say("helm install");
-    let (site, victim) = plan.install(lab, CLUSTER)?;
+    let (mut site, victim) = plan.install(lab.into(), CLUSTER)?;
     let others = site.other_nodes(&victim)?;
     let [second, third] = others.as_slice() else { bail!("the demo wants three nodes") };
     site.volumes(&victim, second, third)?;
@@ -119,6 +136,7 @@ fn bring_up(story: &Story) -> Result<(Site, String)> {
     site.wait_ready(Duration::from_secs(240))?;
     wait_for("the Service has an address", Duration::from_secs(60), || site.address().map(Some))?;
     story.say(&format!("Ready; clients connect to {}", site.address()?));
+    site.kubernetes.release();
     Ok((site, victim))
 }
 
@@ -168,7 +186,7 @@ fn lose(
         loss.node,
         stores.join(" and ")
     ));
-    site.lab.power_off(&loss.node)?;
+    site.lab()?.power_off(&loss.node)?;
     let (tell, to) = (tell(story), loss.users.iter().map(|user| user.address.clone()).collect::<Vec<_>>());
     let sender = std::thread::spawn(move || letters.send_until_accepted("outage", &to, |what| tell(what)));
     let seconds = site.wait_served(&|what| story.say(what), loss, cut);

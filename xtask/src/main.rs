@@ -6,6 +6,7 @@ mod demo;
 mod generate;
 mod images;
 mod lab;
+mod own_cluster;
 mod tally;
 mod test;
 mod tidy;
@@ -28,6 +29,8 @@ enum Command {
         /// Remove what an earlier demo left up
         #[arg(long)]
         down: bool,
+        #[command(flatten)]
+        own: own_cluster::Options,
     },
     /// Every test; the last line counts them
     Test(test::Options),
@@ -72,7 +75,8 @@ impl std::error::Error for Told {}
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Demo { down } => demo::run(down),
+        Command::Demo { down: true, own } => demo::take_down(&own),
+        Command::Demo { down: false, own } => demo::run(&own),
         Command::Test(options) => test::run(&options),
         Command::Bench { name, runs, json } => bench::run(&name, runs, json),
         Command::Generate { check } => generate::run(check),

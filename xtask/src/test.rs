@@ -8,11 +8,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
+use mailcluster_e2e::OwnCluster;
 use mailcluster_lab::Lab;
 
 use prerequisites::Needs;
 
-use crate::{Told, tally::Count};
+use crate::{
+    Told,
+    own_cluster::{self, Intent},
+    tally::Count,
+};
 
 /// What to run.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -26,6 +31,8 @@ pub struct Options {
     /// Run these parts only
     #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
+    #[command(flatten)]
+    own: own_cluster::Options,
 }
 
 /// A part of the run.
@@ -72,6 +79,11 @@ impl Options {
         self.only.is_empty() || self.only.contains(&part)
     }
 
+    /// What tells a test program to take the stated lengths.
+    fn stated(&self) -> &'static str {
+        if self.long { "1" } else { "" }
+    }
+
     /// Is it wanted, and is there to be a lab for it?
     fn on_the_lab(&self, part: Part) -> bool {
         part.needs_lab() && self.wants(part) && !self.no_lab
@@ -106,8 +118,27 @@ struct Outcome {
 /// Why a part was not run, where others were asked for.
 const NOT_ASKED_FOR: &str = "not among --only";
 
+/// On a cluster of the user's own: what breaks nothing there. The other parts have no use for it.
+fn run_on(own: &OwnCluster, options: &Options) -> Result<()> {
+    prerequisites::check(Needs::Cargo)?;
+    let start = Instant::now();
+    let mut outcomes: Vec<Outcome> = PARTS
+        .into_iter()
+        .filter(|part| !matches!(part, Part::Service | Part::Failover))
+        .map(|part| skipped(part, "not a test of a cluster of your own"))
+        .collect();
+    let what = format!("end to end on the cluster of context {}", own.context);
+    println!("=== {what}");
+    let count = parts::on_own_cluster(own, options.stated())?;
+    outcomes.push(Outcome { what, took: start.elapsed(), count });
+    report(&outcomes, start.elapsed())
+}
+
 /// Runs everything; the last line counts.
 pub fn run(options: &Options) -> Result<()> {
+    if let Some(own) = options.own.agreed(Intent::Make)? {
+        return run_on(&own, options);
+    }
     prerequisites::check(options.needs())?;
     let start = Instant::now();
     let mut run = Run { options, outcomes: Vec::new(), lab: None, broken: None };
@@ -167,7 +198,7 @@ impl Run<'_> {
     }
 
     fn counted(&mut self, part: Part) -> Result<Count> {
-        let long = if self.options.long { "1" } else { "" };
+        let long = self.options.stated();
         match part {
             Part::Lint => parts::lint(),
             Part::Unit => parts::unit(long),

@@ -23,8 +23,9 @@ impl Site {
     /// # Errors
     /// When the lab is gone.
     pub fn audit_mark(&self) -> Result<Mark> {
-        let servers = self.lab.state()?.api_servers;
-        let logs = servers.iter().map(|server| self.lab.paths().audit_log(server.index));
+        let lab = self.lab()?;
+        let servers = lab.state()?.api_servers;
+        let logs = servers.iter().map(|server| lab.paths().audit_log(server.index));
         Ok(Mark(logs.map(|log| (log.clone(), std::fs::metadata(&log).map_or(0, |m| m.len()))).collect()))
     }
 

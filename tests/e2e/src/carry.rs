@@ -115,7 +115,7 @@ impl Site {
     /// Deletes a pod, and waits until all are Ready again, as many as there were.
     fn replace(&self, namespace: &str, label: &str, before: &[Seat], pod: Option<&str>) -> Result<()> {
         if let Some(pod) = pod {
-            self.lab.kubectl(&["-n", namespace, "delete", "pod", pod, "--timeout=60s"])?;
+            self.kubernetes.kubectl(&["-n", namespace, "delete", "pod", pod, "--timeout=60s"])?;
         }
         wait_for("every pod is Ready", REPLACED, || {
             let now = self.seats(namespace, label)?;
@@ -130,7 +130,7 @@ impl Site {
     }
 
     fn seats(&self, namespace: &str, label: &str) -> Result<Vec<Seat>> {
-        let text = self.lab.kubectl(&["-n", namespace, "get", "pods", "-l", label, "-o", "json"])?;
+        let text = self.kubernetes.kubectl(&["-n", namespace, "get", "pods", "-l", label, "-o", "json"])?;
         Ok(seats(&serde_json::from_str(&text).context("kubectl's answer")?))
     }
 }

@@ -3,10 +3,13 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::Result;
-use mailcluster_lab::{Lab, VolumeSpec};
+use mailcluster_lab::VolumeSpec;
 use serde_json::{Value, json};
 
-use crate::site::{SYSTEM, Site, wait_for};
+use crate::{
+    kubernetes::Kubernetes,
+    site::{SYSTEM, Site, wait_for},
+};
 
 /// The password of all accounts of the demo.
 pub const PASSWORD: &str = "correct horse battery staple";
@@ -23,9 +26,20 @@ pub struct Plan<'a> {
     /// The folder of its binaries.
     pub binaries: &'a Path,
     /// The registry part of the images' names.
-    pub registry: &'a str,
+    pub registry: String,
     /// Their tag.
     pub tag: &'a str,
+    /// Do the nodes pull them?
+    pub pull: PullPolicy,
+}
+
+/// Where the nodes have the images from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// They were loaded there.
+    Never,
+    /// From their registry.
+    IfNotPresent,
 }
 
 impl Plan<'_> {
@@ -33,9 +47,9 @@ impl Plan<'_> {
     ///
     /// # Errors
     /// When no leader is there within three minutes.
-    pub fn install(&self, lab: Lab, cluster: &str) -> Result<(Site, String)> {
-        self.install_chart(&lab)?;
-        let site = Site::new(lab, cluster, self.binaries.to_owned());
+    pub fn install(&self, kubernetes: Kubernetes, cluster: &str) -> Result<(Site, String)> {
+        self.install_chart(&kubernetes)?;
+        let site = Site::new(kubernetes, cluster, self.binaries.to_owned());
         let limit = Duration::from_secs(180);
         let leader = wait_for("an operator leads", limit, || site.leader().map(Some))?;
         let node = wait_for("the leader's node", limit, || site.node_of(SYSTEM, &leader).map(Some))?;
@@ -46,18 +60,18 @@ impl Plan<'_> {
     ///
     /// # Errors
     /// When helm refuses.
-    pub fn install_chart(&self, lab: &Lab) -> Result<()> {
+    pub fn install_chart(&self, kubernetes: &Kubernetes) -> Result<()> {
         let chart = self.chart();
         let images = [
             format!("image.registry={}", self.registry),
             format!("image.tag={}", self.tag),
-            "image.pullPolicy=Never".to_owned(),
+            format!("image.pullPolicy={:?}", self.pull),
         ];
         let mut words = vec!["install", "mailcluster", &chart, "--namespace", SYSTEM, "--create-namespace"];
         for image in &images {
             words.extend(["--set", image]);
         }
-        lab.helm(&words).map(drop)
+        kubernetes.helm(&words).map(drop)
     }
 
     /// Where the chart lies.
@@ -73,10 +87,10 @@ impl Site {
     /// # Errors
     /// When the API refuses it.
     pub fn bmc_secret(&self) -> Result<()> {
-        let state = self.lab.state()?;
+        let state = self.lab()?.state()?;
         let mut data = serde_json::Map::new();
         for node in &state.nodes {
-            let bmc = self.lab.bmc(&node.name)?;
+            let bmc = self.lab()?.bmc(&node.name)?;
             data.insert(
                 format!("{}.url", node.name),
                 Value::from(format!("{}/redfish/v1/Systems/{}", bmc.endpoint, node.name)),
@@ -89,7 +103,7 @@ impl Site {
                 "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}},
             {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "bmc", "namespace": self.namespace}, "stringData": data},
         ]});
-        self.lab.apply(&objects.to_string())
+        self.kubernetes.apply(&objects.to_string())
     }
 
     /// Makes volumes for three stores and the directory, each reachable from two nodes; `first` reaches the
@@ -98,7 +112,7 @@ impl Site {
     /// # Errors
     /// When the lab cannot make them.
     pub fn volumes(&self, first: &str, second: &str, third: &str) -> Result<()> {
-        self.lab.create_volumes(&[
+        self.lab()?.create_volumes(&[
             VolumeSpec::new("mail-directory", &[first, second], DIRECTORY),
             VolumeSpec::new("mail-store-a", &[first, third], STORE),
             VolumeSpec::new("mail-store-b", &[second, third], STORE),
@@ -114,16 +128,16 @@ impl Site {
     pub fn apply_on(&self, node: &str, manifest: &str) -> Result<()> {
         let others = self.other_nodes(node)?;
         for other in &others {
-            self.lab.kubectl(&["cordon", other])?;
+            self.kubernetes.kubectl(&["cordon", other])?;
         }
-        self.lab.apply(manifest)?;
+        self.kubernetes.apply(manifest)?;
         let placed = wait_for("a store and the directory are on one node", Duration::from_secs(180), || {
             let stores = self.stores()?;
             let here = |kind: &str| stores.iter().any(|store| store.kind == kind && store.host == node);
             Ok((here("Mail") && here("Directory")).then_some(()))
         });
         for other in &others {
-            self.lab.kubectl(&["uncordon", other])?;
+            self.kubernetes.kubectl(&["uncordon", other])?;
         }
         placed?;
         self.spread_frontends(node)
@@ -144,7 +158,7 @@ impl Site {
                 return Ok(Some(()));
             }
             if let [extra, _, ..] = here.as_slice() {
-                self.lab.kubectl(&["-n", &self.namespace, "delete", "pod", extra, "--wait=false"])?;
+                self.kubernetes.kubectl(&["-n", &self.namespace, "delete", "pod", extra, "--wait=false"])?;
             }
             Ok(None)
         })
@@ -155,7 +169,7 @@ impl Site {
     /// # Errors
     /// When the lab is gone.
     pub fn other_nodes(&self, node: &str) -> Result<Vec<String>> {
-        let names = self.lab.state()?.nodes.iter().map(|other| other.name.clone()).collect::<Vec<_>>();
+        let names = self.lab()?.state()?.nodes.iter().map(|other| other.name.clone()).collect::<Vec<_>>();
         Ok(names.into_iter().filter(|name| name != node).collect())
     }
 }

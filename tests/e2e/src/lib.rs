@@ -1,10 +1,12 @@
-//! A mail cluster on the lab, as its users see it: through helm, kubectl, the admin command and the Service's
+//! A mail cluster on the lab, or on a Kubernetes of somebody's, as its users see it: through helm, kubectl, the admin command and the Service's
 //! address. The demo and the end-to-end tests drive it.
 
 pub mod audit;
 mod carry;
 mod drill;
+mod kubernetes;
 mod layout;
+mod own;
 mod picture;
 mod pod_log;
 mod prober;
@@ -14,7 +16,9 @@ mod teller;
 
 pub use carry::Carried;
 pub use drill::{DOMAIN, Loss, Placed, Reader, Say, reads};
-pub use layout::{PASSWORD, Plan};
+pub use kubernetes::Kubernetes;
+pub use layout::{PASSWORD, Plan, PullPolicy};
+pub use own::OwnCluster;
 pub use picture::{event_time, picture};
 pub use pod_log::Line;
 pub use prober::Prober;

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
-use mailcluster_lab::Lab;
 use serde_json::Value;
 
-use crate::site::{NAMESPACE, SYSTEM};
+use crate::{
+    kubernetes::Kubernetes,
+    site::{NAMESPACE, SYSTEM},
+};
 
 /// The latest events that are shown of each namespace.
 const EVENTS: usize = 40;
@@ -17,11 +19,11 @@ const PATIENCE: &str = "--request-timeout=10s";
 /// Every namespace's.
 const KINDS: &str = "mailclusters,mailstores,pods,persistentvolumeclaims,persistentvolumes";
 
-/// What there is on the lab, as lines for a person: objects, what the MailStores say of themselves, the latest events
+/// What there is, as lines for a person: objects, what the MailStores say of themselves, the latest events
 /// and logs. What cannot be had is said instead.
 #[must_use]
-pub fn picture(lab: &Lab) -> String {
-    let ask = |args: &[&str]| lab.kubectl(&[args, &[PATIENCE]].concat());
+pub fn picture(kubernetes: &Kubernetes) -> String {
+    let ask = |args: &[&str]| kubernetes.kubectl(&[args, &[PATIENCE]].concat());
     let json = |args: &[&str]| -> Result<Value> {
         serde_json::from_str(&ask(&[args, &["-o", "json"]].concat())?).context("kubectl's answer")
     };

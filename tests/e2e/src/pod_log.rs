@@ -37,7 +37,7 @@ impl Site {
     /// # Errors
     /// When the node's folder cannot be read.
     pub fn pod_log(&self, node: &str, pod: &str) -> Result<Vec<Line>> {
-        let folder = self.lab.paths().lab.join("nodes").join(node).join("varlog/pods");
+        let folder = self.lab()?.paths().lab.join("nodes").join(node).join("varlog/pods");
         let ours = format!("{}_{pod}_", self.namespace);
         let mut lines = Vec::new();
         for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {

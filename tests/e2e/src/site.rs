@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::{
     drill::{DOMAIN, Placed},
+    kubernetes::Kubernetes,
     stores::StoreView,
 };
 
@@ -21,11 +22,11 @@ pub const NAMESPACE: &str = "mail";
 /// The namespace of the operator.
 pub const SYSTEM: &str = "mailcluster-system";
 
-/// A MailCluster on the lab.
+/// A MailCluster on a Kubernetes.
 #[derive(Debug)]
 pub struct Site {
     /// The Kubernetes it runs on.
-    pub lab: Lab,
+    pub kubernetes: Kubernetes,
     /// The MailCluster's namespace.
     pub namespace: String,
     /// The MailCluster's name.
@@ -56,8 +57,16 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Result
 impl Site {
     /// The MailCluster of this name in the namespace of the quickstart.
     #[must_use]
-    pub fn new(lab: Lab, cluster: &str, binaries: PathBuf) -> Self {
-        Self { lab, namespace: NAMESPACE.to_owned(), cluster: cluster.to_owned(), binaries }
+    pub fn new(kubernetes: Kubernetes, cluster: &str, binaries: PathBuf) -> Self {
+        Self { kubernetes, namespace: NAMESPACE.to_owned(), cluster: cluster.to_owned(), binaries }
+    }
+
+    /// The lab, for what only it can do.
+    ///
+    /// # Errors
+    /// When this is a cluster of somebody's.
+    pub fn lab(&self) -> Result<&Lab> {
+        self.kubernetes.lab()
     }
 
     /// `kubectl -n NAMESPACE …` as JSON.
@@ -67,7 +76,7 @@ impl Site {
     pub fn get(&self, args: &[&str]) -> Result<Value> {
         let mut words = vec!["-n", &self.namespace, "get", "-o", "json"];
         words.extend(args);
-        serde_json::from_str(&self.lab.kubectl(&words)?).context("kubectl's answer")
+        serde_json::from_str(&self.kubernetes.kubectl(&words)?).context("kubectl's answer")
     }
 
     /// All stores.
@@ -132,7 +141,7 @@ impl Site {
     pub fn admin(&self, args: &[&str], input: &str) -> Result<String> {
         use std::io::Write;
         let mut child = Command::new(self.binaries.join("kubectl-mailcluster"))
-            .args(["--kubeconfig".as_ref(), self.lab.kubeconfig().as_os_str()])
+            .args(self.kubernetes.admin_arguments())
             .args(["--namespace", &self.namespace, "--cluster", &self.cluster])
             .args(args)
             .stdin(Stdio::piped())
@@ -159,8 +168,15 @@ impl Site {
     /// # Errors
     /// When there is no such pod.
     pub fn node_of(&self, namespace: &str, pod: &str) -> Result<String> {
-        let node =
-            self.lab.kubectl(&["-n", namespace, "get", "pod", pod, "-o", "jsonpath={.spec.nodeName}"])?;
+        let node = self.kubernetes.kubectl(&[
+            "-n",
+            namespace,
+            "get",
+            "pod",
+            pod,
+            "-o",
+            "jsonpath={.spec.nodeName}",
+        ])?;
         Ok(node.trim().to_owned())
     }
 
@@ -171,7 +187,7 @@ impl Site {
     pub fn leader(&self) -> Result<String> {
         let lease =
             ["-n", SYSTEM, "get", "lease", "mailcluster-operator", "-o", "jsonpath={.spec.holderIdentity}"];
-        let holder = self.lab.kubectl(&lease)?;
+        let holder = self.kubernetes.kubectl(&lease)?;
         let pod = holder.trim().split(['_', '/']).next().unwrap_or_default().to_owned();
         if pod.is_empty() {
             bail!("no operator leads");
@@ -231,9 +247,9 @@ impl Site {
     /// # Errors
     /// When it is not within three minutes.
     pub fn power_on(&self, node: &str) -> Result<()> {
-        self.lab.power_on(node)?;
+        self.lab()?.power_on(node)?;
         wait_for("the node is Ready", Duration::from_secs(180), || {
-            let text = self.lab.kubectl(&["get", "node", node, "-o", "json"])?;
+            let text = self.kubernetes.kubectl(&["get", "node", node, "-o", "json"])?;
             let object: Value = serde_json::from_str(&text)?;
             let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
             let ready =

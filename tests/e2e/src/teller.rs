@@ -49,14 +49,14 @@ impl Teller {
         mut figures: impl FnMut() -> String + Send + 'static,
     ) -> Result<Self> {
         let own = Site {
-            lab: Lab::attach()?,
+            kubernetes: Lab::attach()?.into(),
             namespace: site.namespace.clone(),
             cluster: site.cluster.clone(),
             binaries: site.binaries.clone(),
         };
         let mut seen = Seen::of(&own)?;
         let mut events = own
-            .lab
+            .lab()?
             .kubectl_command()
             .args(["get", "events", "--all-namespaces", "--watch-only", "--output", "json"])
             .stdin(Stdio::null())

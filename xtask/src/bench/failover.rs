@@ -63,20 +63,20 @@ fn nothing(_: &Site, _: &StoreView) -> Result<()> {
 }
 
 fn crash(site: &Site, store: &StoreView) -> Result<()> {
-    site.lab.kill_pod(NAMESPACE, &format!("{}-a-0", store.name))
+    site.lab()?.kill_pod(NAMESPACE, &format!("{}-a-0", store.name))
 }
 
 /// What moves the stores is the cordon; `kubectl drain` evicts the pod when its turn has come, as the operator does here.
 fn drain(site: &Site, store: &StoreView) -> Result<()> {
-    site.lab.kubectl(&["cordon", &store.host]).map(drop)
+    site.kubernetes.kubectl(&["cordon", &store.host]).map(drop)
 }
 
 fn uncordon(site: &Site, store: &StoreView) -> Result<()> {
-    site.lab.kubectl(&["uncordon", &store.host]).map(drop)
+    site.kubernetes.kubectl(&["uncordon", &store.host]).map(drop)
 }
 
 fn power_off(site: &Site, store: &StoreView) -> Result<()> {
-    site.lab.power_off(&store.host)
+    site.lab()?.power_off(&store.host)
 }
 
 fn power_on(site: &Site, store: &StoreView) -> Result<()> {
@@ -84,11 +84,11 @@ fn power_on(site: &Site, store: &StoreView) -> Result<()> {
 }
 
 fn partition(site: &Site, store: &StoreView) -> Result<()> {
-    site.lab.partition(&store.host)
+    site.lab()?.partition(&store.host)
 }
 
 /// The fence Job has switched it off meanwhile.
 fn heal(site: &Site, store: &StoreView) -> Result<()> {
-    site.lab.heal(&store.host)?;
+    site.lab()?.heal(&store.host)?;
     site.power_on(&store.host)
 }

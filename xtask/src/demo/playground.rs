@@ -57,7 +57,7 @@ pub fn take_down() -> Result<()> {
 /// What to type next.
 pub fn hints(site: &Site, accounts: &[Placed], handed_off: Option<&Sent>) -> Result<String> {
     let cli = site.binaries.join("kubectl-mailcluster");
-    site.lab.offer(&cli)?;
+    site.lab()?.offer(&cli)?;
     let address = site.address()?;
     let user = accounts.first().map_or("user0@example.test", |account| account.address.as_str());
     let trace = handed_off.map_or_else(|| format!("--rcpt {user}"), |sent| sent.id.clone());

@@ -3,7 +3,7 @@
 use std::{ffi::OsString, path::Path};
 
 use anyhow::{Context, Result, bail};
-use mailcluster_e2e::{Plan, SYSTEM, picture};
+use mailcluster_e2e::{OwnCluster, Plan, PullPolicy, SYSTEM, picture};
 use mailcluster_lab::{Lab, Options, Owner, Paths, VolumeSpec};
 
 use super::Part;
@@ -108,11 +108,12 @@ pub fn live(lab: &Lab) -> Result<Count> {
     let plan = Plan {
         workspace: &workspace,
         binaries: Path::new(&bin),
-        registry: images::LOCAL,
+        registry: images::LOCAL.to_owned(),
         tag: env!("CARGO_PKG_VERSION"),
+        pull: PullPolicy::Never,
     };
     // Waits until an operator leads, by which time the API knows the chart's kinds.
-    plan.install(Lab::attach()?, "live")?;
+    plan.install(Lab::attach()?.into(), "live")?;
     let nodes: Vec<String> = lab.state()?.nodes.into_iter().map(|node| node.name).collect();
     let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
     lab.create_volumes(&LIVE_VOLUMES.map(|name| VolumeSpec::new(name, &nodes, LIVE_VOLUME)))?;
@@ -125,7 +126,7 @@ pub fn live(lab: &Lab) -> Result<Count> {
     ];
     let result = run_one(Part::Live, &env)?;
     if result.failed > 0 {
-        println!("{}", picture(lab));
+        println!("{}", picture(&Lab::attach()?.into()));
     }
     remove_live(lab).context("failed to remove what the operator's test has left")?;
     Ok(result)
@@ -158,6 +159,27 @@ pub fn end_to_end(part: Part, long: &str) -> Result<Count> {
         ("RUST_BACKTRACE", "0"),
     ];
     run_one(part, &env)
+}
+
+/// What breaks nothing, on a cluster of the user's own. Both tables play on one cluster, which is gone afterwards.
+pub fn on_own_cluster(own: &OwnCluster, long: &str) -> Result<Count> {
+    cargo::build_programs()?;
+    let bin = binaries()?;
+    let named = own.environment();
+    let mut env = vec![
+        ("MAILCLUSTER_BIN", bin.as_str()),
+        ("MAILCLUSTER_LONG", long),
+        ("MAILCLUSTER_E2E", "1"),
+        ("RUST_BACKTRACE", "0"),
+    ];
+    env.extend(named.iter().map(|(name, value)| (*name, value.as_str())));
+    let mut count = run_one(Part::Service, &env)?;
+    if count.failed == 0 {
+        env.push(("MAILCLUSTER_E2E_ATTACH", "1"));
+        count += run_one(Part::Failover, &env)?;
+    }
+    own.take_down().context("failed to remove what the tests have made")?;
+    Ok(count)
 }
 
 /// Without a lab: the test programs say themselves what they leave out.

@@ -9,9 +9,9 @@ use crate::stage::{LIMIT, Stage, length};
 pub fn away(stage: &Stage) -> Result<Ledger> {
     let epochs = stage.epochs()?;
     let ledger = stage.sending("no-api", || {
-        stage.site.lab.api_down(None)?;
+        stage.site.lab()?.api_down(None)?;
         let read = stage.all_can_read_for(length(90, 300));
-        stage.site.lab.api_up(None)?;
+        stage.site.lab()?.api_up(None)?;
         read
     })?;
     stage.site.wait_ready(LIMIT)?;
@@ -25,9 +25,9 @@ pub fn one_dead(stage: &Stage) -> Result<Ledger> {
     let epochs = stage.epochs()?;
     let ledger = stage.sending("one-api", || {
         for server in [1, 2] {
-            stage.site.lab.api_down(Some(server))?;
+            stage.site.lab()?.api_down(Some(server))?;
             let read = stage.all_can_read_for(length(25, 60));
-            stage.site.lab.api_up(Some(server))?;
+            stage.site.lab()?.api_up(Some(server))?;
             read?;
         }
         Ok(())

@@ -47,7 +47,7 @@ fn upgrade(stage: &Stage, values: &[&str]) -> Result<()> {
     for value in values {
         words.extend(["--set", value]);
     }
-    stage.site.lab.helm(&words)?;
+    stage.site.kubernetes.helm(&words)?;
     wait_for("an operator leads", LIMIT, || stage.site.leader().map(Some)).map(drop)
 }
 

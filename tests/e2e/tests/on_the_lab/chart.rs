@@ -16,11 +16,11 @@ const REFUSED: [(&str, &str); 4] = [
 
 /// `helm lint`, and values that cannot work are refused with their name.
 pub fn checked(stage: &Stage) -> Result<Ledger> {
-    let lab = &stage.site.lab;
+    let kubernetes = &stage.site.kubernetes;
     let plan = plan(&stage.site.binaries)?;
-    lab.helm(&["lint", &plan.chart()])?;
+    kubernetes.helm(&["lint", &plan.chart()])?;
     for (value, word) in REFUSED {
-        let answer = lab.helm(&["template", &plan.chart(), "--set", value]);
+        let answer = kubernetes.helm(&["template", &plan.chart(), "--set", value]);
         let told = answer.err().map(|error| format!("{error:#}")).unwrap_or_default();
         ensure!(told.contains(word), "--set {value} was not refused by name: {told}");
     }
@@ -34,7 +34,7 @@ pub fn upgraded(stage: &Stage) -> Result<Ledger> {
     let old = operators(stage)?;
     let ledger = stage.sending("upgraded", || {
         let chart = plan(&site.binaries)?.chart();
-        site.lab.helm(&[
+        site.kubernetes.helm(&[
             "upgrade",
             "mailcluster",
             &chart,
@@ -56,14 +56,14 @@ pub fn uninstalled(stage: &Stage) -> Result<Ledger> {
     let site = &stage.site;
     let before = mail_pods(stage)?;
     let ledger = stage.sending("uninstalled", || {
-        site.lab.helm(&["uninstall", "mailcluster", "--namespace", SYSTEM, "--wait"])?;
+        site.kubernetes.helm(&["uninstall", "mailcluster", "--namespace", SYSTEM, "--wait"])?;
         wait_for("the operator is gone", LIMIT, || Ok(operators(stage)?.is_empty().then_some(())))?;
         stage.all_can_read_for(std::time::Duration::from_secs(5))?;
         ensure!(
             stage.kubectl(&["get", "mailcluster", "demo"]).is_ok(),
             "the MailCluster went with the chart"
         );
-        plan(&site.binaries)?.install_chart(&site.lab)?;
+        plan(&site.binaries)?.install_chart(&site.kubernetes)?;
         wait_for("an operator leads", LIMIT, || site.leader().map(Some))?;
         site.wait_ready(LIMIT)
     })?;
@@ -93,7 +93,7 @@ fn image(stage: &Stage) -> Result<String> {
 }
 
 fn operators(stage: &Stage) -> Result<Vec<String>> {
-    let text = stage.site.lab.kubectl(&["-n", SYSTEM, "get", "pods", "-o", "name"])?;
+    let text = stage.site.kubernetes.kubectl(&["-n", SYSTEM, "get", "pods", "-o", "name"])?;
     Ok(text.lines().map(str::to_owned).collect())
 }
 

@@ -16,9 +16,9 @@ pub fn away(stage: &Stage) -> Result<Ledger> {
     // Held where it is, and the operator away, so that nobody moves it while it is tried what works without it.
     stage.scale_operator(0)?;
     let ledger = stage.sending("no-directory", || {
-        site.lab.pause_pod(NAMESPACE, &directory)?;
+        site.lab()?.pause_pod(NAMESPACE, &directory)?;
         let tried = without_directory(stage);
-        site.lab.resume_pod(NAMESPACE, &directory)?;
+        site.lab()?.resume_pod(NAMESPACE, &directory)?;
         tried
     });
     stage.scale_operator(2)?;

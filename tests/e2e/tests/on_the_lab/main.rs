@@ -17,49 +17,62 @@ mod volumes;
 mod weak;
 
 use anyhow::{Context, Result, ensure};
-use mailcluster_e2e::picture;
-use mailcluster_lab::Lab;
+use mailcluster_e2e::{Kubernetes, picture};
 use mailcluster_test_clients::Ledger;
 use stage::Stage;
 
 /// What happens to the cluster; answers what was promised to clients meanwhile.
 type Scenario = fn(&Stage) -> Result<Ledger>;
 
+/// What a scenario takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    /// Any Kubernetes: nothing is done to its nodes or to the API.
+    Kubernetes,
+    /// The lab's faults, disks or logs.
+    TheLab,
+}
+use Needs::{Kubernetes as Any, TheLab};
+
 /// What must not disturb service, in this order: later ones find the cluster as the earlier ones left it.
-const SERVICE: &[(&str, Scenario)] = &[
-    ("the_chart_refuses_what_cannot_work", chart::checked),
-    ("frontends_are_scaled_by_kubectl", service::scaled),
-    ("a_foreign_pod_reaches_the_doors_of_the_frontends_only", network::foreign_pod),
-    ("f29_a_frozen_frontend_is_taken_out", service::frontend_taken_out),
-    ("an_idle_cluster_writes_nothing_but_leases", operator::idle),
-    ("f23_the_operator_is_not_needed_for_service", operator::absent),
-    ("api_away_service_goes_on", api::away),
-    ("one_of_two_api_servers_dead_and_nobody_fences_itself", api::one_dead),
-    ("f26_a_deleted_lease_is_made_anew", operator::lease_deleted),
-    ("f27_the_directory_is_away_and_a_frontend_starts", directory::away),
-    ("certificates_of_two_minutes_are_renewed_under_load", certificates::short_lived),
-    ("an_upgrade_of_the_operator_restarts_no_mail_pod", chart::upgraded),
-    ("an_uninstalled_chart_leaves_the_cluster_serving", chart::uninstalled),
-    ("old_volumes_in_an_empty_kubernetes_bring_everything_back", volumes::old_volumes_in_an_empty_kubernetes),
+const SERVICE: &[(&str, Needs, Scenario)] = &[
+    ("the_chart_refuses_what_cannot_work", Any, chart::checked),
+    ("frontends_are_scaled_by_kubectl", Any, service::scaled),
+    ("a_foreign_pod_reaches_the_doors_of_the_frontends_only", TheLab, network::foreign_pod),
+    ("f29_a_frozen_frontend_is_taken_out", TheLab, service::frontend_taken_out),
+    ("an_idle_cluster_writes_nothing_but_leases", TheLab, operator::idle),
+    ("f23_the_operator_is_not_needed_for_service", Any, operator::absent),
+    ("api_away_service_goes_on", TheLab, api::away),
+    ("one_of_two_api_servers_dead_and_nobody_fences_itself", TheLab, api::one_dead),
+    ("f26_a_deleted_lease_is_made_anew", Any, operator::lease_deleted),
+    ("f27_the_directory_is_away_and_a_frontend_starts", TheLab, directory::away),
+    ("certificates_of_two_minutes_are_renewed_under_load", TheLab, certificates::short_lived),
+    ("an_upgrade_of_the_operator_restarts_no_mail_pod", Any, chart::upgraded),
+    ("an_uninstalled_chart_leaves_the_cluster_serving", Any, chart::uninstalled),
+    (
+        "old_volumes_in_an_empty_kubernetes_bring_everything_back",
+        TheLab,
+        volumes::old_volumes_in_an_empty_kubernetes,
+    ),
 ];
 
 /// What makes stores move or stop, in this order.
-const FAILOVER: &[(&str, Scenario)] = &[
-    ("f01_a_killed_backend_comes_back_where_it_is", service::killed),
-    ("f13_a_frozen_process_acknowledges_nothing_old", service::frozen),
-    ("a_changed_mailcluster_reaches_the_stores_one_by_one", moves::changed),
-    ("a_store_is_moved_by_hand", moves::planned),
-    ("f31_a_drained_node_gives_its_stores_away", moves::drained),
-    ("f24_the_operator_is_killed_in_each_phase", operator::killed_in_each_phase),
-    ("f18_a_lost_node_is_fenced_and_its_stores_move", moves::lost_node),
-    ("f15_a_partitioned_node_is_fenced_before_its_stores_serve", partition::fenced),
-    ("wrong_volumes_are_refused_and_said", volumes::exchanged),
-    ("a_store_is_added_by_count", volumes::added),
-    ("lease_expired_without_an_api_the_store_stops_in_time", weak::api_away),
-    ("lease_expired_a_cut_off_store_stops_before_its_sibling_serves", weak::partitioned),
-    ("lease_expired_a_frozen_process_acknowledges_nothing_old", weak::frozen),
-    ("deletion_policy_delete_leaves_nothing", weak::deleted),
-    ("a_disk_moved_to_another_machine_is_adopted", volumes::adopted),
+const FAILOVER: &[(&str, Needs, Scenario)] = &[
+    ("f01_a_killed_backend_comes_back_where_it_is", TheLab, service::killed),
+    ("f13_a_frozen_process_acknowledges_nothing_old", TheLab, service::frozen),
+    ("a_changed_mailcluster_reaches_the_stores_one_by_one", Any, moves::changed),
+    ("a_store_is_moved_by_hand", TheLab, moves::planned),
+    ("f31_a_drained_node_gives_its_stores_away", TheLab, moves::drained),
+    ("f24_the_operator_is_killed_in_each_phase", TheLab, operator::killed_in_each_phase),
+    ("f18_a_lost_node_is_fenced_and_its_stores_move", TheLab, moves::lost_node),
+    ("f15_a_partitioned_node_is_fenced_before_its_stores_serve", TheLab, partition::fenced),
+    ("wrong_volumes_are_refused_and_said", TheLab, volumes::exchanged),
+    ("a_store_is_added_by_count", TheLab, volumes::added),
+    ("lease_expired_without_an_api_the_store_stops_in_time", TheLab, weak::api_away),
+    ("lease_expired_a_cut_off_store_stops_before_its_sibling_serves", TheLab, weak::partitioned),
+    ("lease_expired_a_frozen_process_acknowledges_nothing_old", TheLab, weak::frozen),
+    ("deletion_policy_delete_leaves_nothing", TheLab, weak::deleted),
+    ("a_disk_moved_to_another_machine_is_adopted", TheLab, volumes::adopted),
 ];
 
 #[test]
@@ -73,7 +86,7 @@ fn stores_move() -> Result<()> {
 }
 
 /// All scenarios of a table, on one cluster.
-fn play_all(scenarios: &[(&str, Scenario)]) -> Result<()> {
+fn play_all(scenarios: &[(&str, Needs, Scenario)]) -> Result<()> {
     if std::env::var_os("MAILCLUSTER_E2E").is_none() {
         leave_out(scenarios, "needs the lab (`cargo xtask test` brings it up)");
         return Ok(());
@@ -82,9 +95,13 @@ fn play_all(scenarios: &[(&str, Scenario)]) -> Result<()> {
     let only = std::env::var("MAILCLUSTER_E2E_ONLY").unwrap_or_default();
     let wanted = |name: &str| only.is_empty() || only.split(',').any(|part| name.contains(part));
     let mut promised = Ledger::default();
-    for (number, (name, scenario)) in scenarios.iter().enumerate() {
+    for (number, (name, needs, scenario)) in scenarios.iter().enumerate() {
         if !wanted(name) {
             leave_out(&scenarios[number..=number], "not among MAILCLUSTER_E2E_ONLY");
+            continue;
+        }
+        if *needs == TheLab && stage.site.lab().is_err() {
+            leave_out(&scenarios[number..=number], "needs the lab's faults");
             continue;
         }
         println!("e2e {name} ...");
@@ -115,15 +132,15 @@ fn play(stage: &Stage, name: &str, scenario: Scenario, promised: &mut Ledger) ->
 
 /// For those who read of it when the machine is gone.
 fn show_what_is_there() {
-    match Lab::attach() {
-        Ok(lab) => println!("{}", picture(&lab)),
+    match Kubernetes::of_test() {
+        Ok(kubernetes) => println!("{}", picture(&kubernetes)),
         Err(error) => println!("  nothing can be shown: {error:#}"),
     }
 }
 
 /// Names what is not run, for those who count.
-fn leave_out(scenarios: &[(&str, Scenario)], why: &str) {
-    for (name, _) in scenarios {
+fn leave_out(scenarios: &[(&str, Needs, Scenario)], why: &str) {
+    for (name, _, _) in scenarios {
         println!("left out {name}: {why}");
     }
 }

@@ -32,13 +32,13 @@ pub fn drained(stage: &Stage) -> Result<Ledger> {
     let ledger = stage.sending("drained", || {
         let words = ["drain", &victim, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=180s"];
         let begun = Instant::now();
-        site.lab.kubectl(&words).context("kubectl drain did not come to its end")?;
+        site.kubernetes.kubectl(&words).context("kubectl drain did not come to its end")?;
         say(&format!("drained in {:.1} s", begun.elapsed().as_secs_f64()));
         wait_for("no store is left on the drained node", LIMIT, || {
             Ok(site.stores()?.iter().all(|s| s.host != victim && s.phase == "Serving").then_some(()))
         })
     });
-    site.lab.kubectl(&["uncordon", &victim])?;
+    site.kubernetes.kubectl(&["uncordon", &victim])?;
     ledger
 }
 
@@ -88,7 +88,7 @@ pub fn lost_node(stage: &Stage) -> Result<Ledger> {
     let ledger = stage.sending("lost-node", || {
         let loss = site.loss(&stage.accounts, &victim)?;
         let cut = Instant::now();
-        site.lab.power_off(&victim)?;
+        site.lab()?.power_off(&victim)?;
         site.wait_served(&say, &loss, cut).map(drop)
     })?;
     site.power_on(&victim)?;

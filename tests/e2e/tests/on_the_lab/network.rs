@@ -18,7 +18,7 @@ const DIRECTORY: [u16; 2] = [11443, 9090];
 /// A pod of somebody else in the same namespace reaches the frontends' doors and nothing behind them; Prometheus reaches
 /// metrics.
 pub fn foreign_pod(stage: &Stage) -> Result<Ledger> {
-    let lab = &stage.site.lab;
+    let lab = stage.site.lab()?;
     let archive = lab.paths().lab.join("toolbox.tar");
     OciImage::new(IMAGE, &["/lab-toolbox"])
         .user("65532:65532")
@@ -53,7 +53,7 @@ fn doors(stage: &Stage, ours: &str) -> Result<()> {
         let words =
             ["-n", namespace, "exec", "foreign", "--", "/lab-toolbox", "connect", &target, "QUIT\\r\\n"];
         // A connection that is taken and ended without a word is one, too: only a refused or unanswered one is none.
-        match stage.site.lab.kubectl(&words) {
+        match stage.site.kubernetes.kubectl(&words) {
             Ok(_) => true,
             Err(error) => {
                 let told = format!("{error:#}");

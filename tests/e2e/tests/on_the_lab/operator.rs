@@ -46,7 +46,7 @@ pub fn killed_in_each_phase(stage: &Stage) -> Result<Ledger> {
     let store = stage.accounts[0].store.clone();
     let before = site.store(&store)?;
     let ledger = stage.sending("operator-killed", || {
-        site.lab.power_off(&before.host)?;
+        site.lab()?.power_off(&before.host)?;
         let mut killed = Vec::new();
         let moved = wait_for("the store moves in spite of it", LIMIT, || {
             let view = site.store(&store)?;
@@ -56,7 +56,7 @@ pub fn killed_in_each_phase(stage: &Stage) -> Result<Ledger> {
                 // Without a farewell: its leader lease must run out.
                 let words =
                     ["-n", SYSTEM, "delete", "pod", &leader, "--grace-period=0", "--force", "--wait=false"];
-                site.lab.kubectl(&words)?;
+                site.kubernetes.kubectl(&words)?;
                 killed.push(view.phase.clone());
             }
             Ok((view.phase == "Serving" && view.epoch > before.epoch).then_some(view))

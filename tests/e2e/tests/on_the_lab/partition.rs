@@ -14,7 +14,7 @@ pub fn fenced(stage: &Stage) -> Result<Ledger> {
     let victim = before.host.clone();
     let lost: Vec<_> = site.stores()?.into_iter().filter(|s| s.host == victim).collect();
     let ledger = stage.sending("partition", || {
-        site.lab.partition(&victim)?;
+        site.lab()?.partition(&victim)?;
         for store in lost.iter().filter(|s| s.kind == "Mail") {
             stage.serves_again(&store.name, store.epoch)?;
         }
@@ -22,7 +22,7 @@ pub fn fenced(stage: &Stage) -> Result<Ledger> {
             Ok(site.stores()?.iter().all(|s| s.host != victim && s.phase == "Serving").then_some(()))
         })?;
         ensure!(
-            site.lab.state()?.node(&victim)?.power == mailcluster_lab::Power::Off,
+            site.lab()?.state()?.node(&victim)?.power == mailcluster_lab::Power::Off,
             "the node was not switched off"
         );
         let status = site.get(&["mailstore", &store])?;
@@ -37,7 +37,7 @@ pub fn fenced(stage: &Stage) -> Result<Ledger> {
         ensure!(evidence.to_string().contains("FenceJob"), "no fence Job among {evidence}");
         Ok(())
     });
-    site.lab.heal(&victim)?;
+    site.lab()?.heal(&victim)?;
     site.power_on(&victim)?;
     ledger
 }

@@ -34,18 +34,18 @@ pub fn frontend_taken_out(stage: &Stage) -> Result<Ledger> {
                     Ok((endpoints(site)?.len() == site.frontends()?.len()).then_some(()))
                 })?;
                 let start = std::time::Instant::now();
-                site.lab.pause_pod(NAMESPACE, &victim)?;
+                site.lab()?.pause_pod(NAMESPACE, &victim)?;
                 let leader = site.leader()?;
                 if with_leader {
-                    site.lab.pause_pod(SYSTEM, &leader)?;
+                    site.lab()?.pause_pod(SYSTEM, &leader)?;
                 }
                 let out = wait_for("it is taken out", LIMIT, || {
                     Ok((!endpoints(site)?.contains(&victim)).then_some(()))
                 });
                 let took = start.elapsed().as_secs_f64();
-                site.lab.resume_pod(NAMESPACE, &victim)?;
+                site.lab()?.resume_pod(NAMESPACE, &victim)?;
                 if with_leader {
-                    site.lab.resume_pod(SYSTEM, &leader)?;
+                    site.lab()?.resume_pod(SYSTEM, &leader)?;
                 }
                 out?;
                 say(&format!(
@@ -76,7 +76,7 @@ pub fn killed(stage: &Stage) -> Result<Ledger> {
     let store = &stage.accounts[0].store;
     let before = stage.site.store(store)?;
     let ledger = stage.sending("killed", || {
-        stage.site.lab.kill_pod(NAMESPACE, &pod_of(store))?;
+        stage.site.lab()?.kill_pod(NAMESPACE, &pod_of(store))?;
         stage.serves_again(store, before.epoch).map(drop)
     })?;
     ensure!(stage.site.store(store)?.host == before.host, "a crashed process must restart where it is");
@@ -90,10 +90,10 @@ pub fn frozen(stage: &Stage) -> Result<Ledger> {
     let before = stage.site.store(store)?;
     let pod = pod_of(store);
     stage.sending("frozen", || {
-        stage.site.lab.pause_pod(NAMESPACE, &pod)?;
+        stage.site.lab()?.pause_pod(NAMESPACE, &pod)?;
         let served = stage.serves_again(store, before.epoch);
         // Whoever ended it did so with SIGKILL; one that is still there goes on now, and must find itself deposed.
-        if let Err(error) = stage.site.lab.resume_pod(NAMESPACE, &pod) {
+        if let Err(error) = stage.site.lab()?.resume_pod(NAMESPACE, &pod) {
             say(&format!("the frozen process is gone: {error}"));
         }
         let now = served?;

@@ -7,8 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use mailcluster_e2e::{Placed, Plan, SYSTEM, Site, reads, wait_for};
-use mailcluster_lab::Lab;
+use mailcluster_e2e::{Kubernetes, OwnCluster, Placed, Plan, PullPolicy, SYSTEM, Site, reads, wait_for};
 use mailcluster_test_clients::Ledger;
 
 /// Longer than anything here may take; a deadline, not an expectation.
@@ -34,10 +33,14 @@ pub fn length(short: u64, stated: u64) -> Duration {
     Duration::from_secs(if long { stated } else { short })
 }
 
-/// What is installed: the working tree, with the images that the lab has loaded.
+/// What is installed: the working tree, with the images that the lab has loaded, or those of an own cluster's registry.
 pub fn plan(binaries: &Path) -> Result<Plan<'_>> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("no workspace")?;
-    Ok(Plan { workspace, binaries, registry: "localhost", tag: env!("CARGO_PKG_VERSION") })
+    let (registry, pull) = match OwnCluster::from_environment() {
+        Some(own) => (own.registry, PullPolicy::IfNotPresent),
+        None => ("localhost".to_owned(), PullPolicy::Never),
+    };
+    Ok(Plan { workspace, binaries, registry, tag: env!("CARGO_PKG_VERSION"), pull })
 }
 
 impl Stage {
@@ -47,19 +50,23 @@ impl Stage {
         let binaries = PathBuf::from(std::env::var("MAILCLUSTER_BIN").context("MAILCLUSTER_BIN")?);
         let plan = plan(&binaries)?;
         if std::env::var_os("MAILCLUSTER_E2E_ATTACH").is_some() {
-            let site = Site::new(Lab::attach()?, "demo", plan.binaries.to_owned());
+            let site = Site::new(Kubernetes::of_test()?, "demo", plan.binaries.to_owned());
             site.wait_ready(LIMIT)?;
             let accounts = site.known_accounts()?;
             let stage = Self::of(site, accounts)?;
             stage.site.empty_mailboxes(&stage.addresses)?;
             return Ok(stage);
         }
-        let (site, first) = plan.install(Lab::attach()?, "demo")?;
-        let others = site.other_nodes(&first)?;
-        site.volumes(&first, &others[0], &others[1])?;
-        site.bmc_secret()?;
+        let (site, first) = plan.install(Kubernetes::of_test()?, "demo")?;
         let manifest = std::fs::read_to_string(plan.workspace.join("docs/examples/quickstart.yaml"))?;
-        site.apply_on(&first, &manifest)?;
+        if let Kubernetes::Own(own) = &site.kubernetes {
+            own.apply(&manifest)?;
+        } else {
+            let others = site.other_nodes(&first)?;
+            site.volumes(&first, &others[0], &others[1])?;
+            site.bmc_secret()?;
+            site.apply_on(&first, &manifest)?;
+        }
         site.wait_ready(LIMIT)?;
         wait_for("the Service has an address", LIMIT, || site.address().map(Some))?;
         let accounts = site.make_accounts(&say)?;
@@ -143,7 +150,14 @@ impl Stage {
     /// Scales the operator.
     pub fn scale_operator(&self, count: u32) -> Result<()> {
         let replicas = format!("--replicas={count}");
-        self.site.lab.kubectl(&["-n", SYSTEM, "scale", "deployment", "mailcluster-operator", &replicas])?;
+        self.site.kubernetes.kubectl(&[
+            "-n",
+            SYSTEM,
+            "scale",
+            "deployment",
+            "mailcluster-operator",
+            &replicas,
+        ])?;
         Ok(())
     }
 
@@ -151,7 +165,7 @@ impl Stage {
     pub fn kubectl(&self, args: &[&str]) -> Result<String> {
         let mut words = vec!["-n", self.site.namespace.as_str()];
         words.extend(args);
-        self.site.lab.kubectl(&words)
+        self.site.kubernetes.kubectl(&words)
     }
 }
 

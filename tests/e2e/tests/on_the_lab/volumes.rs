@@ -19,8 +19,8 @@ const ADDED: &str = "demo-3";
 /// `stores.count` raised by one: the store comes, serves, and takes accounts and mail.
 pub fn added(stage: &Stage) -> Result<Ledger> {
     let site = &stage.site;
-    let nodes: Vec<String> = site.lab.state()?.nodes.iter().map(|node| node.name.clone()).collect();
-    site.lab.create_volumes(&[VolumeSpec::new("mail-store-d", &[&nodes[0], &nodes[1]], 1 << 30)])?;
+    let nodes: Vec<String> = site.lab()?.state()?.nodes.iter().map(|node| node.name.clone()).collect();
+    site.lab()?.create_volumes(&[VolumeSpec::new("mail-store-d", &[&nodes[0], &nodes[1]], 1 << 30)])?;
     let ledger = stage.sending("added", || {
         let patch = json!({"spec": {"stores": {"count": 4}}}).to_string();
         stage.kubectl(&["patch", "mailcluster", "demo", "--type", "merge", "--patch", &patch])?;
@@ -29,7 +29,7 @@ pub fn added(stage: &Stage) -> Result<Ledger> {
     let late = Placed { address: format!("late@{DOMAIN}"), store: ADDED.to_owned() };
     let words = ["account", "add", &late.address, "--store", ADDED, "--password-file", "-"];
     site.admin(&words, PASSWORD)?;
-    let own = Site::new(Lab::attach()?, &site.cluster, site.binaries.clone());
+    let own = Site::new(Lab::attach()?.into(), &site.cluster, site.binaries.clone());
     let newcomer = Stage::of(own, vec![late])?;
     let promised = newcomer.sending("late", || Ok(()))?;
     let verdict = site.read_back(&promised, &newcomer.addresses)?;
@@ -44,7 +44,7 @@ pub fn exchanged(stage: &Stage) -> Result<Ledger> {
     let site = &stage.site;
     let (one, other) = (&stage.accounts[0].store, stage.other_store()?);
     let (at_one, at_other) = (volume_of(stage, one)?, volume_of(stage, &other)?);
-    let away = site.lab.paths().lab.join("set-aside");
+    let away = site.lab()?.paths().lab.join("set-aside");
     let (kept_one, kept_other) = (away.join("one"), away.join("other"));
     stage.sending("exchanged", || {
         with_pods_ended(stage, &[one, &other], || {
@@ -78,7 +78,7 @@ fn refused(stage: &Stage, store: &str, word: &str) -> Result<()> {
 
 /// The folder of the volume that a store's claim is bound to.
 fn volume_of(stage: &Stage, store: &str) -> Result<PathBuf> {
-    Ok(stage.site.lab.volume_path(&pv_of(stage, store)?))
+    Ok(stage.site.lab()?.volume_path(&pv_of(stage, store)?))
 }
 
 /// The PersistentVolume that a store's claim is bound to.
@@ -91,15 +91,15 @@ fn pv_of(stage: &Stage, store: &str) -> Result<String> {
 
 /// Nothing runs on these stores' volumes meanwhile: no node takes their pods.
 fn with_pods_ended(stage: &Stage, stores: &[&str], change: impl FnOnce() -> Result<()>) -> Result<()> {
-    let nodes: Vec<String> = stage.site.lab.state()?.nodes.iter().map(|node| node.name.clone()).collect();
+    let nodes: Vec<String> = stage.site.lab()?.state()?.nodes.iter().map(|node| node.name.clone()).collect();
     // Or the operator would take the cordons for drains.
     stage.scale_operator(0)?;
     for node in &nodes {
-        stage.site.lab.kubectl(&["cordon", node])?;
+        stage.site.kubernetes.kubectl(&["cordon", node])?;
     }
     let changed = ended(stage, stores).and_then(|()| change());
     for node in &nodes {
-        stage.site.lab.kubectl(&["uncordon", node])?;
+        stage.site.kubernetes.kubectl(&["uncordon", node])?;
     }
     stage.scale_operator(2)?;
     changed
@@ -148,8 +148,8 @@ pub fn adopted(stage: &Stage) -> Result<Ledger> {
     let chart = plan(&site.binaries)?.chart();
     let value = "clusterAccess.adoptVolumes=true";
     let words = ["upgrade", "mailcluster", &chart, "--namespace", SYSTEM, "--reuse-values", "--set", value];
-    site.lab.helm(&words)?;
-    stage.site.lab.kubectl(&[
+    site.kubernetes.helm(&words)?;
+    stage.site.kubernetes.kubectl(&[
         "-n",
         SYSTEM,
         "rollout",
@@ -160,7 +160,7 @@ pub fn adopted(stage: &Stage) -> Result<Ledger> {
     wait_for("an operator leads", LIMIT, || site.leader().map(Some))?;
     let store = stage.other_store()?;
     let home = site.store(&store)?;
-    let volume = stage.site.lab.kubectl(&["get", "pv", &pv_of(stage, &store)?, "-o", "json"])?;
+    let volume = stage.site.kubernetes.kubectl(&["get", "pv", &pv_of(stage, &store)?, "-o", "json"])?;
     let volume: Value = serde_json::from_str(&volume)?;
     let name = volume.pointer("/metadata/name").and_then(Value::as_str).context("a name")?;
     let reached = reached_from(&volume);
@@ -173,11 +173,11 @@ pub fn adopted(stage: &Stage) -> Result<Ledger> {
     }
     let closed: Vec<&String> = others.iter().filter(|node| reached.contains(node)).collect();
     for node in &closed {
-        site.lab.kubectl(&["taint", "node", node, "test/closed=:NoSchedule"])?;
+        site.kubernetes.kubectl(&["taint", "node", node, "test/closed=:NoSchedule"])?;
     }
     let ledger = stage.sending("adopted", || adopt(stage, &home, name, third));
     for node in &closed {
-        site.lab.kubectl(&["taint", "node", node, "test/closed:NoSchedule-"])?;
+        site.kubernetes.kubectl(&["taint", "node", node, "test/closed:NoSchedule-"])?;
     }
     site.power_on(&home.host)?;
     let claims = site.get(&["persistentvolumeclaims", "-l", &format!("mailcluster.io/store={store}")])?;
@@ -191,7 +191,7 @@ fn adopt(stage: &Stage, home: &StoreView, volume: &str, third: &str) -> Result<(
     let asked = ["store", "adopt", "--pv", volume, "--to", third, "--wait", "200"];
     let served = site.admin(&asked, "").err().map(|error| format!("{error:#}")).unwrap_or_default();
     ensure!(served.contains("is served from"), "a store that is served is not adopted: {served}");
-    site.lab.power_off(&home.host)?;
+    site.lab()?.power_off(&home.host)?;
     wait_for("the store has nowhere to go", LIMIT, || {
         let view = site.store(&home.name)?;
         let nowhere = ["NoCandidateNode", "OneNodeVolume"].iter().any(|why| view.blocked.contains(why));
@@ -200,7 +200,7 @@ fn adopt(stage: &Stage, home: &StoreView, volume: &str, third: &str) -> Result<(
     site.admin(&asked, "")?;
     let view = stage.serves_again(&home.name, home.epoch)?;
     ensure!(view.host == third, "it was to be adopted on {third} and is on {}", view.host);
-    let made: Value = serde_json::from_str(&site.lab.kubectl(&["get", "pv", volume, "-o", "json"])?)?;
+    let made: Value = serde_json::from_str(&site.kubernetes.kubectl(&["get", "pv", volume, "-o", "json"])?)?;
     ensure!(reached_from(&made) == [third], "the volume is reached from {:?}", reached_from(&made));
     say(&format!("{} is served from {third}, {volume} was made anew for it", home.name));
     Ok(())
@@ -225,14 +225,14 @@ pub fn old_volumes_in_an_empty_kubernetes(stage: &Stage) -> Result<Ledger> {
     let epochs = stage.epochs()?;
     let volumes = all_gone(stage)?;
     for volume in volumes {
-        site.lab.apply(&volume.to_string())?;
+        site.kubernetes.apply(&volume.to_string())?;
     }
-    plan(&site.binaries)?.install_chart(&site.lab)?;
+    plan(&site.binaries)?.install_chart(&site.kubernetes)?;
     wait_for("an operator leads", LIMIT, || site.leader().map(Some))?;
     site.bmc_secret()?;
     let object = json!({"apiVersion": "mailcluster.io/v1alpha1", "kind": "MailCluster",
         "metadata": {"name": "demo", "namespace": site.namespace}, "spec": manifest});
-    wait_for("the MailCluster is taken", LIMIT, || site.lab.apply(&object.to_string()).map(Some))?;
+    wait_for("the MailCluster is taken", LIMIT, || site.kubernetes.apply(&object.to_string()).map(Some))?;
     site.wait_ready(LIMIT)?;
     let mut after = site.known_accounts()?;
     after.sort();
@@ -248,7 +248,7 @@ pub fn old_volumes_in_an_empty_kubernetes(stage: &Stage) -> Result<Ledger> {
 
 /// Takes everything away but the disks; answers the objects of the volumes, as a backup would have them.
 fn all_gone(stage: &Stage) -> Result<Vec<Value>> {
-    let lab = &stage.site.lab;
+    let lab = stage.site.lab()?;
     stage.kubectl(&["delete", "mailcluster", "demo", "--timeout=120s"])?;
     let claims = stage.site.get(&["persistentvolumeclaims"])?;
     let bound = |claim: &Value| claim.pointer("/spec/volumeName").and_then(Value::as_str).map(str::to_owned);

@@ -43,19 +43,19 @@ fn weak(stage: &Stage) -> Result<Stage> {
     let site = Site {
         namespace: NAME.to_owned(),
         cluster: NAME.to_owned(),
-        ..Site::new(Lab::attach()?, NAME, stage.site.binaries.clone())
+        ..Site::new(Lab::attach()?.into(), NAME, stage.site.binaries.clone())
     };
-    if site.lab.kubectl(&["get", "namespace", NAME]).is_err() {
-        let nodes: Vec<String> = site.lab.state()?.nodes.iter().map(|node| node.name.clone()).collect();
+    if site.kubernetes.kubectl(&["get", "namespace", NAME]).is_err() {
+        let nodes: Vec<String> = site.lab()?.state()?.nodes.iter().map(|node| node.name.clone()).collect();
         let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
         // Reachable from everywhere: wherever the directory's pod comes first, the smaller one is there for it.
-        site.lab.create_volumes(&[
+        site.lab()?.create_volumes(&[
             VolumeSpec::new(&volume("directory"), &nodes, 300 << 20),
             VolumeSpec::new(&volume("store"), &nodes, 400 << 20),
         ])?;
-        site.lab.kubectl(&["create", "namespace", NAME])?;
+        site.kubernetes.kubectl(&["create", "namespace", NAME])?;
     }
-    site.lab.apply(&manifest())?;
+    site.kubernetes.apply(&manifest())?;
     site.wait_ready(LIMIT)?;
     wait_for("the Service has an address", LIMIT, || site.address().map(Some))?;
     let accounts = match site.known_accounts() {
@@ -116,7 +116,7 @@ pub fn api_away(stage: &Stage) -> Result<Ledger> {
     let before = weak.site.store(STORE)?;
     let promised = weak.sending("weak-no-api", || {
         let from = now();
-        weak.site.lab.api_down(None)?;
+        weak.site.lab()?.api_down(None)?;
         let stopped = wait_for("the store stops", LIMIT, || {
             silent_since(&weak.site.pod_log(&before.host, &pod_of(STORE))?, before.epoch).map(Some)
         });
@@ -126,7 +126,7 @@ pub fn api_away(stage: &Stage) -> Result<Ledger> {
         while std::time::Instant::now() < until {
             read += u32::from(weak.reads(&weak.addresses[0]));
         }
-        weak.site.lab.api_up(None)?;
+        weak.site.lab()?.api_up(None)?;
         let after = stopped? - from;
         say(&format!("it stopped {after} ms after the API went, and served no reader for {hold:?}"));
         ensure!(after <= STOPS_AFTER + 500, "three quarters of the lease are {STOPS_AFTER} ms");
@@ -145,9 +145,9 @@ pub fn partitioned(stage: &Stage) -> Result<Ledger> {
         let before = weak.site.store(STORE)?;
         let promised = weak.sending("weak-partition", || {
             let from = now();
-            weak.site.lab.partition(&before.host)?;
+            weak.site.lab()?.partition(&before.host)?;
             let timeline = taken_over(&weak, &before);
-            weak.site.lab.heal(&before.host)?;
+            weak.site.lab()?.heal(&before.host)?;
             let (stopped, serving) = timeline?;
             say(&format!(
                 "cut off; it stopped after {} ms, the sibling served after {} ms",
@@ -187,9 +187,9 @@ pub fn frozen(stage: &Stage) -> Result<Ledger> {
     let before = weak.site.store(STORE)?;
     let pod = pod_of(STORE);
     let promised = weak.sending("weak-frozen", || {
-        weak.site.lab.pause_pod(NAME, &pod)?;
+        weak.site.lab()?.pause_pod(NAME, &pod)?;
         let served = weak.serves_again(STORE, before.epoch);
-        if let Err(error) = weak.site.lab.resume_pod(NAME, &pod) {
+        if let Err(error) = weak.site.lab()?.resume_pod(NAME, &pod) {
             say(&format!("the frozen process is gone: {error}"));
         }
         let after = served?;
@@ -216,8 +216,14 @@ pub fn deleted(stage: &Stage) -> Result<Ledger> {
         ensure!(claims.trim().is_empty(), "{claims}");
         Ok(Some(()))
     })?;
-    weak.site.lab.kubectl(&["delete", "namespace", NAME])?;
+    weak.site.kubernetes.kubectl(&["delete", "namespace", NAME])?;
     let volumes = [volume("directory"), volume("store")];
-    weak.site.lab.kubectl(&["delete", "persistentvolume", &volumes[0], &volumes[1], "--ignore-not-found"])?;
+    weak.site.kubernetes.kubectl(&[
+        "delete",
+        "persistentvolume",
+        &volumes[0],
+        &volumes[1],
+        "--ignore-not-found",
+    ])?;
     Ok(Ledger::default())
 }
