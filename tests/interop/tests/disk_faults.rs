@@ -14,7 +14,8 @@ use mailcluster_test_clients::{
 
 /// Fills the disk by mail to ann until one is refused; answers how.
 fn fill(node: &Standalone, ledger: &mut Ledger, size: usize) -> Result<Reply> {
-    for n in 0..400 {
+    // Where large ones found no room any more, many small ones may.
+    for n in 0..4000 {
         match send(node, ledger, &format!("fill-{size}-{n}"), ANN, size) {
             SendOutcome::Accepted(_) => {}
             SendOutcome::Refused(reply) => return Ok(reply),
