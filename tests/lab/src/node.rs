@@ -87,6 +87,9 @@ fn kubelet_config(site: &Site, ranges: Ranges, node: &Node) -> Value {
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": format!("/{}/{}", crate::paths::instance(), node.name),
         "failSwapOn": false,
+        // Renewed Secrets reach pods at this pace. At the usual minute, certificates of two minutes, as the tests have
+        // them, can end before their successors are there.
+        "syncFrequency": "15s",
         "nodeStatusUpdateFrequency": "2s", "nodeStatusReportFrequency": "5s",
         "imageGCHighThresholdPercent": 100,
         "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
