@@ -32,7 +32,7 @@ struct Played {
 }
 
 /// Removes what an earlier demo left up.
-pub fn take_down(options: &own_cluster::Options) -> Result<()> {
+pub fn take_down(options: &own_cluster::Choice) -> Result<()> {
     match options.agreed(Intent::Remove)? {
         Some(own) => own.take_down(),
         None => playground::take_down(),
@@ -40,7 +40,7 @@ pub fn take_down(options: &own_cluster::Options) -> Result<()> {
 }
 
 /// Runs the demo. Its last line says how it ended.
-pub fn run(options: &own_cluster::Options) -> Result<()> {
+pub fn run(options: &own_cluster::Choice) -> Result<()> {
     let story = Story::begin();
     let played = options.agreed(Intent::Make).and_then(|own| match own {
         Some(own) => own::play(&story, own),

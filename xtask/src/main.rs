@@ -30,7 +30,7 @@ enum Command {
         #[arg(long)]
         down: bool,
         #[command(flatten)]
-        own: own_cluster::Options,
+        own: own_cluster::Choice,
     },
     /// Every test; the last line counts them
     Test(test::Options),
@@ -91,5 +91,18 @@ fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Arguments;
+
+    #[test]
+    fn the_arguments_can_be_parsed() {
+        // Names that two options share show only when a command is used.
+        Arguments::command().debug_assert();
     }
 }

@@ -11,7 +11,7 @@ use mailcluster_e2e::{NAMESPACE, OwnCluster, SYSTEM};
 
 /// Which cluster.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub struct Options {
+pub struct Choice {
     /// A cluster of your own instead of the lab: the kubeconfig's context of this name
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
@@ -38,7 +38,7 @@ pub enum Intent {
     Remove,
 }
 
-impl Options {
+impl Choice {
     /// The cluster that is named, once its user has agreed; `None` when the lab is meant.
     pub fn agreed(&self, intent: Intent) -> Result<Option<OwnCluster>> {
         let Some(own) = self.named(intent, std::env::home_dir())? else { return Ok(None) };
@@ -129,14 +129,14 @@ mod tests {
         let home = std::env::temp_dir().join(format!("mailcluster-own-{}", std::process::id()));
         std::fs::create_dir_all(home.join(".kube")).unwrap();
         std::fs::write(home.join(".kube/config"), "").unwrap();
-        let mut options = Options { registry: Some("r.example.org/".to_owned()), ..Options::default() };
+        let mut options = Choice { registry: Some("r.example.org/".to_owned()), ..Choice::default() };
         assert!(options.named(Intent::Make, Some(home.clone())).unwrap().is_none());
         options.context = Some("mine".to_owned());
         let own = options.named(Intent::Make, Some(home.clone())).unwrap().unwrap();
         assert_eq!((own.kubeconfig, own.registry.as_str()), (home.join(".kube/config"), "r.example.org"));
         options.kubeconfig = Some(home.join("other"));
         assert!(options.named(Intent::Make, Some(home.clone())).is_err());
-        options = Options { context: Some("mine".to_owned()), ..Options::default() };
+        options = Choice { context: Some("mine".to_owned()), ..Choice::default() };
         assert!(
             options.named(Intent::Make, Some(home.clone())).unwrap_err().to_string().contains("--registry")
         );

@@ -32,7 +32,7 @@ pub struct Options {
     #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
     #[command(flatten)]
-    own: own_cluster::Options,
+    own: own_cluster::Choice,
 }
 
 /// A part of the run.
