@@ -8,6 +8,8 @@ use super::annotations::EVICTION;
 
 /// What stands for the time in the annotation of a budget that was shut again.
 const SHUT: &str = "shut";
+/// By so many seconds a word may be younger than the present that it is judged by.
+const NEAR: i64 = 10;
 
 /// The annotation that lets this pod be evicted from now (seconds since 1970) on.
 #[must_use]
@@ -31,9 +33,12 @@ pub fn budget(store: &MailStore) -> i32 {
 #[must_use]
 pub fn view(store: &MailStore, now: i64) -> Option<Eviction> {
     let (pod_uid, since) = parse(store)?;
-    // A time in the future is another clock's: it has been open for too long rather than for ever.
-    let open_ms =
-        since.map(|at| u64::try_from(now.saturating_sub(at)).map_or(u64::MAX, |s| s.saturating_mul(1_000)));
+    let open_ms = since.map(|at| match now.saturating_sub(at) {
+        // Written since `now` was read, by this clock or by one that is a little ahead.
+        ahead if (-NEAR..0).contains(&ahead) => 0,
+        // A time in the far future is another clock's: it has been open for too long rather than for ever.
+        seconds => u64::try_from(seconds).map_or(u64::MAX, |s| s.saturating_mul(1_000)),
+    });
     Some(Eviction { pod_uid: pod_uid.to_owned(), open_ms })
 }
 
@@ -54,7 +59,9 @@ mod tests {
         for (word, allowed, seen) in [
             (None, 0, None),
             (Some(open("u", 100)), 1, eviction(Some(7_000))),
-            (Some(open("u", 108)), 1, eviction(Some(u64::MAX))),
+            (Some(open("u", 108)), 1, eviction(Some(0))),
+            (Some(open("u", 117)), 1, eviction(Some(0))),
+            (Some(open("u", 118)), 1, eviction(Some(u64::MAX))),
             (Some(shut("u")), 0, eviction(None)),
             (Some("u".into()), 0, None),
             (Some("u soon".into()), 0, None),

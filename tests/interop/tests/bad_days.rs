@@ -6,6 +6,7 @@ mod common;
 use std::{
     fs,
     net::Ipv4Addr,
+    ops::Range,
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Stdio},
@@ -100,7 +101,9 @@ fn wrong_password_and_unknown_user_get_the_same_answer() -> Result<()> {
 }
 
 /// Tries of each kind; an account and an address of its own for each, so that no back-off comes between.
-const TRIES: u8 = 8;
+const TRIES: u8 = 4;
+/// How often those of each kind are made.
+const ROUNDS: u8 = 4;
 
 /// The processor time of all of the node's threads in microseconds: every refusal comes after the same wait, so that a
 /// clock on the wall says nothing of the work.
@@ -114,9 +117,14 @@ fn processor_time(node: &Standalone) -> Result<u64> {
 }
 
 /// What the node works for these refused logins, all at once.
-fn work_of_refused(node: &Standalone, kind: u8, user: &dyn Fn(u8) -> String) -> Result<u64> {
+fn work_of_refused(
+    node: &Standalone,
+    kind: u8,
+    tries: Range<u8>,
+    user: &dyn Fn(u8) -> String,
+) -> Result<u64> {
     let mut wires = Vec::new();
-    for n in 0..TRIES {
+    for n in tries.clone() {
         let source = Ipv4Addr::new(127, 0, 2 + kind, n + 1);
         let mut wire = Wire::over(connect_from(source, node.addr("imaps")?)?)?;
         wire.start_tls("localhost")?;
@@ -124,7 +132,7 @@ fn work_of_refused(node: &Standalone, kind: u8, user: &dyn Fn(u8) -> String) -> 
         wires.push(wire);
     }
     let before = processor_time(node)?;
-    for (n, wire) in (0..).zip(&mut wires) {
+    for (n, wire) in tries.zip(&mut wires) {
         wire.send(format!("a LOGIN {} wrong-{n}\r\n", user(n)).as_bytes())?;
     }
     for wire in &mut wires {
@@ -138,7 +146,7 @@ fn work_of_refused(node: &Standalone, kind: u8, user: &dyn Fn(u8) -> String) -> 
 fn a_refused_login_is_the_same_work_whatever_is_wrong() -> Result<()> {
     let node = node("same-work")?;
     let account = |name: &str, n: u8| format!("{name}{n}@example.test");
-    for (name, n) in (0..TRIES).flat_map(|n| [("known", n), ("suspended", n)]) {
+    for (name, n) in (0..ROUNDS * TRIES).flat_map(|n| [("known", n), ("suspended", n)]) {
         node.admin(&["account", "add", &account(name, n), "--password-file", "-"], PASSWORD)?;
         if name == "suspended" {
             node.admin(&["account", "suspend", &account(name, n)], "")?;
@@ -150,9 +158,13 @@ fn a_refused_login_is_the_same_work_whatever_is_wrong() -> Result<()> {
         ("suspended user", &|n| account("suspended", n)),
         ("foreign domain", &|n| format!("joe@outside{n}.test")),
     ];
-    let mut works = Vec::new();
-    for (number, (kind, user)) in (0..).zip(kinds) {
-        works.push((kind, work_of_refused(&node, number, user)?));
+    let mut works = kinds.map(|(kind, _)| (kind, u64::MAX));
+    // In turn, and the least of each: what the node does beside only adds.
+    for round in 0..ROUNDS {
+        for (number, (work, (_, user))) in (0..).zip(works.iter_mut().zip(kinds)) {
+            let tries = round * TRIES..(round + 1) * TRIES;
+            work.1 = work.1.min(work_of_refused(&node, number, tries, user)?);
+        }
     }
     println!("processor time of {TRIES} refused logins each, in µs: {works:?}");
     let (_, wrong) = works[0];
