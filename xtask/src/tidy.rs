@@ -38,10 +38,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mailcluster-operator", &["api", "rpc", "failover"]),
     ("mailcluster-fence-redfish", &[]),
     ("kubectl-mailcluster", &["api", "rpc"]),
-    ("mailcluster-lab", &[]),
+    ("mailcluster-machine", &[]),
+    ("mailcluster-lab", &["machine"]),
     ("mailcluster-test-clients", &[]),
     ("mailcluster-interop", &["lab", "test-clients"]),
     ("mailcluster-e2e", &["lab", "test-clients"]),
+    ("xtask-start", &["machine"]),
     ("xtask", &["lab", "test-clients", "e2e", "interop"]),
 ];
 

@@ -9,9 +9,10 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::apt::Apt;
+use crate::cache_key::cache_key;
 use crate::command::Cmd;
 use crate::lock::Lock;
-use crate::paths::{Paths, cache_key};
+use crate::paths::Paths;
 use crate::progress::step;
 
 const PACKAGES: &[&str] = &[

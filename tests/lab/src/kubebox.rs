@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::cache_key::cache_key;
 use crate::command::Cmd;
-use crate::paths::{Paths, cache_key, instance};
+use crate::paths::{Paths, instance};
 use crate::progress::step;
 
 /// The Kubernetes release the lab runs.
@@ -21,7 +22,7 @@ const SOURCES: &[(&str, &str)] = &[
 ];
 
 /// Where the binary of these sources is, or will be.
-pub(crate) fn location(paths: &Paths) -> PathBuf {
+pub fn location(paths: &Paths) -> PathBuf {
     let mut parts: Vec<&[u8]> = vec![KUBERNETES_VERSION.as_bytes(), std::env::consts::ARCH.as_bytes()];
     parts.extend(SOURCES.iter().map(|(_, text)| text.as_bytes()));
     paths.cache.join("bin").join(format!("kubebox-{KUBERNETES_VERSION}-{}", cache_key(&parts)))
@@ -65,7 +66,7 @@ fn build(work: &Path, binary: &Path) -> Result<()> {
 }
 
 /// Where helm is, or will be.
-pub(crate) fn helm_location(paths: &Paths) -> PathBuf {
+pub fn helm_location(paths: &Paths) -> PathBuf {
     paths.cache.join("bin").join(format!("helm-v{HELM_VERSION}"))
 }
 

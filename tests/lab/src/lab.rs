@@ -17,7 +17,7 @@ use crate::ranges::MAX_NODES;
 use crate::site::{CONTROL, Site, install_helper};
 use crate::state::{ApiServer, Owner, State, host_boot_id, new_uuid};
 use crate::volumes::{self, VolumeSpec};
-use crate::{cleanup, control_plane, debs, kubebox, node, pause, preflight};
+use crate::{cleanup, control_plane, debs, kubebox, nftables, node, pause, preflight};
 
 /// What to bring up.
 #[derive(Clone, Debug)]
@@ -67,7 +67,7 @@ impl Lab {
         cleanup::remove_all(&paths).context("failed to clear what an earlier run left")?;
         let _old_logs = fs::remove_dir_all(paths.lab.join("log"));
         let tools = debs::ensure(&paths)?;
-        preflight::nftables(&tools)?;
+        nftables::check(&tools)?;
         kubebox::ensure(&paths)?;
         kubebox::ensure_helm(&paths)?;
         pause::ensure(&paths)?;

@@ -200,3 +200,18 @@ pub(crate) fn apply_cuts(site: &Site, ranges: Ranges, node: &Node, all: &[Node])
     );
     apply_table(site, &namespace(&node.name), "ip mclab-cuts", &content)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::paths::PREFIX;
+
+    #[test]
+    fn everything_a_lab_makes_bears_its_prefix() {
+        for made in [instance().to_owned(), hub(), host_link(), namespace("node1")] {
+            assert!(made.starts_with("mcl-"), "{made}");
+        }
+        // The longest interface name that Linux takes has 15 characters.
+        assert!(format!("{PREFIX}123456780").len() <= 15);
+    }
+}

@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use ring::digest;
 use serde_json::{Value, json};
 
-use crate::paths::hex;
+use crate::cache_key::hex;
 
 pub use read::{ArchivedImage, OciArchive};
 use tar::Tar;

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
+use crate::cache_key::cache_key;
 use crate::command::Cmd;
 use crate::oci_archive::{OciImage, Source};
-use crate::paths::{Paths, cache_key};
+use crate::paths::Paths;
 
 /// The image's name in every node.
 pub(crate) const IMAGE: &str = "localhost/pause:1";
@@ -28,7 +29,7 @@ int main(void) {
 ";
 
 /// Where the archive is, or will be.
-pub(crate) fn location(paths: &Paths) -> PathBuf {
+pub fn location(paths: &Paths) -> PathBuf {
     paths.cache.join("images").join(format!("pause-{}.tar", cache_key(&[SOURCE.as_bytes()])))
 }
 

@@ -14,7 +14,7 @@ const CONTROLLERS: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
 
 /// The cgroup hierarchies of this machine.
 #[derive(Clone, Debug)]
-pub(crate) enum Cgroups {
+pub enum Cgroups {
     /// Version 1: the mount points of its controllers.
     V1(Vec<PathBuf>),
     /// Version 2, the unified hierarchy.
@@ -22,6 +22,10 @@ pub(crate) enum Cgroups {
 }
 
 impl Cgroups {
+    /// What this machine has.
+    ///
+    /// # Errors
+    /// No hierarchy that can stop a node is mounted.
     pub fn detect() -> Result<Self> {
         if Path::new(MOUNT).join("cgroup.controllers").exists() {
             return Ok(Self::V2);
@@ -184,7 +188,7 @@ impl Cgroups {
 }
 
 /// What the cgroup that this process is in, and those above it, may use of memory; nothing where no limit is set.
-pub(crate) fn memory_limit() -> Option<u64> {
+pub fn memory_limit() -> Option<u64> {
     let own = fs::read_to_string("/proc/self/cgroup").ok()?;
     let (mount, path) = own.lines().find_map(|line| {
         let (_, rest) = line.split_once(':')?;
@@ -239,7 +243,7 @@ fn not_given(subtree_control: &str) -> Vec<&'static str> {
 }
 
 /// The processes of a cgroup and those under it.
-pub(crate) fn collect(folder: &Path, found: &mut Vec<i32>) {
+pub fn collect(folder: &Path, found: &mut Vec<i32>) {
     let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
     found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|&pid| pid > 0));
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -250,7 +254,7 @@ pub(crate) fn collect(folder: &Path, found: &mut Vec<i32>) {
 }
 
 /// Sends a signal to each; one that is gone already doesn't matter.
-pub(crate) fn signal_all(pids: &[i32], signal: Signal) {
+pub fn signal_all(pids: &[i32], signal: Signal) {
     for pid in pids.iter().filter_map(|&pid| Pid::from_raw(pid)) {
         let _gone = kill_process(pid, signal);
     }

@@ -3,12 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use crate::cgroup::Cgroups;
 use crate::command::{Cmd, in_path};
-use crate::debs::Tools;
-use crate::kubebox;
 use crate::paths::Paths;
 
 const GIB: u64 = 1 << 30;
@@ -31,10 +29,11 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("mkfs.ext4", "e2fsprogs"),
     ("apt-get", "apt"),
     ("dpkg", "dpkg"),
+    ("gcc", "gcc, with libc6-dev"),
 ];
 
 /// Fails with every reason why a lab cannot run here.
-pub(crate) fn check(paths: &Paths) -> Result<()> {
+pub fn check(paths: &Paths) -> Result<()> {
     let lacks = lacks(paths);
     if lacks.is_empty() {
         Ok(())
@@ -44,7 +43,7 @@ pub(crate) fn check(paths: &Paths) -> Result<()> {
 }
 
 /// Everything that is missing.
-pub(crate) fn lacks(paths: &Paths) -> Vec<String> {
+pub fn lacks(paths: &Paths) -> Vec<String> {
     let mut lacks: Vec<String> = root().err().map(|error| error.to_string()).into_iter().collect();
     lacks.extend(memory(
         &fs::read_to_string("/proc/meminfo").unwrap_or_default(),
@@ -59,12 +58,7 @@ pub(crate) fn lacks(paths: &Paths) -> Vec<String> {
             lacks.push(format!("the program {program} is missing (Debian package {package})"));
         }
     }
-    if !crate::pause::location(paths).is_file() && !in_path("gcc") {
-        lacks.push("the program gcc is missing (Debian package gcc, with libc6-dev)".to_owned());
-    }
-    if !kubebox::location(paths).is_file() || !kubebox::helm_location(paths).is_file() {
-        lacks.extend(go(&Cmd::line("go env GOVERSION").output().unwrap_or_default()));
-    }
+    lacks.extend(go(&Cmd::line("go env GOVERSION").output().unwrap_or_default()));
     // What only root may try would be said to be missing to anyone else.
     if root().is_ok() {
         lacks.extend(match Cgroups::detect() {
@@ -77,7 +71,7 @@ pub(crate) fn lacks(paths: &Paths) -> Vec<String> {
 }
 
 /// Fails for anyone but root.
-pub(crate) fn root() -> Result<()> {
+pub fn root() -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("the lab needs root: it makes network namespaces, mounts and cgroups");
     }
@@ -85,7 +79,7 @@ pub(crate) fn root() -> Result<()> {
 }
 
 /// Is there room for another lab beside one that is up?
-pub(crate) fn room_for_another(paths: &Paths) -> bool {
+pub fn room_for_another(paths: &Paths) -> bool {
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let memory = usable(&meminfo, crate::cgroup::memory_limit());
     memory.is_some_and(|bytes| bytes >= 3 * MEMORY)
@@ -184,28 +178,6 @@ fn kernel() -> Vec<String> {
     }
     lacks
 }
-
-/// Fails where the kernel lacks what the lab's and kube-proxy's rules are made of.
-pub(crate) fn nftables(tools: &Tools) -> Result<()> {
-    for module in ["nf_tables", "nf_conntrack"] {
-        // Built in, loaded or loadable: what matters is whether the rules are taken.
-        let _optional = Cmd::new("modprobe").args(["-q", module]).succeeds();
-    }
-    tools
-        .command("unshare")
-        .arg("--net")
-        .arg(tools.program("nft"))
-        .args(["-f", "-"])
-        .input(RULES)
-        .run()
-        .context("the kernel lacks nftables, or nat, numgen, masquerade or connection tracking in it")
-}
-
-const RULES: &str = "table ip probe {\n\
-    chain nat { type nat hook prerouting priority -100; policy accept;\n\
-      ip daddr 192.0.2.1 tcp dport 6443 dnat to numgen inc mod 2 map { 0 : 192.0.2.2, 1 : 192.0.2.3 }\n }\n\
-    chain leaving { type nat hook postrouting priority 100; policy accept; meta mark 1 masquerade\n }\n\
-    chain filter { type filter hook forward priority 0; policy accept; ct state established accept\n }\n}\n";
 
 fn has_filesystem(name: &str) -> bool {
     let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, anyhow, bail};
-use ring::digest;
 
 /// The cache folder (kept between runs) and the lab's own (emptied by `down`, but for its logs).
 #[derive(Clone, Debug)]
@@ -16,11 +15,11 @@ pub struct Paths {
 }
 
 /// The environment's name for this lab, where several run side by side.
-pub(crate) const NAME_VARIABLE: &str = "MAILCLUSTER_LAB";
+pub const NAME_VARIABLE: &str = "MAILCLUSTER_LAB";
 const DEFAULT: &str = "lab";
 /// What everything of a lab on this machine begins with. Whatever name is chosen, a cgroup, interface or namespace of
 /// someone else's is never taken for the lab's.
-const PREFIX: &str = "mcl-";
+pub const PREFIX: &str = "mcl-";
 
 fn checked(name: &str) -> Result<String> {
     let plain = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
@@ -33,14 +32,14 @@ fn checked(name: &str) -> Result<String> {
 }
 
 /// The name of this lab, by the environment.
-pub(crate) fn lab_name() -> Result<&'static str> {
+pub fn lab_name() -> Result<&'static str> {
     static NAME: OnceLock<Result<String>> = OnceLock::new();
     let name = NAME.get_or_init(|| checked(&std::env::var(NAME_VARIABLE).unwrap_or_default()));
     name.as_ref().map(String::as_str).map_err(|error| anyhow!("{error}"))
 }
 
 /// What all that this lab makes is called after.
-pub(crate) fn instance() -> &'static str {
+pub fn instance() -> &'static str {
     static INSTANCE: OnceLock<String> = OnceLock::new();
     // Nothing gets here with a bad name: there are no `Paths` for one.
     INSTANCE.get_or_init(|| format!("{PREFIX}{}", lab_name().unwrap_or_default()))
@@ -85,15 +84,18 @@ impl Paths {
         Ok(Self { cache: cache.to_owned(), lab: cache.join(folder) })
     }
 
-    pub(crate) fn log(&self, name: &str) -> PathBuf {
+    /// The log of a program of the lab.
+    pub fn log(&self, name: &str) -> PathBuf {
         self.lab.join("log").join(format!("{name}.log"))
     }
 
-    pub(crate) fn node(&self, node: &str) -> PathBuf {
+    /// A node's folder.
+    pub fn node(&self, node: &str) -> PathBuf {
         self.lab.join("nodes").join(node)
     }
 
-    pub(crate) fn pki(&self) -> PathBuf {
+    /// The folder of keys and certificates.
+    pub fn pki(&self) -> PathBuf {
         self.lab.join("pki")
     }
 
@@ -110,21 +112,6 @@ impl Paths {
             format!("audit{server}.log")
         })
     }
-}
-
-/// The first 16 hexadecimal digits of the SHA-256 over the parts, each with its length.
-pub(crate) fn cache_key(parts: &[&[u8]]) -> String {
-    let mut context = digest::Context::new(&digest::SHA256);
-    for part in parts {
-        context.update(&(part.len() as u64).to_be_bytes());
-        context.update(part);
-    }
-    hex(context.finish().as_ref())[..16].to_owned()
-}
-
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -145,19 +132,5 @@ mod tests {
         ] {
             assert_eq!(checked(name).ok().as_deref(), taken, "{name:?}");
         }
-    }
-
-    #[test]
-    fn everything_a_lab_makes_bears_its_prefix() {
-        for made in [
-            instance().to_owned(),
-            crate::network::hub(),
-            crate::network::host_link(),
-            crate::network::namespace("node1"),
-        ] {
-            assert!(made.starts_with("mcl-"), "{made}");
-        }
-        // The longest interface name that Linux takes has 15 characters.
-        assert!(format!("{PREFIX}123456780").len() <= 15);
     }
 }

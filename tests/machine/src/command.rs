@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context, Result, bail};
 
 /// A command to run to its end, with its words kept for error messages.
-pub(crate) struct Cmd {
+pub struct Cmd {
     inner: Command,
     words: Vec<OsString>,
     input: Option<Vec<u8>>,
@@ -31,16 +31,19 @@ impl Cmd {
         command
     }
 
+    /// Adds a word.
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
         self.words.push(arg.as_ref().to_owned());
         self.inner.arg(arg);
         self
     }
 
+    /// Adds words.
     pub fn args<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(self, args: I) -> Self {
         args.into_iter().fold(self, Self::arg)
     }
 
+    /// Sets a variable of its environment.
     pub fn env(mut self, key: &str, value: impl AsRef<OsStr>) -> Self {
         self.inner.env(key, value);
         self
@@ -54,11 +57,13 @@ impl Cmd {
         self
     }
 
+    /// Runs it in this folder.
     pub fn directory(mut self, path: &Path) -> Self {
         self.inner.current_dir(path);
         self
     }
 
+    /// Writes this to its standard input.
     pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.input = Some(bytes.into());
         self
