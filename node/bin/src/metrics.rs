@@ -5,7 +5,10 @@ mod readings;
 mod reference;
 mod store;
 
+use std::sync::Arc;
+
 use anyhow::Result;
+use mailcluster_directory::RemoteDirectory;
 use mailcluster_net::{
     limits::{ConnectionLimits, LimitReached},
     mtls::Identity,
@@ -61,6 +64,20 @@ const CONNECTIONS: &[Metric<ConnectionLimits>] = &[
         },
     },
 ];
+
+/// Tells what this process remembers of the directory.
+pub fn register_directory(registry: &Registry, directory: Arc<RemoteDirectory>) -> Result<()> {
+    let readings = Readings::new(DIRECTORY, &[], move || Arc::clone(&directory))?;
+    Ok(registry.register(Box::new(readings))?)
+}
+
+const DIRECTORY: &[Metric<Arc<RemoteDirectory>>] = &[Metric {
+    name: "mailcluster_addresses_known",
+    kind: Kind::Gauge,
+    labels: &[],
+    help: "Addresses whose answer this frontend remembers: it takes mail for their accounts when the directory is away.",
+    read: |directory| vec![Sample::count(directory.addresses_known())],
+}];
 
 /// Tells what the queue of this process has done.
 pub fn register_queue(registry: &Registry, queue: QueueHandle) -> Result<()> {

@@ -5,6 +5,10 @@ use mailcluster_types::{AccountId, AccountStatus, Address, Located, Resolution, 
 
 use crate::{DirectoryConfig, names};
 
+/// Most addresses of a page, and the accounts of its addresses after which it ends.
+const PAGE: usize = 500;
+const MOST_ACCOUNTS: usize = 5000;
+
 /// What a look-up can say.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Looked {
@@ -69,6 +73,55 @@ pub(crate) fn alias_accounts(view: &View, alias: &Alias) -> Result<Vec<Account>,
         found.extend(view.account(*id)?.filter(|a| !a.tombstone));
     }
     Ok(found)
+}
+
+/// A page of what addresses stand for.
+#[derive(Debug, Default)]
+pub(crate) struct Page {
+    /// Keys and their accounts, ascending.
+    pub(crate) found: Vec<(String, Vec<ResolvedAccount>)>,
+    /// Where the next one begins; `None` behind the last.
+    pub(crate) next: Option<String>,
+}
+
+/// Whose addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    Accounts,
+    Aliases,
+}
+
+/// The addresses with keys above `after`, each with the answer that [`resolve`] gives. What has none is left out.
+pub(crate) fn known(
+    view: &View,
+    config: &DirectoryConfig,
+    whose: Whose,
+    after: &str,
+) -> Result<Page, ReadError> {
+    let keys: Vec<String> = match whose {
+        Whose::Accounts => {
+            view.accounts_by_address(None, after, PAGE)?.into_iter().map(|a| a.address).collect()
+        }
+        Whose::Aliases => view.aliases(after, PAGE)?.into_iter().map(|a| a.address).collect(),
+    };
+    let mut more = keys.len() == PAGE;
+    let mut page = Page::default();
+    let (mut accounts, mut last) = (0, None);
+    for key in keys {
+        if let Ok(address) = key.parse()
+            && let Looked::Known(Resolution::Accounts(found)) = resolve(view, config, &address)?
+        {
+            accounts += found.len();
+            page.found.push((key.clone(), found));
+        }
+        last = Some(key);
+        if accounts >= MOST_ACCOUNTS {
+            more = true;
+            break;
+        }
+    }
+    page.next = last.filter(|_| more);
+    Ok(page)
 }
 
 /// Where an account is, by its id.

@@ -18,7 +18,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use crate::{
     DirectoryConfig,
     error::CannotSay,
-    lookup::{self, Looked},
+    lookup::{self, Looked, Page, Whose},
     names,
 };
 
@@ -105,6 +105,11 @@ impl DirectoryService {
                 "it holds no domains: add one, or run `directory rebuild` when it was lost".into(),
             )),
         }
+    }
+
+    /// A page of what addresses stand for, from the first key above `after` on.
+    pub(crate) async fn known(&self, whose: Whose, after: String) -> Result<Page, CannotSay> {
+        self.look(move |view, config| lookup::known(view, config, whose, &after)).await
     }
 
     /// As [`Directory::authenticate`], with the account's generation.

@@ -69,6 +69,10 @@ impl pb::lookup_server::Lookup for NoLogins {
     ) -> Result<Response<pb::MaySendAsResponse>, Status> {
         Err(Status::unimplemented("not asked here"))
     }
+
+    async fn known(&self, _: Request<pb::KnownRequest>) -> Result<Response<pb::KnownResponse>, Status> {
+        Err(Status::unimplemented("an older directory"))
+    }
 }
 
 #[tokio::test]
@@ -131,6 +135,7 @@ impl Far {
             back_off,
             login_limit: Duration::from_secs(1),
             default_domain: Some("example.org".into()),
+            ahead: true,
             ..RemoteConfig::default()
         };
         let remote = RemoteDirectory::start(Arc::new(Leads(routes)), config, shutdown.clone()).unwrap();
@@ -200,6 +205,31 @@ async fn without_the_directory_it_knows_what_it_knew_and_never_says_no() {
     far.route.send_replace(Some(served.address));
     until("found again", || async { far.resolve("nobody@example.org").await.is_ok() }).await;
     assert_eq!(far.login("ann", "wrong").await, Ok(AuthOutcome::Rejected));
+}
+
+#[tokio::test]
+async fn addresses_are_known_before_anyone_asks() {
+    let world = World::ready(&["t-0"]).await;
+    // More than a page of them.
+    let many: Vec<String> = (0..600).map(|i| format!("u{i}@example.org")).collect();
+    for address in &many {
+        world.add(address).await;
+    }
+    world.directory.add_alias("test", "all@example.org", &many[..2], false).await.unwrap();
+    let served = serve(&world, everyone()).await;
+    let far = Far::new(Some(served.address));
+    until("all are known", || async { far.remote.addresses_known() == 601 }).await;
+    world.add("late@example.org").await;
+    until("one that came later, too", || async { far.remote.addresses_known() == 602 }).await;
+    served.task.abort();
+    far.route.send_replace(Some("127.0.0.1:1".parse().unwrap()));
+    until("the directory is gone", || async { far.resolve("fresh@example.org").await.is_err() }).await;
+    for known in ["u0@example.org", "u599@example.org", "late@example.org"] {
+        assert_eq!(far.resolve(known).await.unwrap(), [known]);
+    }
+    assert_eq!(far.resolve("all@example.org").await.unwrap(), many[..2]);
+    assert!(far.resolve("nobody@example.org").await.is_err(), "never a no");
+    assert!(far.login("u0", "secret").await.is_err(), "passwords are not among it");
 }
 
 #[tokio::test]

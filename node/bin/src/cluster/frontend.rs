@@ -50,7 +50,8 @@ pub async fn run(options: FrontendArgs) -> Result<()> {
     let tls = TlsAcceptor::new(certs)?;
     let routes = Routes::follow(&pod, None);
     let source = Arc::new(DirectoryChannel::new(routes.clone(), pod.identity.clone()));
-    let directory = RemoteDirectory::start(source, RemoteConfig::default(), pod.shutdown.clone())?;
+    let remembers = RemoteConfig { ahead: true, ..RemoteConfig::default() };
+    let directory = RemoteDirectory::start(source, remembers, pod.shutdown.clone())?;
     let backends = RemoteBackends::new(routes.mail.clone(), pod.identity.clone());
     tokio::spawn(backends.clone().run_probes(PROBE, pod.shutdown.clone()));
     let limits = FrontendLimits {
@@ -61,7 +62,7 @@ pub async fn run(options: FrontendArgs) -> Result<()> {
     };
     let clients = ClientPorts {
         context: FrontendContext {
-            directory,
+            directory: directory.clone(),
             backends: Arc::new(backends.clone()),
             hostname: pod.hostname.clone(),
             tls: Some(Arc::new(tls.clone())),
@@ -78,6 +79,7 @@ pub async fn run(options: FrontendArgs) -> Result<()> {
         tasks: TaskTracker::new(),
     };
     metrics::register_connections(&pod.registry, clients.limits.clone())?;
+    metrics::register_directory(&pod.registry, directory)?;
     for (proto, port) in PORTS {
         clients.serve(proto, pod.listen(port)?);
     }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use mailcluster_auth::Lru;
-use mailcluster_types::{AccountId, Resolution};
+use mailcluster_types::{AccountId, Resolution, ResolvedAccount};
 
 use crate::names;
 
@@ -58,6 +58,7 @@ struct Entry {
 /// Bounded memory of resolutions.
 pub(super) struct ResolveCache {
     entries: Lru<String, Entry>,
+    capacity: usize,
     /// Rises when invalidations may have been missed.
     run: u64,
     /// Do invalidations come now?
@@ -70,7 +71,7 @@ pub(super) struct ResolveCache {
 
 impl ResolveCache {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { entries: Lru::new(capacity), run: 0, watching: false, since: None, told: 0 }
+        Self { entries: Lru::new(capacity), capacity, run: 0, watching: false, since: None, told: 0 }
     }
 
     /// Handed back with the answer, so that one older than an invalidation is not kept.
@@ -106,6 +107,29 @@ impl ResolveCache {
         if self.still_holds(asked) {
             self.entries.insert(key, Entry { resolution, learnt: asked.at, run: asked.run });
         }
+    }
+
+    /// Keeps what was asked for before anyone needs it; nothing goes for it, so there must be room.
+    pub(super) fn learn_ahead(&mut self, asked: Asking, known: Vec<(String, Vec<ResolvedAccount>)>) {
+        for (key, accounts) in known {
+            if !self.has_room() {
+                return;
+            }
+            self.learn(asked, key, Resolution::Accounts(accounts));
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.entries.len() < self.capacity
+    }
+
+    /// The run of invalidations that goes on, or was the last.
+    pub(super) fn run(&self) -> u64 {
+        self.run
     }
 
     /// Invalidations come. `missed`: some may not have come since they last did.
@@ -227,6 +251,27 @@ mod tests {
             Found::LastKnown(yes(3)),
             "changes may have been missed"
         );
+    }
+
+    #[test]
+    fn what_is_learnt_ahead_takes_nobodys_place() {
+        let t0 = Instant::now();
+        let accounts = || match yes(2) {
+            Resolution::Accounts(accounts) => accounts,
+            no => panic!("{no:?}"),
+        };
+        let page = || (0..20).map(|i| (format!("{i}@b.c"), accounts())).collect::<Vec<_>>();
+        let mut cache = learnt(t0, yes(1));
+        cache.learn_ahead(cache.asking(t0), page());
+        assert!(!cache.has_room());
+        assert_eq!(cache.find(t0, "a@b.c"), Found::Fresh(yes(1)));
+        assert_eq!(cache.find(t0, "8@b.c"), Found::Fresh(yes(2)));
+        assert_eq!(cache.find(t0, "9@b.c"), Found::Unknown);
+        let mut cache = learnt(t0, yes(1));
+        let asked = cache.asking(t0);
+        cache.forget(&Changed { addresses: HashSet::from(["1@b.c".to_owned()]), ..Changed::default() });
+        cache.learn_ahead(asked, page());
+        assert_eq!(cache.find(t0, "1@b.c"), Found::Unknown, "a change was told meanwhile");
     }
 
     #[test]

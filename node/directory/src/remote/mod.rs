@@ -1,5 +1,6 @@
 //! The directory as frontends and backends see it: across the network, with a memory.
 
+mod ahead;
 mod cache;
 mod watch;
 
@@ -17,6 +18,7 @@ use mailcluster_types::{
     Unavailable,
 };
 use pb::lookup_client::LookupClient;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, transport::Channel};
 
@@ -49,6 +51,9 @@ pub struct RemoteConfig {
     pub back_off: Duration,
     /// Addresses remembered.
     pub addresses: usize,
+    /// Are addresses asked for before anyone needs them, as far as there is room? For frontends, which then take mail
+    /// for accounts they have not met when the directory is away. Default: no.
+    pub ahead: bool,
     /// Logins remembered.
     pub logins: LoginCacheConfig,
     /// How patient logins are, here, with what this process has seen. The directory's own count stands above it.
@@ -63,6 +68,7 @@ impl Default for RemoteConfig {
             login_limit: Duration::from_secs(3),
             back_off: Duration::from_millis(500),
             addresses: 100_000,
+            ahead: false,
             logins: LoginCacheConfig::default(),
             throttle: ThrottlePolicy::default(),
         }
@@ -87,6 +93,8 @@ pub struct RemoteDirectory {
     source: Arc<dyn ChannelSource>,
     config: RemoteConfig,
     state: Mutex<State>,
+    /// Something became different, or may have.
+    news: Notify,
 }
 
 impl RemoteDirectory {
@@ -106,9 +114,18 @@ impl RemoteDirectory {
             senders: Lru::new(config.addresses),
             away_until: None,
         };
-        let directory = Arc::new(Self { source, config, state: Mutex::new(state) });
+        let directory = Arc::new(Self { source, config, state: Mutex::new(state), news: Notify::new() });
+        if directory.config.ahead {
+            tokio::spawn(ahead::run(Arc::clone(&directory), shutdown.clone()));
+        }
         tokio::spawn(watch::run(Arc::clone(&directory), shutdown));
         Ok(directory)
+    }
+
+    /// How many addresses it remembers.
+    #[must_use]
+    pub fn addresses_known(&self) -> usize {
+        self.state().cache.len()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -123,7 +140,7 @@ impl RemoteDirectory {
     {
         let limit = match question {
             Question::LookUp => self.config.lookup_limit,
-            Question::Login => self.config.login_limit,
+            Question::Login | Question::Page => self.config.login_limit,
         };
         let asked = Instant::now();
         if self.state().away_until.is_some_and(|until| asked < until) {
@@ -143,8 +160,8 @@ impl RemoteDirectory {
                 return Err(Unavailable(status.message().to_owned()));
             }
             Ok(Err(status)) => status.message().to_owned(),
-            // Passwords take long to verify when there are many: that says nothing of other questions.
-            Err(_) if question == Question::Login => return Err(Unavailable("no answer in time".into())),
+            // Passwords take long to verify when there are many, pages to read: that says nothing of other questions.
+            Err(_) if question != Question::LookUp => return Err(Unavailable("no answer in time".into())),
             Err(_) => "no answer in time".to_owned(),
         };
         self.source.failed();
@@ -237,6 +254,8 @@ enum Question {
     LookUp,
     /// One that costs a password's verification.
     Login,
+    /// Many look-ups in one.
+    Page,
 }
 
 struct Attempt<'a> {

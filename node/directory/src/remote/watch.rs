@@ -70,6 +70,7 @@ fn heed(directory: &RemoteDirectory, told: pb::Invalidation) {
     let mut state = directory.state();
     state.cache.watch_began(Instant::now(), told.reset);
     state.away_until = None;
+    let reset = told.reset;
     let anything =
         !(changed.addresses.is_empty() && changed.accounts.is_empty() && changed.domains.is_empty());
     if anything {
@@ -77,5 +78,8 @@ fn heed(directory: &RemoteDirectory, told: pb::Invalidation) {
         state.logins.forget(|id| changed.accounts.contains(&id));
         // Rights to send follow from addresses, aliases and domains alike.
         state.senders.clear();
+    }
+    if anything || reset {
+        directory.news.notify_one();
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     DirectoryFeed, DirectoryService,
     changes::{Batch, Following, follow},
     convert,
+    lookup::Whose,
     service::Login,
 };
 
@@ -111,6 +112,18 @@ impl lookup_server::Lookup for DirectoryServer {
         let sender = request.sender.parse().map_err(|_| Status::invalid_argument("not an address"))?;
         let allowed = self.service.may_send_as(account, &sender).await.map_err(unavailable)?;
         Ok(Response::new(pb::MaySendAsResponse { allowed }))
+    }
+
+    async fn known(&self, request: Request<pb::KnownRequest>) -> Result<Response<pb::KnownResponse>, Status> {
+        admit(&self.check, request.extensions(), &Wish::Lookup)?;
+        let pb::KnownRequest { aliases, after } = request.into_inner();
+        let whose = if aliases { Whose::Aliases } else { Whose::Accounts };
+        let page = self.service.known(whose, after).await?;
+        let addresses = page.found.into_iter().map(|(key, accounts)| pb::KnownAddress {
+            key,
+            accounts: accounts.iter().map(|a| convert::resolved_to_pb(a, 0)).collect(),
+        });
+        Ok(Response::new(pb::KnownResponse { addresses: addresses.collect(), next: page.next }))
     }
 }
 
