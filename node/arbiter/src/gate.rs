@@ -8,6 +8,7 @@ use std::sync::{
 
 use mailcluster_failover::{
     AckState, Durability, FencingMinimum, InForce, Millis, Position, Role, may_acknowledge, may_read,
+    may_write,
 };
 use mailcluster_store::Gate;
 use tokio::sync::Notify;
@@ -143,6 +144,10 @@ impl Gate for LeaseGate {
 
     fn may_read(&self) -> bool {
         may_read(&self.state())
+    }
+
+    fn may_write(&self) -> bool {
+        may_write(&self.state())
     }
 
     fn poisoned(&self) {

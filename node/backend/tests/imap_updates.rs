@@ -80,6 +80,9 @@ impl Gate for Door {
     fn may_read(&self) -> bool {
         true
     }
+    fn may_write(&self) -> bool {
+        true
+    }
     fn poisoned(&self) {}
 }
 

@@ -32,6 +32,9 @@ impl Gate for Shut {
     fn may_read(&self) -> bool {
         true
     }
+    fn may_write(&self) -> bool {
+        true
+    }
     fn poisoned(&self) {}
 }
 

@@ -334,6 +334,9 @@ impl Gate for Shut {
     fn may_read(&self) -> bool {
         self.read.load(Ordering::SeqCst)
     }
+    fn may_write(&self) -> bool {
+        true
+    }
     fn poisoned(&self) {}
 }
 

@@ -80,6 +80,14 @@ pub fn may_acknowledge(state: &AckState, record: Position) -> bool {
         && (state.lease_good() || state.others_confirm() || state.only_proof_could_replace())
 }
 
+/// May this replica write to its volume now? Asked before each append, and before it is marked as closed in order:
+/// where a lease alone keeps others off the volume, another process may have it once that has run out.
+#[must_use]
+pub fn may_write(state: &AckState) -> bool {
+    !matches!(state.role, Role::Opening | Role::Poisoned | Role::Refused)
+        && (state.lease_good() || state.others_confirm() || state.only_proof_could_replace())
+}
+
 /// May reads be served now?
 #[must_use]
 pub fn may_read(state: &AckState) -> bool {

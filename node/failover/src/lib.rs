@@ -19,7 +19,7 @@ mod record;
 mod step;
 mod view;
 
-pub use acknowledge::{AckState, Role, may_acknowledge, may_read};
+pub use acknowledge::{AckState, Role, may_acknowledge, may_read, may_write};
 pub use adopt::{Adoption, AdoptionState, AdoptionStep};
 pub use candidate::{
     Demotion, Refused, Restart, RestartView, Takeover, TakeoverView, Taker, demote, restart, take, takeover,

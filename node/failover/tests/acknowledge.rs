@@ -55,6 +55,32 @@ fn cases_a_b_c() {
 }
 
 #[test]
+fn writes_end_with_the_lease_unless_only_proof_replaces() {
+    use Durability::{Preferred, Required, Single};
+    use FencingMinimum::{LeaseExpired, Proof, Statement};
+    let late = AckState { now: 1_000, ..primary() };
+    for (name, state, wanted) in [
+        ("a good lease", AckState { in_force: rules(Single, LeaseExpired), ..primary() }, true),
+        ("before the first record", AckState { role: Role::Settling, ..primary() }, true),
+        ("what is in flight while it drains", AckState { role: Role::Draining, ..primary() }, true),
+        ("run out, LeaseExpired", AckState { in_force: rules(Single, LeaseExpired), ..late }, false),
+        ("run out, Statement", AckState { in_force: rules(Single, Statement), ..late }, false),
+        ("run out, Proof", late, true),
+        ("run out, mirrored", AckState { in_force: rules(Preferred, Statement), ..late }, true),
+        ("run out, Required alone", AckState { in_force: rules(Required, Proof), ..late }, false),
+        (
+            "stepped down, closing",
+            AckState { role: Role::Standby, in_force: rules(Single, LeaseExpired), ..late },
+            false,
+        ),
+        ("poisoned", AckState { role: Role::Poisoned, ..primary() }, false),
+        ("refused", AckState { role: Role::Refused, ..primary() }, false),
+    ] {
+        assert_eq!(may_write(&state), wanted, "{name}");
+    }
+}
+
+#[test]
 fn h6_reads_want_a_word_from_the_others() {
     let late = AckState { now: 5_000, effective: 2, in_force: None, ..primary() };
     assert!(!may_read(&late));

@@ -201,6 +201,11 @@ impl Committer {
 
     /// One batch; when it cannot be planned as a whole, one change after the other, so that only the culprit fails.
     fn commit_all(&mut self, batch: Batch) {
+        if !self.shared.gate.may_write() {
+            // The lease may come back before anyone took it: the store goes on then.
+            batch.answer_all(&WriteError::NotServing);
+            return;
+        }
         let epoch = match batch.ops.first() {
             Some(Op::EpochStart(epoch, _)) if *epoch <= self.epoch => {
                 batch.answer_all(&WriteError::Refused(Refusal::Stale));
@@ -254,6 +259,9 @@ impl Committer {
     fn finish(mut self, asked: Option<oneshot::Sender<Replica>>) {
         if self.engine.broken {
             self.shared.gate.poisoned();
+        }
+        if !self.shared.gate.may_write() {
+            self.engine.leave();
         }
         self.checkpointer = None;
         let pool = self.shared.pool.clone();

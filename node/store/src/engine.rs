@@ -13,7 +13,7 @@ use std::{
 };
 
 use mailcluster_types::{Epoch, Seq};
-use rusqlite::Connection;
+use rusqlite::{Connection, config::DbConfig};
 
 use crate::{
     apply::{self, Apply, ApplyError, Changed, Hot},
@@ -49,12 +49,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            disk: Arc::new(RealDisk),
-            volume: Arc::new(RealVolume),
-            segment_size: None,
-            skip_sync: cfg!(feature = "fault-skip-sync"),
-        }
+        Self { disk: Arc::new(RealDisk), volume: Arc::new(RealVolume), segment_size: None, skip_sync: false }
     }
 }
 
@@ -72,6 +67,8 @@ pub struct Engine {
     pub hot: Hot,
     /// The log or the index failed: nothing more is written.
     pub broken: bool,
+    /// Somebody else may have the volume: it is closed as it is.
+    pub untouchable: bool,
     pub buffer: Vec<u8>,
     /// Held while open; the lock goes with it.
     pub _lock: File,
@@ -262,9 +259,18 @@ impl Engine {
         BatchError::Broken(why.to_owned())
     }
 
+    /// From now on nothing is written, by closing neither.
+    pub fn leave(&mut self) {
+        self.untouchable = true;
+        // Otherwise SQLite would move the write-ahead log into the index when the last connection closes.
+        if let Err(e) = self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true) {
+            tracing::warn!(error = %e, "the index may be written when it is closed");
+        }
+    }
+
     /// Says in the log that all of it is synced, so that the next start has nothing to copy.
     pub fn write_mark(&mut self) -> io::Result<()> {
-        if self.broken {
+        if self.broken || self.untouchable {
             return Ok(());
         }
         let link = self.state.link;

@@ -63,6 +63,8 @@ pub trait Gate: Send + Sync + 'static {
     fn may_acknowledge(&self, epoch: Epoch, seq: Seq) -> bool;
     /// May reads be served now?
     fn may_read(&self) -> bool;
+    /// May the volume be written now? When somebody else may have it, nothing is appended, and it is closed as it is.
+    fn may_write(&self) -> bool;
     /// The log failed a sync: the replica is poisoned and never serves again on this boot.
     fn poisoned(&self);
 }
@@ -76,6 +78,9 @@ impl Gate for OpenGate {
         true
     }
     fn may_read(&self) -> bool {
+        true
+    }
+    fn may_write(&self) -> bool {
         true
     }
     fn poisoned(&self) {}
@@ -226,6 +231,7 @@ impl Replica {
             stats: Arc::default(),
             hot: Hot::new(&identity.store),
             broken: false,
+            untouchable: false,
             buffer: Vec::new(),
             _lock: lock,
         };

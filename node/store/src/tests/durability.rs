@@ -1,6 +1,9 @@
 //! Nothing is acknowledged before a sync that covers it; whatever fails is told apart.
 
 use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -21,6 +24,8 @@ use crate::{
 #[derive(Default)]
 struct TestGate {
     closed: AtomicBool,
+    /// Somebody else may have the volume.
+    deposed: AtomicBool,
     poisoned: AtomicBool,
 }
 
@@ -30,6 +35,9 @@ impl Gate for TestGate {
     }
     fn may_read(&self) -> bool {
         !self.closed.load(Ordering::SeqCst)
+    }
+    fn may_write(&self) -> bool {
+        !self.deposed.load(Ordering::SeqCst)
     }
     fn poisoned(&self) {
         self.poisoned.store(true, Ordering::SeqCst);
@@ -204,4 +212,42 @@ async fn a_closed_gate_keeps_the_value_in_the_receipt() {
     gate.closed.store(true, Ordering::SeqCst);
     assert!(receipt.acknowledge().is_err());
     assert!(store.read(|v| v.usage()).await.is_err());
+}
+
+/// Every octet under a directory, but for what processes that have it open share in memory.
+fn octets(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(octets(&path));
+        } else if !path.to_string_lossy().ends_with("-shm") {
+            found.insert(path.clone(), fs::read(path).unwrap());
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn a_volume_that_another_may_have_is_left_as_it_is() {
+    let gate = Arc::new(TestGate::default());
+    let (dir, store) = serve(&Setup::default(), gate.clone()).await;
+    store.deliver(delivery(vec![target(1)], "before")).await.unwrap().acknowledge().unwrap();
+    let before = octets(dir.path());
+    gate.deposed.store(true, Ordering::SeqCst);
+    let late = store.deliver(delivery(vec![target(1)], "late")).await;
+    assert_eq!(late.err(), Some(WriteError::NotServing));
+    assert!(before == octets(dir.path()), "an append wrote");
+    // The lease came back before anyone took it.
+    gate.deposed.store(false, Ordering::SeqCst);
+    store.deliver(delivery(vec![target(1)], "again")).await.unwrap().acknowledge().unwrap();
+    let before = octets(dir.path());
+    gate.deposed.store(true, Ordering::SeqCst);
+    drop(store.stop().await);
+    drop(store);
+    assert!(before == octets(dir.path()), "closing wrote");
+    // As after a crash.
+    let replica = Setup::default().open(dir.path(), &identity()).unwrap();
+    let inbox = replica.view().mailbox_by_name(AccountId(1), "INBOX").unwrap().unwrap();
+    assert_eq!(inbox.counts.messages, 2);
 }
