@@ -22,7 +22,7 @@ pub struct Other {
     pub(super) arriving: bool,
     pub(super) lost: bool,
     pub(super) renewing: bool,
-    pub(super) published: bool,
+    pub(super) settled: bool,
     pub(super) reached: bool,
     pub(super) outdated: bool,
 }
@@ -30,7 +30,7 @@ pub struct Other {
 impl Other {
     /// It does not serve where it is, or will not for long.
     fn away(&self) -> bool {
-        !self.renewing || !self.published || self.moving || self.blocked
+        !self.renewing || !self.settled || self.moving || self.blocked
     }
 
     /// It serves: also while its node is cut off from the API, if frontends reach it.
@@ -79,8 +79,9 @@ fn other(world: &World, heard: &Heard, store: &MailStore) -> Option<Other> {
         arriving,
         lost: holder.is_some() && detect(&o) == Detection::Lost,
         renewing: holder.is_some() && fresh,
-        // Until then frontends look for it where it was.
-        published: o.lease.as_ref().zip(o.serving.as_ref()).is_some_and(|(l, s)| l.record.epoch == s.0),
+        // Until it is published frontends look for it where it was; and whoever watches the stores sees one away at most.
+        settled: phase == Some(Phase::Serving)
+            && o.lease.as_ref().zip(o.serving.as_ref()).is_some_and(|(l, s)| l.record.epoch == s.0),
         reached: holder.is_some() && o.reach.reach > 0,
         outdated: o.outdated,
         node: o.placement.map(|p| p.node),

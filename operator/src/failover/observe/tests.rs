@@ -354,7 +354,7 @@ fn the_directory_is_restarted_after_all_stores_and_nobody_while_another_is_away(
             moving: false,
             lost: false,
             renewing: true,
-            published: true,
+            settled: true,
             reached: false,
             arriving: false,
             outdated: true,
@@ -374,7 +374,7 @@ fn the_directory_is_restarted_after_all_stores_and_nobody_while_another_is_away(
     let directory = other("demo-directory", true, &|_| {});
     assert!(well(false, &[same.clone(), directory.clone()]), "mail stores do not wait for each other's turn");
     assert!(!well(false, &[silent, directory.clone()]), "one is away");
-    let settling = other("demo-1", false, &|x| x.published = false);
+    let settling = other("demo-1", false, &|x| x.settled = false);
     assert!(!well(false, &[settling, directory.clone()]), "one has its lease and is not found yet");
     assert!(!well(false, &[moving, directory]), "one moves");
     assert!(!well(true, &[same]), "the directory goes last");
