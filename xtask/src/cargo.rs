@@ -9,7 +9,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use mailcluster_lab::Paths;
 
-use crate::tally::{Count, Tally};
+use crate::{
+    tally::{Count, Tally},
+    turn::Turn,
+};
 
 /// The folder of the workspace.
 pub fn workspace() -> PathBuf {
@@ -51,8 +54,14 @@ pub fn command(args: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
+/// The right to build, which other checkouts do not have meanwhile.
+fn turn() -> Result<Turn> {
+    Turn::take(&target_dir()?, &workspace())
+}
+
 /// Runs `cargo` to its end.
 pub fn run(args: &[&str]) -> Result<()> {
+    let _turn = turn()?;
     let status = command(args)?.status().context("failed to start cargo")?;
     if !status.success() {
         bail!("`cargo {}` failed", args.join(" "));
@@ -69,6 +78,7 @@ pub fn build_programs() -> Result<()> {
 
 /// Runs `cargo test` and counts; a failure to build is an error, failed tests are counted.
 pub fn test(args: &[&str], env: &[(&str, &str)]) -> Result<Count> {
+    let _turn = turn()?;
     let runner = format!("CARGO_TARGET_{}_RUNNER", host()?.to_uppercase().replace('-', "_"));
     let mut child = command(args)?
         .envs(env.iter().copied())

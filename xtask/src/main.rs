@@ -10,6 +10,7 @@ mod own_cluster;
 mod tally;
 mod test;
 mod tidy;
+mod turn;
 
 use std::process::ExitCode;
 
