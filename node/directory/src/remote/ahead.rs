@@ -15,7 +15,7 @@ use crate::convert;
 
 /// The shortest pause behind a round; and how many times as long as the round it is, so that directories with many
 /// addresses and many frontends are busy with something else.
-const PAUSE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_secs(1);
 const TIMES: u32 = 20;
 
 /// How far a round came.
