@@ -54,8 +54,8 @@ enum Part {
 
 /// In this order.
 const PARTS: [Part; 6] = [Part::Lint, Part::Unit, Part::Lab, Part::Live, Part::Failover, Part::Service];
-/// Mostly waiting, so that another process runs them beside `Service`, on a lab of their own.
-const BESIDE: [Part; 3] = [Part::Lab, Part::Live, Part::Failover];
+/// Mostly waiting, so that another process runs them beside the others that need a lab, on one of their own.
+const BESIDE: [Part; 2] = [Part::Lab, Part::Failover];
 
 impl Part {
     fn name(self) -> &'static str {
@@ -89,7 +89,7 @@ impl Options {
         part.needs_lab() && self.wants(part) && !self.no_lab
     }
 
-    /// Parts for another process beside `Service`, where there is room for two labs.
+    /// Parts for another process, beside `Service`, where there is room for two labs.
     fn beside(&self) -> Result<Vec<Part>> {
         if !self.on_the_lab(Part::Service) || !Lab::room_for_another()? {
             return Ok(Vec::new());
@@ -143,13 +143,13 @@ pub fn run(options: &Options) -> Result<()> {
     let start = Instant::now();
     let mut run = Run { options, outcomes: Vec::new(), lab: None, broken: None };
     let beside = run.options.beside()?;
-    for part in PARTS.into_iter().filter(|part| !beside.contains(part)) {
-        if part == Part::Service && !beside.is_empty() && run.broken.is_none() {
-            run.service_and(&beside);
-        } else {
-            run.part(part);
-        }
+    let here = PARTS.into_iter().filter(|part| !beside.contains(part));
+    let (first, together): (Vec<Part>, Vec<Part>) =
+        here.partition(|part| beside.is_empty() || !part.needs_lab());
+    for part in first {
+        run.part(part);
     }
+    run.together(&together, &beside);
     let down = run.lab.map_or(Ok(()), Lab::shutdown);
     let told = report(&run.outcomes, start.elapsed());
     down.and(told)
@@ -184,11 +184,17 @@ impl Run<'_> {
         }
     }
 
-    /// The part `Service`, and others beside it in another process.
-    fn service_and(&mut self, beside: &[Part]) {
+    /// These parts, and others beside them in another process.
+    fn together(&mut self, here: &[Part], beside: &[Part]) {
+        if self.broken.is_some() || beside.is_empty() {
+            here.iter().chain(beside).for_each(|part| self.part(*part));
+            return;
+        }
         // What both need has been downloaded and built when the first lab is up.
         let other = self.bring_up().map(drop).and_then(|()| beside::Beside::start(beside, self.options.long));
-        self.part(Part::Service);
+        for part in here {
+            self.part(*part);
+        }
         let what = beside.iter().map(|part| part.name()).collect::<Vec<_>>().join("; ");
         let (count, took) = other.and_then(beside::Beside::finish).unwrap_or_else(|error| {
             println!("error: {error:#}");
