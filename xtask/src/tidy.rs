@@ -39,6 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mailcluster-fence-redfish", &[]),
     ("kubectl-mailcluster", &["api", "rpc"]),
     ("mailcluster-machine", &[]),
+    ("mailcluster-model", &["failover"]),
     ("mailcluster-lab", &["machine"]),
     ("mailcluster-test-clients", &[]),
     ("mailcluster-interop", &["lab", "test-clients"]),

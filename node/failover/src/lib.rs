@@ -12,6 +12,7 @@ mod detection;
 mod eviction;
 mod evidence;
 mod gates;
+pub mod mirror;
 mod opening;
 mod outdated;
 mod place;

@@ -1,0 +1,11 @@
+//! What a store with several replicas rests on: where two logs part, what is committed, who counts, who may join.
+
+mod commit;
+mod log;
+mod members;
+mod session;
+
+pub use commit::{Confirmations, InSync};
+pub use log::{EpochEntry, LogShape, fork};
+pub use members::{Change, Member, MembersView, change};
+pub use session::{Accept, Hello, Join, JoinView, Link, Rejected, accept, hello, join};

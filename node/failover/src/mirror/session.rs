@@ -1,0 +1,111 @@
+//! What primary and mirror say to each other before and while records are copied.
+
+use super::log::{LogShape, fork};
+use crate::Position;
+
+/// A mirror's answer to a primary's Hello.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hello {
+    /// Promise this epoch, durably, and then tell the table. The same epoch again needs no new promise.
+    Promise(u64),
+    /// A higher epoch was promised to another (C6: who still holds the lease goes above it).
+    Refuse {
+        /// The promise.
+        promise: u64,
+    },
+}
+
+/// Does a mirror that has promised `promise` follow a primary of `epoch`?
+#[must_use]
+pub fn hello(promise: u64, epoch: u64) -> Hello {
+    if epoch < promise { Hello::Refuse { promise } } else { Hello::Promise(epoch) }
+}
+
+/// What a primary knows when a mirror has told its table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JoinView<'a> {
+    /// The primary's log.
+    pub own: LogShape<'a>,
+    /// From this sequence on the primary's log has no gaps.
+    pub contiguous_from: u64,
+    /// The mirror's log.
+    pub mirror: LogShape<'a>,
+    /// What the mirror knows to be committed: it has shown it, or may have.
+    pub mirror_commit: Position,
+}
+
+/// How a mirror joins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Join {
+    /// It cuts what follows this record, and is sent what comes after it.
+    Stream {
+        /// The last record of both.
+        after: Position,
+    },
+    /// The primary no longer has what it needs: it takes a snapshot under a new replica id.
+    Snapshot,
+    /// A forced promotion has left committed records of this mirror behind: it keeps them for salvage.
+    Forked {
+        /// The last record of both.
+        after: Position,
+    },
+    /// The mirror has committed what the primary has not: the primary lost data, and yields to it.
+    Yield {
+        /// The last record of both.
+        after: Position,
+    },
+}
+
+/// How does this mirror join?
+#[must_use]
+pub fn join(view: &JoinView<'_>) -> Join {
+    let after = fork(view.own, view.mirror);
+    if after.seq < view.mirror_commit.seq {
+        // Nothing is cut at or below what is known to be committed (I4).
+        let forced = view.own.epochs.iter().any(|entry| entry.forced && entry.first_seq > after.seq);
+        return if forced { Join::Forked { after } } else { Join::Yield { after } };
+    }
+    if after.seq + 1 >= view.contiguous_from { Join::Stream { after } } else { Join::Snapshot }
+}
+
+/// How a batch names the one before it: the same on every replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Link {
+    /// Its last record.
+    pub at: Position,
+    /// CRC-32C over all that came before and its content.
+    pub crc: u32,
+}
+
+/// A batch as it reaches a mirror.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accept {
+    /// What this mirror has promised.
+    pub promise: u64,
+    /// The epoch of the stream: that of its Hello.
+    pub stream: u64,
+    /// The end of the mirror's log.
+    pub end: Link,
+    /// What the batch says precedes it.
+    pub prev: Link,
+}
+
+/// Why a batch is not taken. The stream ends; a new Hello sorts it out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejected {
+    /// Another was promised meanwhile (I7).
+    Promised(u64),
+    /// It does not follow this mirror's log.
+    Gap,
+}
+
+/// May this batch be appended and, once synced, confirmed?
+///
+/// # Errors
+/// [`Rejected`].
+pub fn accept(view: &Accept) -> Result<(), Rejected> {
+    if view.stream < view.promise {
+        return Err(Rejected::Promised(view.promise));
+    }
+    if view.prev == view.end { Ok(()) } else { Err(Rejected::Gap) }
+}

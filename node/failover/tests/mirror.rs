@@ -1,0 +1,225 @@
+//! The decisions of mirrored stores, as tables; schedules by their names in docs/failover.md.
+
+use std::collections::BTreeSet;
+
+use mailcluster_failover::{
+    Position,
+    mirror::{
+        Accept, Change, EpochEntry, Hello, InSync, Join, JoinView, Link, LogShape, Member, MembersView,
+        Rejected, accept, change, fork, hello, join,
+    },
+};
+use proptest::prelude::*;
+
+fn at(epoch: u64, seq: u64) -> Position {
+    Position { epoch, seq }
+}
+
+/// A log by the epochs of its records: `[1, 1, 2]` has EpochStart(1) at 1 and EpochStart(2) at 3.
+fn table(records: &[u64]) -> (Vec<EpochEntry>, Position) {
+    let mut epochs: Vec<EpochEntry> = Vec::new();
+    for (seq, epoch) in (1..).zip(records) {
+        if epochs.last().is_none_or(|last| last.epoch != *epoch) {
+            epochs.push(EpochEntry { epoch: *epoch, first_seq: seq, forced: false });
+        }
+    }
+    let end = records.last().map_or(Position::default(), |epoch| at(*epoch, records.len() as u64));
+    (epochs, end)
+}
+
+fn fork_of(a: &[u64], b: &[u64]) -> Position {
+    let (a, b) = (table(a), table(b));
+    fork(LogShape { epochs: &a.0, end: a.1 }, LogShape { epochs: &b.0, end: b.1 })
+}
+
+#[test]
+fn c1_logs_part_by_epoch_and_not_by_position() {
+    let cases: [(&[u64], &[u64], Position); 8] = [
+        (&[], &[], at(0, 0)),
+        (&[1, 1], &[], at(0, 0)),
+        (&[1, 1], &[1, 1, 1], at(1, 2)),
+        // M2 has 101..105 of e5; the new primary had 101..103 and went on at e6.
+        (&[5, 5, 5, 6, 6, 6], &[5, 5, 5, 5, 5], at(5, 3)),
+        (&[1, 2, 3], &[1, 2, 2, 2], at(2, 2)),
+        (&[1, 1, 3], &[1, 2, 2], at(1, 1)),
+        (&[1, 1, 3], &[1, 1, 2], at(1, 2)),
+        (&[2], &[1], at(0, 0)),
+    ];
+    for (a, b, expected) in cases {
+        assert_eq!(fork_of(a, b), expected, "{a:?} {b:?}");
+        assert_eq!(fork_of(b, a), expected, "{b:?} {a:?}");
+    }
+}
+
+/// Two logs as they can come about: each epoch's process goes on from some log, alone.
+fn histories() -> impl Strategy<Value = Vec<Vec<(u64, u64)>>> {
+    prop::collection::vec((0_usize..4, 0_usize..4, 0_usize..6, 1_usize..4), 1..8).prop_map(|steps| {
+        // A record is (epoch, sequence); what an epoch wrote is one list, of which logs have a beginning.
+        let mut logs: Vec<Vec<(u64, u64)>> = vec![Vec::new(); 4];
+        for (epoch, (who, mirror, keep, more)) in (1..).zip(steps) {
+            let mut log = logs[who].clone();
+            let base = log.len();
+            log.extend((0..more).map(|i| (epoch, (base + i + 1) as u64)));
+            logs[who].clone_from(&log);
+            if mirror != who {
+                // A mirror is cut at the fork and gets some of what follows.
+                let shared = logs[mirror].iter().zip(&log).take_while(|(x, y)| x == y).count();
+                let upto = (shared + keep).min(log.len());
+                logs[mirror].truncate(shared);
+                logs[mirror].extend_from_slice(&log[shared..upto]);
+            }
+        }
+        logs
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_fork_is_the_last_record_that_both_have(logs in histories()) {
+        for a in &logs {
+            for b in &logs {
+                let shared = a.iter().zip(b).take_while(|(x, y)| x == y).count();
+                let expected = shared.checked_sub(1).map_or(at(0, 0), |i| at(a[i].0, a[i].1));
+                let epochs = |log: &[(u64, u64)]| log.iter().map(|r| r.0).collect::<Vec<_>>();
+                prop_assert_eq!(fork_of(&epochs(a), &epochs(b)), expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_mirror_follows_no_epoch_below_its_promise() {
+    assert_eq!(hello(5, 4), Hello::Refuse { promise: 5 });
+    assert_eq!(hello(5, 5), Hello::Promise(5));
+    assert_eq!(hello(5, 6), Hello::Promise(6));
+}
+
+#[test]
+fn how_a_mirror_joins() {
+    let case = |own: &[u64], forced: &[u64], from: u64, mirror: &[u64], commit: u64| {
+        let (mut own, mirror) = (table(own), table(mirror));
+        for entry in &mut own.0 {
+            entry.forced = forced.contains(&entry.epoch);
+        }
+        join(&JoinView {
+            own: LogShape { epochs: &own.0, end: own.1 },
+            contiguous_from: from,
+            mirror: LogShape { epochs: &mirror.0, end: mirror.1 },
+            mirror_commit: at(mirror.1.epoch.min(1), commit),
+        })
+    };
+    assert_eq!(
+        case(&[1, 1, 2], &[], 1, &[], 0),
+        Join::Stream { after: at(0, 0) },
+        "an empty one, from the start"
+    );
+    assert_eq!(
+        case(&[1, 1, 2], &[], 1, &[1, 1, 1, 1], 2),
+        Join::Stream { after: at(1, 2) },
+        "its tail is cut"
+    );
+    assert_eq!(
+        case(&[1, 1, 2], &[], 3, &[1, 1], 2),
+        Join::Stream { after: at(1, 2) },
+        "what follows is there"
+    );
+    assert_eq!(case(&[1, 1, 2], &[], 4, &[1, 1], 2), Join::Snapshot, "the next one was rewritten");
+    assert_eq!(
+        case(&[1, 1, 2], &[], 1, &[1, 1, 1], 3),
+        Join::Yield { after: at(1, 2) },
+        "committed there, not here"
+    );
+    assert_eq!(
+        case(&[1, 1, 2], &[2], 1, &[1, 1, 1], 3),
+        Join::Forked { after: at(1, 2) },
+        "a person said so"
+    );
+    assert_eq!(
+        case(&[1, 1, 2], &[1], 1, &[1, 1, 1], 3),
+        Join::Yield { after: at(1, 2) },
+        "forced before the fork"
+    );
+}
+
+#[test]
+fn a_batch_is_taken_only_behind_its_predecessor() {
+    let link = |epoch, seq, crc| Link { at: at(epoch, seq), crc };
+    let good = Accept { promise: 5, stream: 5, end: link(5, 9, 1), prev: link(5, 9, 1) };
+    assert_eq!(accept(&good), Ok(()));
+    assert_eq!(accept(&Accept { promise: 6, ..good }), Err(Rejected::Promised(6)), "I7");
+    assert_eq!(accept(&Accept { prev: link(5, 8, 1), ..good }), Err(Rejected::Gap));
+    assert_eq!(accept(&Accept { prev: link(4, 9, 1), ..good }), Err(Rejected::Gap), "C1: by epoch, too");
+    assert_eq!(accept(&Accept { prev: link(5, 9, 2), ..good }), Err(Rejected::Gap), "I5: and by content");
+}
+
+fn set(ids: &[&str]) -> BTreeSet<String> {
+    ids.iter().map(|id| (*id).to_owned()).collect()
+}
+
+#[test]
+fn what_is_committed() {
+    let confirmed = [("b".to_owned(), 7), ("c".to_owned(), 5), ("x".to_owned(), 1)].into();
+    let mut in_sync = InSync::new(set(&["a", "b"]), 1);
+    assert_eq!(in_sync.commit("a", 9, &confirmed), 7, "the slowest member's");
+    assert_eq!(in_sync.commit("a", 6, &confirmed), 6, "this one is a member, too");
+    in_sync.begin(set(&["a", "b", "c"]));
+    assert_eq!(in_sync.commit("a", 9, &confirmed), 5, "b2: the union, while its outcome is unknown");
+    in_sync.settled(set(&["a", "b"]));
+    assert_eq!(in_sync.commit("a", 9, &confirmed), 7, "it did not take place");
+    in_sync.begin(set(&["a"]));
+    assert_eq!(in_sync.commit("a", 9, &confirmed), 7, "b2: nobody is left out before it is known");
+    in_sync.settled(set(&["a"]));
+    assert_eq!(in_sync.commit("a", 9, &confirmed), 9);
+    assert!(in_sync.is_enough());
+    assert!(!InSync::new(set(&["a"]), 2).is_enough(), "b4");
+    assert_eq!(
+        InSync::new(set(&["a", "d"]), 1).commit("a", 9, &confirmed),
+        0,
+        "one never heard at this epoch"
+    );
+}
+
+#[test]
+fn who_is_left_out_and_let_in() {
+    let member = |id: &str, confirmed: Option<u64>| Member { id: id.into(), confirmed, apply_lag: 0 };
+    let members = set(&["a", "b", "c"]);
+    let mirrors = [member("b", Some(10)), member("c", Some(7))];
+    let calm = MembersView {
+        me: "a",
+        members: &members,
+        min: 2,
+        end: 10,
+        mirrors: &mirrors,
+        waiting: Some((8, 2_999)),
+        timeout: 3_000,
+        is_heard: true,
+    };
+    assert_eq!(change(&calm), None, "not yet");
+    let waited = MembersView { waiting: Some((8, 3_000)), ..calm.clone() };
+    assert_eq!(change(&waited), Some(Change::Shrink(set(&["c"]))));
+    assert_eq!(
+        change(&MembersView { is_heard: false, ..waited.clone() }),
+        None,
+        "b5: it may be the one cut off"
+    );
+    assert_eq!(change(&MembersView { min: 3, ..waited.clone() }), None, "b4: never below the least");
+    let both = [member("b", Some(7)), member("c", None)];
+    assert_eq!(change(&MembersView { mirrors: &both, ..waited.clone() }), None, "b4");
+    let preferred = MembersView { mirrors: &both, min: 1, ..waited.clone() };
+    assert_eq!(change(&preferred), Some(Change::Shrink(set(&["b", "c"]))));
+
+    let two = set(&["a", "b"]);
+    let replaced = [member("b", Some(7)), member("d", Some(10))];
+    let swap = MembersView { members: &two, mirrors: &replaced, ..waited.clone() };
+    assert_eq!(
+        change(&swap),
+        Some(Change::Swap("b".into(), "d".into())),
+        "b4: a dead one for its replacement, at once"
+    );
+    assert_eq!(change(&swap).unwrap().applied(&two), set(&["a", "d"]));
+    let grow = MembersView { waiting: None, ..swap.clone() };
+    assert_eq!(change(&grow), Some(Change::Grow("d".into())));
+    assert_eq!(change(&MembersView { end: 11, ..grow.clone() }), None, "not up to the end");
+    let slow = [member("b", Some(7)), Member { apply_lag: 1_000, ..member("d", Some(10)) }];
+    assert_eq!(change(&MembersView { mirrors: &slow, ..grow }), None, "h7");
+}

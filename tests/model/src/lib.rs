@@ -1,0 +1,21 @@
+//! The failover and replication protocol as a model that is searched exhaustively, up to stated bounds.
+//!
+//! Transitions call the decisions of `mailcluster-failover`, the same functions that operator and node call. What the
+//! model adds is the world around them: disks that lose what was not synced, processes that end at any moment, messages
+//! that are lost, late or out of order, an API whose answers do not arrive, an etcd that goes back in time. No clock is
+//! trusted: every lease looks good to its holder for ever, and expired to everybody else at any moment (I8).
+//!
+//! What is not in it: salvage, snapshots (a new copy is filled from the log's start), reattachment of a single copy.
+
+mod actions;
+mod faults;
+mod invariants;
+mod mirror;
+mod primary;
+mod rules;
+mod takeover;
+mod world;
+
+pub use actions::Action;
+pub use rules::Rule;
+pub use world::{Bounds, Budget, Cluster, Mode, World};

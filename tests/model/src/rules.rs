@@ -1,0 +1,42 @@
+//! Rules that can be left out, to see that the model finds what each prevents.
+
+/// A rule of the protocol, by the schedule in docs/failover.md that it closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Rule {
+    /// A1: holder, epoch and in-sync set are one object, replaced as a whole.
+    OneObject,
+    /// B2: while a change of the set is under way, both sets must confirm.
+    Union,
+    /// B3: a replica is its disk's id, not its name.
+    ReplicaIds,
+    /// C1: logs are compared by epoch and content, not by position.
+    MatchByEpoch,
+    /// C3: every process start takes a new epoch.
+    NewEpoch,
+    /// C4: nothing uncommitted is visible.
+    CommitFirst,
+    /// C5: nothing is served before the epoch's first record is committed in it.
+    Settle,
+    /// C7: a promise is on disk before anything rests on it.
+    DurablePromise,
+    /// I7: a mirror refuses epochs below its promise.
+    PromiseFirst,
+    /// A5: a replica that has seen a higher epoch than the lease says that the lease was rolled back.
+    RolledBack,
+}
+
+impl Rule {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::OneObject,
+        Self::Union,
+        Self::ReplicaIds,
+        Self::MatchByEpoch,
+        Self::NewEpoch,
+        Self::CommitFirst,
+        Self::Settle,
+        Self::DurablePromise,
+        Self::PromiseFirst,
+        Self::RolledBack,
+    ];
+}

@@ -1,0 +1,173 @@
+//! How a process gets the lease.
+
+use mailcluster_failover::{
+    Position, Restart, RestartView, Takeover, TakeoverView, Taker, TargetKind, opened, restart, take,
+    takeover,
+};
+
+use crate::{
+    Rule,
+    world::{Cluster, Disk, Lease, Process, World, bits, holder},
+};
+
+impl Cluster {
+    /// Opens the volume: syncs what is there, and compares it with the lease.
+    pub(crate) fn open(&self, world: &mut World, slot: usize) -> Option<()> {
+        if world.replicas[slot].process != Process::Down {
+            return None;
+        }
+        let disk = &mut world.replicas[slot].disk;
+        disk.synced = disk.len();
+        self.agrees(world, slot)?;
+        world.replicas[slot].process = Process::Standby(None);
+        world.replicas[slot].started += 1;
+        Some(())
+    }
+
+    /// Do disk and lease agree? An empty disk of a new id has nothing to agree about.
+    fn agrees(&self, world: &World, slot: usize) -> Option<()> {
+        let disk = &world.replicas[slot].disk;
+        let lease = world.lease.record(self.min());
+        let member = world.lease.in_sync & (1 << disk.id.0) != 0;
+        let (last, version) = match self.has(Rule::RolledBack) {
+            true => (disk.end().epoch, u64::from(disk.set_version)),
+            false => (0, 0),
+        };
+        let end = if member { disk.end() } else { lease.position };
+        opened(&lease, last, version, end).ok()
+    }
+
+    /// The operator names this replica at any moment: no clock is trusted, so no wait is a rule.
+    pub(crate) fn promise(&self, world: &mut World, slot: usize) -> Option<()> {
+        let epoch = world.lease.epoch + 1;
+        if epoch > self.bounds.epochs || self.someone_knows_better(world) {
+            return None;
+        }
+        self.agrees(world, slot)?;
+        let lease = world.lease.record(self.min());
+        let disk = &world.replicas[slot].disk;
+        let (version, name) = (world.lease.version.to_string(), disk.id.name());
+        let view = TakeoverView {
+            lease: &lease,
+            resource_version: &version,
+            replica: &name,
+            target_replica: &name,
+            target_version: &version,
+            kind: if world.lease.epoch == 0 { TargetKind::Initial } else { TargetKind::Auto },
+            ready: true,
+            end: disk.end(),
+            holder_heard: false,
+            // A set of one is a mirrored store's last copy: nothing but its own return, or a person, takes it over.
+            evidence: false,
+        };
+        if takeover(&view) != Takeover::Go {
+            return None;
+        }
+        let read = world.lease.clone();
+        let disk = &mut world.replicas[slot].disk;
+        disk.promise = disk.promise.max(epoch);
+        world.replicas[slot].process = Process::Candidate(read);
+        Some(())
+    }
+
+    /// The operator names nobody while a replica that answers has seen more than the lease says (A5).
+    fn someone_knows_better(&self, world: &World) -> bool {
+        let lease = &world.lease;
+        let knows =
+            |disk: &Disk| disk.end().epoch > u64::from(lease.epoch) || disk.set_version > lease.set_version;
+        self.has(Rule::RolledBack)
+            && world.replicas.iter().any(|r| r.process != Process::Down && knows(&r.disk))
+    }
+
+    /// Replaces the very lease that was read.
+    pub(crate) fn take(&self, world: &mut World, slot: usize) -> Option<()> {
+        let Process::Candidate(read) = world.replicas[slot].process.clone() else { return None };
+        let unchanged = match self.has(Rule::OneObject) {
+            true => read.version == world.lease.version,
+            false => read.epoch == world.lease.epoch && read.holder == world.lease.holder,
+        };
+        if !unchanged {
+            world.replicas[slot].process = Process::Standby(None);
+            return Some(());
+        }
+        let id = world.replicas[slot].disk.id;
+        if self.has(Rule::OneObject) && world.lease.in_sync & (1 << id.0) == 0 {
+            world.breaks("promoted_from_insync");
+        }
+        self.put(world, slot, &read);
+        Some(())
+    }
+
+    /// The holder's process in its next incarnation takes the lease at once.
+    pub(crate) fn restart(&self, world: &mut World, slot: usize) -> Option<()> {
+        let lease = world.lease.record(self.min());
+        let replica = &world.replicas[slot];
+        let me = holder(world.me(slot));
+        let is_own = world.lease.holder == Some(world.me(slot));
+        let view = RestartView {
+            lease: &lease,
+            pod_uid: &me.pod_uid,
+            target_is_anothers: false,
+            boot_id: "",
+            now: 0,
+        };
+        // The pod's volume is its own: an empty one that came in its place has another id.
+        if is_own || restart(&view) != Restart::Take || world.lease.replica != Some(replica.disk.id) {
+            return None;
+        }
+        self.agrees(world, slot)?;
+        if !self.has(Rule::NewEpoch) {
+            let (epoch, in_sync) = (world.lease.epoch, world.lease.in_sync);
+            world.lease.holder = Some(world.me(slot));
+            world.lease.version += 1;
+            world.replicas[slot].process = Process::Primary(crate::world::Primary {
+                epoch,
+                start: 0,
+                settled: true,
+                now: in_sync,
+                next: None,
+                confirmed: [None; 6],
+            });
+            return Some(());
+        }
+        if world.lease.epoch >= self.bounds.epochs || u64::from(replica.disk.promise) > lease.epoch + 1 {
+            return None;
+        }
+        let read = world.lease.clone();
+        self.put(world, slot, &read);
+        Some(())
+    }
+
+    /// The lease becomes this process', at the next epoch, and the epoch begins.
+    fn put(&self, world: &mut World, slot: usize, read: &Lease) {
+        let (me, id) = (world.me(slot), world.replicas[slot].disk.id);
+        let rules = self.rules();
+        let next = take(
+            &read.record(self.min()),
+            &Taker { me: &holder(me), replica: &id.name(), rules, node: "", boot_id: "", now: 0 },
+        );
+        let epoch = u8::try_from(next.epoch).unwrap_or(u8::MAX);
+        let stale = !self.reaches(world, slot, next.position);
+        world.lease = Lease {
+            version: world.lease.version + 1,
+            holder: Some(me),
+            epoch,
+            replica: Some(id),
+            in_sync: bits(&next.in_sync),
+            set_version: u8::try_from(next.in_sync_version).unwrap_or(u8::MAX),
+            position: world.lease.position,
+        };
+        if world.holders.iter().any(|(e, who)| *e == epoch && *who != me) {
+            world.breaks("one_holder_per_epoch");
+        }
+        if stale {
+            world.breaks("no_empty_no_stale");
+        }
+        world.holders.push((epoch, me));
+        self.begin(world, slot, epoch);
+    }
+
+    fn reaches(&self, world: &World, slot: usize, position: Position) -> bool {
+        world.replicas[slot].disk.end() >= position
+    }
+}
