@@ -25,6 +25,10 @@ type Fault = fn(&Site, &StoreView) -> Result<()>;
 /// Runs each kind so many times on the cluster that a demo left up, or on one of its own.
 pub fn run(runs: usize) -> Result<Vec<Value>> {
     let (site, accounts) = demo::site()?;
+    // A demo leaves its victim switched off: each store is to have somewhere to go.
+    for node in site.lab()?.state()?.nodes {
+        site.power_on(&node.name)?;
+    }
     let mut rows = Vec::new();
     for (kind, fault, mend) in KINDS {
         let mut gaps = Vec::new();
