@@ -1,8 +1,9 @@
 //! Nodes that are cut off and go on running.
 
 use anyhow::{Context, Result, ensure};
-use mailcluster_e2e::wait_for;
+use mailcluster_e2e::{Site, wait_for};
 use mailcluster_test_clients::Ledger;
+use serde_json::Value;
 
 use crate::stage::{LIMIT, Stage, say};
 
@@ -12,6 +13,7 @@ pub fn fenced(stage: &Stage) -> Result<Ledger> {
     let store = stage.accounts[0].store.clone();
     let before = site.store(&store)?;
     let victim = before.host.clone();
+    let known = site.get(&["mailstore", &store])?["status"]["lastFailover"]["detectedAt"].clone();
     let lost: Vec<_> = site.stores()?.into_iter().filter(|s| s.host == victim).collect();
     let ledger = stage.sending("partition", || {
         site.lab()?.partition(&victim)?;
@@ -25,19 +27,28 @@ pub fn fenced(stage: &Stage) -> Result<Ledger> {
             site.lab()?.state()?.node(&victim)?.power == mailcluster_lab::Power::Off,
             "the node was not switched off"
         );
-        let status = site.get(&["mailstore", &store])?;
+        // The record is closed when everything about the move is done, which can be after the phase says Serving.
+        let last = wait_for("the failover is on record", LIMIT, || last_failover(site, &store, &known))?;
         let at = |field: &str| {
-            let pointer = format!("/status/lastFailover/{field}");
-            status.pointer(&pointer).and_then(serde_json::Value::as_str).map(str::to_owned).context(pointer)
+            last.get(field)
+                .and_then(Value::as_str)
+                .map(str::to_owned)
+                .with_context(|| format!("no {field}: {last}"))
         };
         let (detected, fenced, serving) = (at("detectedAt")?, at("fencedAt")?, at("servingAt")?);
         say(&format!("detected {detected}, fenced {fenced}, serving {serving}"));
         ensure!(fenced <= serving && detected <= fenced, "it served before its old node was proven off");
-        let evidence = status.pointer("/status/lastFailover/evidence").cloned().unwrap_or_default();
-        ensure!(evidence.to_string().contains("FenceJob"), "no fence Job among {evidence}");
+        ensure!(last["evidence"].to_string().contains("FenceJob"), "no fence Job in {last}");
         Ok(())
     });
     site.lab()?.heal(&victim)?;
     site.power_on(&victim)?;
     ledger
+}
+
+/// The store's last failover, when it is another than the one detected at `known` and is over.
+fn last_failover(site: &Site, store: &str, known: &Value) -> Result<Option<Value>> {
+    let last = site.get(&["mailstore", store])?["status"]["lastFailover"].clone();
+    ensure!(last["detectedAt"] != *known && last["servingAt"].is_string(), "{last}");
+    Ok(Some(last))
 }
