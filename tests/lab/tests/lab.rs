@@ -197,6 +197,10 @@ fn deploy(lab: &Lab) -> Result<()> {
         &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "t", "labels": labels}})
             .to_string(),
     )?;
+    // Pods are refused before the controller has made it.
+    eventually("the namespace has its service account", LATER, || {
+        Ok(get(lab, &["serviceaccount", "default"]).is_ok())
+    })?;
     let mut server = pod_spec(&["serve", "8080"], Some("node2"));
     server["containers"][0]["readinessProbe"] = json!({"tcpSocket": {"port": 8080}, "periodSeconds": 1});
     server["containers"][0]["livenessProbe"] = json!({"tcpSocket": {"port": 8080}, "periodSeconds": 1});
