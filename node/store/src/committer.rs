@@ -119,7 +119,8 @@ pub fn start(
     });
     let (sender, receiver) = mpsc::channel(QUEUE);
     let dir = engine.dir.display().to_string();
-    let mut committer = Committer { engine, shared: shared.clone(), epoch, checkpointer: Some(checkpointer) };
+    let mut committer =
+        Committer { engine, shared: shared.clone(), epoch, checkpointer: Some(checkpointer), deposed: false };
     std::thread::Builder::new()
         .name("store-commit".into())
         .spawn(move || {
@@ -147,6 +148,8 @@ struct Committer {
     shared: Arc<Shared>,
     epoch: Epoch,
     checkpointer: Option<Checkpointer>,
+    /// It is no longer the primary.
+    deposed: bool,
 }
 
 impl Committer {
@@ -161,11 +164,15 @@ impl Committer {
                 asked = batch.add(job);
             }
             self.commit(batch);
-            if asked.is_some() || !self.is_sound() {
+            if asked.is_some() || self.deposed || !self.is_sound() {
                 break;
             }
         }
         self.shared.serving.store(false, Ordering::Release);
+        if self.deposed && asked.is_none() {
+            self.shared.stopped.send_replace(true);
+            asked = wait_to_be_stopped(&mut jobs);
+        }
         jobs.close();
         while let Ok(job) = jobs.try_recv() {
             if let Job::Change(_, reply, _) = job {
@@ -184,10 +191,10 @@ impl Committer {
     }
 
     fn commit(&mut self, batch: Batch) {
-        // An epoch begins with a batch of its own.
+        // What the protocol writes is a batch of its own.
         let mut rest = batch;
         while !rest.ops.is_empty() {
-            let starts = |op: &Op| matches!(op, Op::EpochStart(..));
+            let starts = |op: &Op| op.is_of_the_protocol();
             let cut = match rest.ops.iter().position(starts) {
                 Some(0) => 1,
                 Some(at) => at,
@@ -230,7 +237,12 @@ impl Committer {
                 tracing::error!(why, op = ?batch.ops.first().map(std::mem::discriminant), "a change cannot be applied");
                 batch.answer_all(&WriteError::NotServing);
             }
-            Err(BatchError::Broken(_)) => {
+            Err(BatchError::Unconfirmed) => {
+                self.shared.serving.store(false, Ordering::Release);
+                self.deposed = true;
+                batch.answer_all(&WriteError::Unknown);
+            }
+            Err(BatchError::Broken) => {
                 self.shared.serving.store(false, Ordering::Release);
                 self.shared.gate.poisoned();
                 batch.answer_all(&WriteError::Unknown);
@@ -269,6 +281,19 @@ impl Committer {
             let _ = asked.send(Replica::from_parts(self.engine, pool));
         }
     }
+}
+
+/// A deposed primary's replica is given back to whoever stops the store; nothing else is done any more.
+fn wait_to_be_stopped(jobs: &mut mpsc::Receiver<Job>) -> Option<oneshot::Sender<Replica>> {
+    while let Some(job) = jobs.blocking_recv() {
+        match job {
+            Job::Change(_, reply, _) => {
+                let _ = reply.send(Err(WriteError::NotServing));
+            }
+            Job::Stop(asked) => return Some(asked),
+        }
+    }
+    None
 }
 
 #[derive(Default)]

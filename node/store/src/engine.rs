@@ -1,8 +1,8 @@
 //! The engine: one batch of changes from request to durable and visible.
 //!
 //! In this order: plan and apply each change inside one index transaction, write all records as one batch, sync it,
-//! commit the index. Whatever fails before the write leaves nothing behind; whatever fails after it leaves the
-//! outcome unknown and stops the store.
+//! wait for the mirrors that must have it, commit the index. Whatever fails before the write leaves nothing behind;
+//! whatever fails after it leaves the outcome unknown and stops the store.
 
 use std::{
     fs::File,
@@ -21,14 +21,17 @@ use crate::{
     disk::{Disk, RealDisk},
     error::Refusal,
     files::Place,
+    mirrors::Mirrors,
     plan::{self, Op, Plan, PlanError, Planned, Value},
     record::{self, Record},
+    replay::Placed,
     replica::Identity,
     schema::State,
     segment::Writer,
     space::{RealVolume, Space, Volume},
     stats::Stats,
     superblock::{self, Superblock},
+    tail::Tail,
 };
 
 /// Buffers larger than this are given back after use.
@@ -61,7 +64,11 @@ pub struct Engine {
     pub options: Options,
     pub log: Writer,
     pub conn: Connection,
+    /// Of the last committed batch: what the index has.
     pub state: State,
+    /// What follows it in the log and is not known to be committed.
+    pub tail: Tail,
+    pub mirrors: Arc<dyn Mirrors>,
     pub space: Arc<Space>,
     pub stats: Arc<Stats>,
     pub hot: Hot,
@@ -85,7 +92,9 @@ pub enum BatchError {
     /// Nothing was appended: a change cannot be planned or applied.
     Index(String),
     /// It may or may not be on disk, or the log cannot be trusted: the replica stops.
-    Broken(String),
+    Broken,
+    /// It is synced here, and this replica is no longer the primary: whether it stays is for others to say.
+    Unconfirmed,
 }
 
 /// Seconds since 1970.
@@ -101,7 +110,10 @@ impl Engine {
     /// Makes `ops` durable and visible, or refuses them one by one.
     pub fn run(&mut self, ops: &[Op], epoch: Epoch) -> Result<(Vec<Outcome>, Changed), BatchError> {
         if self.broken {
-            return Err(BatchError::Broken("the replica has failed before".into()));
+            return Err(BatchError::Broken);
+        }
+        if !self.tail.is_empty() {
+            return Err(BatchError::Unconfirmed);
         }
         self.roll(ops)?;
         self.sql("BEGIN IMMEDIATE").map_err(|e| BatchError::Index(e.to_string()))?;
@@ -131,6 +143,14 @@ impl Engine {
         }
         let began = Instant::now();
         self.append(saved)?;
+        let end = (epoch, self.state.link.seq);
+        if !self.mirrors.wait_committed(end) {
+            let placed = Placed { header, segment: self.state.segment, offset: self.state.start };
+            self.undo(saved)?;
+            let payload = self.buffer[HEADER..HEADER + header.length as usize].to_vec().into();
+            self.tail.push(placed, &payload);
+            return Err(BatchError::Unconfirmed);
+        }
         self.stats.committed(ops.len(), began.elapsed());
         self.sql("COMMIT").map_err(|e| self.broke(&format!("failed to commit the index: {e}")))?;
         self.space.wrote(header.span(), self.log.reserved());
@@ -140,13 +160,13 @@ impl Engine {
         Ok((outcomes, changed))
     }
 
-    fn sql(&self, statement: &str) -> rusqlite::Result<()> {
+    pub fn sql(&self, statement: &str) -> rusqlite::Result<()> {
         self.conn.prepare_cached(statement)?.execute([])?;
         Ok(())
     }
 
     /// Takes an index transaction back. An index that cannot even do that is of no use any more.
-    fn undo(&mut self, saved: State) -> Result<(), BatchError> {
+    pub fn undo(&mut self, saved: State) -> Result<(), BatchError> {
         self.state = saved;
         self.hot.clear();
         self.sql("ROLLBACK").map_err(|e| self.broke(&format!("failed to roll the index back: {e}")))
@@ -241,6 +261,7 @@ impl Engine {
                 Err(e) => Err(self.broke(&format!("failed to take a write back: {e}"))),
             };
         }
+        self.mirrors.written((self.state.link.epoch, self.state.link.seq));
         if self.options.skip_sync {
             return Ok(());
         }
@@ -256,7 +277,7 @@ impl Engine {
         if let Err(e) = self.superblock.write(&self.options.disk, &self.dir) {
             tracing::error!(error = %e, "failed to record the poison in the superblock");
         }
-        BatchError::Broken(why.to_owned())
+        BatchError::Broken
     }
 
     /// From now on nothing is written, by closing neither.
@@ -273,15 +294,16 @@ impl Engine {
         if self.broken || self.untouchable {
             return Ok(());
         }
-        let link = self.state.link;
+        let end = self.tail.end(self.state.link);
         let mark = Header {
             length: 0,
             nonce: self.log.nonce,
-            epoch: link.epoch,
-            seq: link.seq + 1,
+            epoch: end.epoch,
+            seq: end.seq + 1,
             count: 0,
-            prev: link,
-            synced: link.seq,
+            prev: end,
+            // No further than what is committed: recovery believes it.
+            synced: self.state.link.seq,
             payload_crc: 0,
         };
         self.log.write(&mark.encode())?;

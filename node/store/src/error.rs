@@ -77,6 +77,37 @@ pub enum ReadError {
     NotServing,
 }
 
+/// Why a replica that follows a primary did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FollowError {
+    /// It does not follow the log's end: the two must find out again where their logs part.
+    #[error("a batch does not follow this replica's log")]
+    Gap,
+    /// Another primary was promised, or has been followed, up to this epoch.
+    #[error("epoch {0} is promised")]
+    Promised(mailcluster_types::Epoch),
+    /// What is committed is never cut.
+    #[error("records up to {applied} are committed: nothing behind {after} is cut")]
+    Committed {
+        /// Where the cut was asked for.
+        after: mailcluster_types::Seq,
+        /// What the index has.
+        applied: mailcluster_types::Seq,
+    },
+    /// A batch is not what its sender says.
+    #[error("a batch arrived damaged")]
+    Damaged,
+    /// Nothing was appended: the volume is full.
+    #[error("the volume is full")]
+    Full,
+    /// The index could not be brought up to the log.
+    #[error("the index could not be brought up to the log: {0}")]
+    Index(String),
+    /// The log or the index failed: this replica stops.
+    #[error("this replica is poisoned")]
+    Broken,
+}
+
 /// Why a replica cannot be opened. The text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {

@@ -14,19 +14,24 @@ mod disk;
 mod engine;
 mod error;
 mod files;
+mod log_reader;
+mod mirrors;
 mod model;
 mod names;
 mod ops;
 mod plan;
 mod record;
 mod recover;
+mod replay;
 mod replica;
 mod schema;
 mod segment;
 mod space;
+mod standby;
 mod stats;
 mod store;
 mod superblock;
+mod tail;
 pub mod tools;
 mod view;
 mod volume;
@@ -38,16 +43,20 @@ extern crate self as mailcluster_store;
 #[cfg(test)]
 mod tests;
 
-pub use error::{Fenced, OpenError, ReadError, Refusal, WriteError};
+pub use batch::Link;
+pub use error::{Fenced, FollowError, OpenError, ReadError, Refusal, WriteError};
+pub use log_reader::{LogReader, LoggedBatch};
+pub use mirrors::{Mirrors, NoMirrors};
 pub use model::{
-    Account, Alias, Changes, Domain, Flags, HistoryEvent, HistoryKey, Mailbox, MailboxCounts, Message,
-    QueueItem, QueueRecipient, QueueStats, SpecialUse, StoreUsage, SystemFlag,
+    Account, Alias, Changes, Domain, EpochMark, Flags, HistoryEvent, HistoryKey, Mailbox, MailboxCounts,
+    Message, QueueItem, QueueRecipient, QueueStats, SpecialUse, StoreUsage, SystemFlag,
 };
 pub use ops::{
     Append, Appended, Copied, CopyKind, CreateMailbox, Delivered, Delivery, DeliveryTarget, Expunge,
     FlagChange, FlagOp, FlagsChanged, QueueUpdate,
 };
 pub use replica::{Gate, Identity, OpenGate, Receipt, Replica, ReplicaDescription, StoreKind};
+pub use standby::Follower;
 pub use stats::{Histogram, Stats};
 pub use store::Store;
 pub use view::{DirectoryRecord, StoredBody, View};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mailcluster_types::{AccountId, DeliveryId, ModSeq, StoreName, Uid};
+use mailcluster_types::{AccountId, DeliveryId, Epoch, ModSeq, Seq, StoreName, Uid};
 
 /// A system flag of RFC 3501 section 2.3.2 (`\Recent` is a session's matter and not stored).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -259,4 +259,15 @@ pub struct StoreUsage {
     pub free_octets: u64,
     /// Octets of the volume.
     pub total_octets: u64,
+}
+
+/// Where an epoch begins in the log: its first record is EpochStart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EpochMark {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The sequence of its EpochStart.
+    pub first_seq: Seq,
+    /// Did a person let a replica begin it that need not have had every acknowledged record?
+    pub forced: bool,
 }

@@ -2,7 +2,8 @@
 //!
 //! What the index has applied, and what a later batch or mark says was synced, is believed where it lies. What
 //! follows may only be in memory (a failed sync marks pages clean): it is copied into a new segment and synced before
-//! it is believed. A torn batch at the very end was never acknowledged and is cut; one that is damaged although it
+//! it is believed. Where other replicas must have it too, it may not be committed: it stays a tail, which the index does
+//! not have. A torn batch at the very end was never acknowledged and is cut; one that is damaged although it
 //! was synced is an error, never skipped.
 
 use std::{io, path::Path};
@@ -12,14 +13,15 @@ use mailcluster_types::Seq;
 use rusqlite::Connection;
 
 use crate::{
-    apply::{self, Apply, Changed, Hot},
-    batch::{ALIGN, HEADER, Header, Link},
-    engine::{Options, place},
+    apply::{Changed, Hot},
+    batch::{ALIGN, Link},
+    engine::Options,
     error::OpenError,
-    record::{self, DecodeError},
+    replay::{Index, Placed},
     replica::Identity,
-    schema::State,
+    schema::{self, State},
     segment::{self, Found, Head, Reader, SEGMENT_HEADER, Writer},
+    tail::Tail,
     volume::io_error,
 };
 
@@ -38,9 +40,7 @@ pub struct Recovery<'a> {
 
 /// A batch that no later one proves to have been synced.
 struct Pending {
-    head: Head,
-    offset: u64,
-    header: Header,
+    placed: Placed,
     payload: Bytes,
 }
 
@@ -59,14 +59,14 @@ struct Walk {
 }
 
 impl Recovery<'_> {
-    /// Recovers and answers a writer behind the log's end.
-    pub fn run(mut self) -> Result<Writer, OpenError> {
+    /// Recovers and answers a writer behind the log's end, and what of the log may not be committed.
+    pub fn run(mut self) -> Result<(Writer, Tail), OpenError> {
         let firsts = segment::list(self.log).map_err(|e| io_error(self.log, e))?;
         let Some(first) = firsts.first().copied() else {
             if self.state.link.seq > 0 {
                 return Err(OpenError::Damaged(format!("{}: the segments are gone", self.log.display())));
             }
-            return self.writer(1);
+            return Ok((self.writer(1)?, Tail::default()));
         };
         let (mut segment, mut offset) = (self.state.segment, self.state.end);
         if self.state.link.seq == 0 {
@@ -92,9 +92,10 @@ impl Recovery<'_> {
             self.walk_segment(&mut walk, *first, from, next)?;
         }
         let writer = self.settle(&mut walk)?;
+        let tail = self.finish(walk)?;
         self.state.save(self.conn).map_err(index_error)?;
         self.commit()?;
-        Ok(writer)
+        Ok((writer, tail))
     }
 
     /// The last batch that the index has must be in the log: otherwise the log lost what was synced.
@@ -142,7 +143,7 @@ impl Recovery<'_> {
             walk.proven = walk.proven.max(header.synced);
             if header.count > 0 {
                 walk.link = header.link();
-                walk.pending.push(Pending { head: reader.head, offset, header, payload });
+                walk.pending.push(Pending { placed: Placed { header, segment: first, offset }, payload });
             }
             offset += header.span();
             walk.end = Some((reader.head, offset));
@@ -159,10 +160,10 @@ impl Recovery<'_> {
     }
 
     fn apply_proven(&mut self, walk: &mut Walk) -> Result<(), OpenError> {
-        while walk.pending.first().is_some_and(|p| p.header.last_seq() <= walk.proven) {
+        while walk.pending.first().is_some_and(|p| p.placed.header.last_seq() <= walk.proven) {
             let batch = walk.pending.remove(0);
             self.apply(&mut walk.hot, &batch)?;
-            walk.replayed += u64::from(batch.header.length) + 4096;
+            walk.replayed += u64::from(batch.placed.header.length) + 4096;
             if walk.replayed > REPLAY_BYTES {
                 walk.replayed = 0;
                 self.state.save(self.conn).map_err(index_error)?;
@@ -173,7 +174,7 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Makes sure of the tail: copies it, syncs the copy, then applies it.
+    /// Makes sure of the tail: copies it, and syncs the copy.
     fn settle(&mut self, walk: &mut Walk) -> Result<Writer, OpenError> {
         let log_error = |e| io_error(self.log, e);
         let Some(tail) = walk.pending.first() else {
@@ -189,21 +190,22 @@ impl Recovery<'_> {
             )
             .map_err(log_error);
         };
-        let (old, cut) = (tail.head, tail.offset);
-        if walk.pending.iter().any(|p| p.head.first != old.first) {
-            return Err(OpenError::Damaged(format!("segment {}: a tail spans two segments", old.first)));
+        let (old, cut) = (tail.placed.segment, tail.placed.offset);
+        if walk.pending.iter().any(|p| p.placed.segment != old) {
+            return Err(OpenError::Damaged(format!("segment {old}: a tail spans two segments")));
         }
-        let first = tail.header.seq;
+        let first = tail.placed.header.seq;
         tracing::info!(from = first, to = walk.link.seq, "copying the tail of the log into a new segment");
         let disk = &self.options.disk;
         let mut writer = Writer::create_unnamed(disk, self.log, self.identity, first, self.segment_size)
             .map_err(log_error)?;
         for batch in &mut walk.pending {
-            batch.header.nonce = writer.nonce;
-            batch.header.synced = walk.proven;
-            batch.head = Head { first, nonce: writer.nonce };
-            batch.offset = writer.offset;
-            let mut bytes = batch.header.encode().to_vec();
+            let placed = &mut batch.placed;
+            placed.header.nonce = writer.nonce;
+            placed.header.synced = walk.proven;
+            placed.segment = first;
+            placed.offset = writer.offset;
+            let mut bytes = placed.header.encode().to_vec();
             bytes.extend_from_slice(&batch.payload);
             bytes.resize(bytes.len().next_multiple_of(ALIGN), 0);
             writer.write(&bytes).map_err(log_error)?;
@@ -215,15 +217,29 @@ impl Recovery<'_> {
             std::fs::remove_file(segment::path(self.log, later)).map_err(log_error)?;
         }
         disk.sync_dir(self.log).map_err(log_error)?;
-        if old.first != first {
-            let path = segment::path(self.log, old.first);
+        if old != first {
+            let path = segment::path(self.log, old);
             let mut file = disk.open(&path).map_err(log_error)?;
             file.set_len(cut).and_then(|()| file.sync()).map_err(|e| io_error(&path, e))?;
+        }
+        Ok(writer)
+    }
+
+    /// Applies the tail, unless another replica may have to have it too before anybody may see it.
+    fn finish(&mut self, mut walk: Walk) -> Result<Tail, OpenError> {
+        let mut tail = Tail::default();
+        for batch in &walk.pending {
+            tail.push(batch.placed, &batch.payload);
+        }
+        let me = self.identity.replica.to_bytes();
+        let in_sync = schema::in_sync(self.conn).map_err(index_error)?;
+        if tail.names_others(&me) || in_sync.iter().any(|id| *id != me) {
+            return Ok(tail);
         }
         for batch in std::mem::take(&mut walk.pending) {
             self.apply(&mut walk.hot, &batch)?;
         }
-        Ok(writer)
+        Ok(Tail::default())
     }
 
     fn writer(&self, first: Seq) -> Result<Writer, OpenError> {
@@ -232,28 +248,9 @@ impl Recovery<'_> {
     }
 
     fn apply(&mut self, hot: &mut Hot, batch: &Pending) -> Result<(), OpenError> {
-        let records = record::decode_all(&batch.payload).map_err(|e| match e {
-            DecodeError::Unknown { kind, version } => {
-                OpenError::UnknownRecord { seq: batch.header.seq, kind, version }
-            }
-            DecodeError::Malformed { .. } => {
-                OpenError::Damaged(format!("segment {} at {}: {e}", batch.head.first, batch.offset))
-            }
-        })?;
-        let base = batch.offset + HEADER as u64;
-        for (seq, framed) in (batch.header.seq..).zip(&records) {
-            let place =
-                place(&framed.record, batch.head.first, base + framed.body_at as u64, framed.body.len());
-            let mut cx =
-                Apply { conn: self.conn, state: self.state, hot, changed: &mut Changed::default(), seq };
-            apply::apply(&mut cx, &framed.record, place)
-                .map_err(|e| OpenError::Index(format!("record {seq}: {e}")))?;
-        }
-        self.state.link = batch.header.link();
-        self.state.segment = batch.head.first;
-        self.state.start = batch.offset;
-        self.state.end = batch.offset + batch.header.span();
-        Ok(())
+        let changed = &mut Changed::default();
+        let mut index = Index { conn: self.conn, state: self.state, hot, changed };
+        index.apply(&batch.placed, &batch.payload)
     }
 
     fn begin(&self) -> Result<(), OpenError> {

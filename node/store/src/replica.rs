@@ -12,10 +12,10 @@ use rusqlite::{Connection, ErrorCode};
 use crate::{
     apply::Hot,
     committer,
-    engine::{BatchError, Engine, Options},
-    error::{Fenced, OpenError},
+    engine::{Engine, Options},
+    error::{Fenced, FollowError, OpenError},
     files::SegmentFiles,
-    plan::Op,
+    mirrors::NoMirrors,
     recover::Recovery,
     schema::{self, State},
     space::{self, Space},
@@ -216,7 +216,7 @@ impl Replica {
         let segment_size = options.segment_size.unwrap_or_else(|| space::segment_size(space.measure().1));
         let recovery =
             Recovery { log: &log, options, identity, segment_size, conn: &conn, state: &mut state };
-        let writer = recovery.run()?;
+        let (writer, tail) = recovery.run()?;
         let files = Arc::new(SegmentFiles::new(log));
         let pool = Arc::new(Pool::new(dir, files, space.clone()));
         let engine = Engine {
@@ -227,6 +227,8 @@ impl Replica {
             log: writer,
             conn,
             state,
+            tail,
+            mirrors: NoMirrors::shared(),
             space,
             stats: Arc::default(),
             hot: Hot::new(&identity.store),
@@ -258,13 +260,14 @@ impl Replica {
     /// What it says of itself.
     #[must_use]
     pub fn describe(&self) -> ReplicaDescription {
-        let state = &self.engine.state;
+        let (state, tail) = (&self.engine.state, &self.engine.tail);
+        let end = tail.end(state.link);
         ReplicaDescription {
             identity: self.engine.identity.clone(),
-            last_epoch: state.link.epoch,
-            end: (state.link.epoch, state.link.seq),
+            last_epoch: end.epoch,
+            end: (end.epoch, end.seq),
             promise: self.engine.superblock.promise,
-            in_sync_version: state.in_sync_version,
+            in_sync_version: tail.in_sync_version().max(state.in_sync_version),
             format: FORMAT,
         }
     }
@@ -295,22 +298,36 @@ impl Replica {
         in_sync: &[ReplicaId],
         gate: Arc<dyn Gate>,
     ) -> Result<Store, OpenError> {
-        let (last, promise) = (self.engine.state.link.epoch, self.engine.superblock.promise);
+        let (last, promise) = (self.describe().last_epoch, self.engine.superblock.promise);
         if epoch <= last || epoch < promise {
             return Err(OpenError::Epoch { epoch, last, promise });
         }
+        let begun = self.begin(epoch, in_sync).and_then(|(_, end)| self.advance(end));
+        begun.map_err(|error| self.not_begun(error, &gate))?;
+        self.go_on(gate)
+    }
+
+    /// Serves at the epoch of the log's last record, all of which must be applied: see [`crate::Follower::begin`].
+    ///
+    /// # Errors
+    /// When something of the log is not committed.
+    pub fn go_on(self, gate: Arc<dyn Gate>) -> Result<Store, OpenError> {
+        if !self.engine.tail.is_empty() {
+            return Err(OpenError::Index("the log has records that are not known to be committed".into()));
+        }
+        let epoch = self.engine.state.link.epoch;
+        committer::start(self.engine, self.pool, epoch, gate)
+    }
+
+    fn not_begun(&self, error: FollowError, gate: &Arc<dyn Gate>) -> OpenError {
         let dir = self.engine.dir.display().to_string();
-        let start = [Op::EpochStart(epoch, in_sync.to_vec())];
-        match self.engine.run(&start, epoch) {
-            Ok(_) => committer::start(self.engine, self.pool, epoch, gate),
-            Err(BatchError::Full) => {
-                Err(OpenError::Io { dir, source: std::io::ErrorKind::StorageFull.into() })
-            }
-            Err(BatchError::Index(why)) => Err(OpenError::Index(why)),
-            Err(BatchError::Broken(why)) => {
+        match error {
+            FollowError::Full => OpenError::Io { dir, source: std::io::ErrorKind::StorageFull.into() },
+            FollowError::Broken => {
                 gate.poisoned();
-                Err(OpenError::Io { dir, source: std::io::Error::other(why) })
+                OpenError::Io { dir, source: std::io::Error::other("the replica is poisoned") }
             }
+            error => OpenError::Index(error.to_string()),
         }
     }
 

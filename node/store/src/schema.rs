@@ -5,10 +5,10 @@ use std::{path::Path, time::Duration};
 use mailcluster_types::{Epoch, ModSeq, Seq};
 use rusqlite::{Connection, OpenFlags, config::DbConfig, params};
 
-use crate::batch::Link;
+use crate::{batch::Link, model::EpochMark};
 
 /// Rises with every change of the tables: an index of another version is rebuilt from the log.
-pub const VERSION: i64 = 1;
+pub const VERSION: i64 = 2;
 
 /// The order of columns in [`State`]'s row and the tables. The counters are apart from names and hashes so that
 /// their pages are dense: a batch dirties few.
@@ -59,11 +59,10 @@ CREATE INDEX history_delivery ON history(delivery);
 CREATE TABLE audit(id INTEGER PRIMARY KEY, at INT NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL);
 CREATE TABLE sieve(account INT NOT NULL, name TEXT NOT NULL, script BLOB NOT NULL, active INT NOT NULL,
   PRIMARY KEY(account, name)) WITHOUT ROWID;
+CREATE TABLE gap(store TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE epochs(epoch INTEGER PRIMARY KEY, first_seq INT NOT NULL, forced INT NOT NULL);
 INSERT INTO state VALUES(1, 1, zeroblob(0), zeroblob(0), 0, 0, 0, 0, 0, 0, 0, zeroblob(0), 0, 0, 0, 0, 0, 0, 0, 0, 0);
 ";
-
-/// Tables that older indexes of this version lack: nothing in their logs belongs there.
-const ADDED: &str = "CREATE TABLE IF NOT EXISTS gap(store TEXT PRIMARY KEY) WITHOUT ROWID;";
 
 /// What the committer knows without asking the index; one row of it, written with every batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -176,6 +175,20 @@ impl State {
     }
 }
 
+/// The epochs of what is applied, ascending.
+pub fn epochs(conn: &Connection) -> rusqlite::Result<Vec<EpochMark>> {
+    let mut query = conn.prepare_cached("SELECT epoch, first_seq, forced FROM epochs ORDER BY epoch")?;
+    let rows = query
+        .query_map([], |r| Ok(EpochMark { epoch: r.get(0)?, first_seq: r.get(1)?, forced: r.get(2)? }))?;
+    rows.collect()
+}
+
+/// The replicas that must have what is acknowledged, by what is applied: 16 octets each.
+pub fn in_sync(conn: &Connection) -> rusqlite::Result<Vec<Vec<u8>>> {
+    let ids: Vec<u8> = conn.query_row("SELECT in_sync FROM state", [], |r| r.get(0))?;
+    Ok(ids.chunks(16).map(<[u8]>::to_vec).collect())
+}
+
 /// Where the index lies.
 pub fn path(dir: &Path) -> std::path::PathBuf {
     dir.join("index.sqlite")
@@ -204,7 +217,6 @@ pub fn open_writer(dir: &Path, ids: (&[u8], &[u8])) -> rusqlite::Result<Connecti
     } else if version != VERSION {
         return Err(rusqlite::Error::InvalidQuery);
     }
-    conn.execute_batch(ADDED)?;
     let foreign: bool =
         conn.query_row("SELECT cluster<>? OR replica<>? FROM state", params![ids.0, ids.1], |r| r.get(0))?;
     if foreign { Err(rusqlite::Error::InvalidQuery) } else { Ok(conn) }

@@ -189,6 +189,12 @@ impl Writer {
         self.file.sync()
     }
 
+    /// Cuts off what lies behind `offset`, durably: the next batch goes there.
+    pub fn cut(&mut self, offset: u64) -> io::Result<()> {
+        self.offset = offset;
+        self.retract()
+    }
+
     /// Makes all that was written durable.
     pub fn sync(&mut self) -> io::Result<()> {
         self.file.sync()
@@ -241,16 +247,23 @@ impl Reader {
         Ok(Some(Self { file, head: found, len }))
     }
 
-    /// Reads the batch at `offset`.
-    pub fn batch(&self, offset: u64) -> io::Result<Found> {
+    /// Reads the header at `offset`; `None` where there is none.
+    pub fn header(&self, offset: u64) -> io::Result<Option<Header>> {
         let mut head = [0; HEADER];
         if read_up_to(&self.file, &mut head, offset)? < HEADER {
-            return Ok(Found::Nothing);
+            return Ok(None);
         }
-        let Some(header) = Header::decode(&head).filter(|h| h.nonce == self.head.nonce) else {
+        Ok(Header::decode(&head).filter(|h| h.nonce == self.head.nonce))
+    }
+
+    /// Reads the batch at `offset`.
+    pub fn batch(&self, offset: u64) -> io::Result<Found> {
+        let Some(header) = self.header(offset)? else {
             return Ok(Found::Nothing);
         };
-        if offset + HEADER as u64 + u64::from(header.length) > self.len {
+        let end = offset + HEADER as u64 + u64::from(header.length);
+        // It may be written while it is read: what it was long when it was opened is not the last word.
+        if end > self.len && end > self.file.metadata()?.len() {
             return Ok(Found::Nothing);
         }
         let mut payload = vec![0; usize::try_from(header.length).unwrap_or(0)];

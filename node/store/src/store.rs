@@ -102,6 +102,15 @@ impl Store {
         self.submit(Op::EpochStart(epoch, in_sync.to_vec())).await.map(drop)
     }
 
+    /// Notes in the log which replicas must have what is acknowledged from here on. Before a replica is added to that
+    /// set anywhere else, and after one was taken out (protocol: `InSync`).
+    ///
+    /// # Errors
+    /// As [`WriteError`] says.
+    pub async fn note_in_sync(&self, version: u64, in_sync: &[ReplicaId]) -> Result<(), WriteError> {
+        self.submit(Op::InSync(version, in_sync.to_vec())).await.map(drop)
+    }
+
     /// Stops: no further append; waits for what is in flight; closes log and index and gives the replica back.
     /// Sessions see [`WriteError::NotServing`] from now on. `None` when poisoned.
     pub async fn stop(&self) -> Option<Replica> {

@@ -162,6 +162,9 @@ pub fn apply(cx: &mut Apply<'_>, record: &Record, place: Option<Place>) -> Resul
         Record::EpochStart(r) => {
             let in_sync = r.in_sync.concat();
             cx.conn.prepare_cached("UPDATE state SET in_sync=?")?.execute(params![in_sync])?;
+            cx.conn
+                .prepare_cached("INSERT INTO epochs VALUES(?, ?, ?)")?
+                .execute(params![r.epoch, cx.seq, r.forced])?;
             Ok(())
         }
         Record::InSync(r) => {

@@ -21,7 +21,7 @@ use crate::{
         Append, Appended, Copied, CopyKind, CreateMailbox, Delivered, Delivery, Expunge, FlagChange,
         FlagsChanged, QueueUpdate,
     },
-    record::{EpochStart, PutGaps, Record},
+    record::{EpochStart, InSync, PutGaps, Record},
     replica::StoreKind,
     schema::State,
     space::Space,
@@ -63,6 +63,7 @@ pub enum Op {
     QueueUpdate(DeliveryId, String, QueueUpdate),
     Audit(i64, String, String),
     EpochStart(Epoch, Vec<ReplicaId>),
+    InSync(u64, Vec<ReplicaId>),
 }
 
 /// What enters the queue.
@@ -90,6 +91,11 @@ impl Op {
             _ => 0,
         };
         body as u64 + 512
+    }
+
+    /// Does the protocol write it?
+    pub fn is_of_the_protocol(&self) -> bool {
+        matches!(self, Self::EpochStart(..) | Self::InSync(..))
     }
 
     /// Is it refused when the volume is nearly full? What makes room, and what is small, never is.
@@ -226,6 +232,10 @@ fn take_uids(next: u64, count: usize) -> Result<u32, Refusal> {
     }
 }
 
+fn octets(ids: &[ReplicaId]) -> Vec<Vec<u8>> {
+    ids.iter().map(|id| id.to_bytes().to_vec()).collect()
+}
+
 /// Decides what `op` becomes.
 pub fn plan(cx: &mut Plan<'_>, op: Op) -> Result<Planned, PlanError> {
     if op.weight() > MAX_OP {
@@ -256,8 +266,11 @@ pub fn plan(cx: &mut Plan<'_>, op: Op) -> Result<Planned, PlanError> {
         Op::QueueUpdate(delivery, address, update) => queue::update(cx, delivery, address, update),
         Op::Audit(at, who, what) => Ok(Planned::one(crate::record::Audit { at, who, what }, Value::Done)),
         Op::EpochStart(epoch, in_sync) => {
-            let in_sync = in_sync.iter().map(|id| id.to_bytes().to_vec()).collect();
+            let in_sync = octets(&in_sync);
             Ok(Planned::one(EpochStart { epoch, in_sync, forced: false }, Value::Done))
+        }
+        Op::InSync(version, in_sync) => {
+            Ok(Planned::one(InSync { version, in_sync: octets(&in_sync) }, Value::Done))
         }
     }
 }

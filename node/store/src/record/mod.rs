@@ -157,6 +157,11 @@ pub fn decode_all(payload: &Bytes) -> Result<Vec<Framed>, DecodeError> {
     Ok(records)
 }
 
+/// The first record of a batch's payload.
+pub fn decode_first(payload: &Bytes) -> Result<Framed, DecodeError> {
+    decode_one(payload, 0)
+}
+
 fn decode_one(payload: &Bytes, at: usize) -> Result<Framed, DecodeError> {
     let short = |kind| DecodeError::Malformed { kind, why: "cut short".into() };
     let frame: [u8; FRAME] =

@@ -4,6 +4,7 @@
 mod crash;
 mod durability;
 mod lifecycle;
+mod mirror;
 mod property;
 #[path = "../../tests/common/mod.rs"]
 mod support;

@@ -1,0 +1,150 @@
+//! Reading a log while it is written: what primaries send to mirrors. Batches come from the page cache or the disk, so
+//! that a mirror that is behind costs its primary no memory.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use mailcluster_types::{Epoch, Seq};
+
+use crate::{
+    batch::{Header, Link, MAX_PAYLOAD},
+    engine::Engine,
+    error::FollowError,
+    replica::Identity,
+    segment::{self, Found, Reader, SEGMENT_HEADER},
+};
+
+/// A batch as it travels between replicas.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedBatch {
+    /// The epoch at which it was appended.
+    pub epoch: Epoch,
+    /// Its first record.
+    pub seq: Seq,
+    /// How many records it has.
+    pub count: u32,
+    /// The batch before it.
+    pub prev: Link,
+    /// The records, as in the log.
+    pub payload: Bytes,
+}
+
+impl LoggedBatch {
+    /// The last record's sequence.
+    #[must_use]
+    pub fn last_seq(&self) -> Seq {
+        self.seq.saturating_add(u64::from(self.count)).saturating_sub(1)
+    }
+
+    /// Its header, but for what is each replica's own.
+    pub(crate) fn header(&self) -> Result<Header, FollowError> {
+        let sound = self.count > 0
+            && self.payload.len() <= MAX_PAYLOAD
+            && self.epoch >= self.prev.epoch
+            && self.seq.checked_add(u64::from(self.count)).is_some();
+        if !sound {
+            return Err(FollowError::Damaged);
+        }
+        Ok(Header {
+            length: u32::try_from(self.payload.len()).map_err(|_| FollowError::Damaged)?,
+            nonce: 0,
+            epoch: self.epoch,
+            seq: self.seq,
+            count: self.count,
+            prev: self.prev,
+            synced: 0,
+            payload_crc: crc32c::crc32c(&self.payload),
+        })
+    }
+}
+
+/// Reads batches in order, and goes on where more are written.
+pub struct LogReader {
+    log: PathBuf,
+    identity: Identity,
+    reader: Reader,
+    offset: u64,
+    /// The last batch that was read.
+    at: Seq,
+}
+
+impl LogReader {
+    /// The log of the store in `dir`, from behind record `after`, which is a batch's last (or 0).
+    ///
+    /// # Errors
+    /// `NotFound` when the log no longer reaches that far back, or not so far.
+    pub fn after(dir: &Path, identity: &Identity, after: Seq) -> io::Result<Self> {
+        let log = Engine::log_dir(dir);
+        let gone = || io::Error::new(io::ErrorKind::NotFound, format!("the log has no record {after}"));
+        let firsts = segment::list(&log)?;
+        let first = firsts.iter().rev().find(|first| **first <= after + 1).copied().ok_or_else(gone)?;
+        let reader = Reader::open(&log, first, identity)?.ok_or_else(gone)?;
+        let mut found =
+            Self { log, identity: identity.clone(), reader, offset: SEGMENT_HEADER, at: first - 1 };
+        while found.at < after {
+            if found.skip()?.is_none() {
+                return Err(gone());
+            }
+        }
+        if found.at == after { Ok(found) } else { Err(gone()) }
+    }
+
+    /// The last record that was read, or where it began.
+    #[must_use]
+    pub fn at(&self) -> Seq {
+        self.at
+    }
+
+    /// The next batch, when the log is known to reach at least to `written`. `None` when all was read.
+    ///
+    /// # Errors
+    /// When the log cannot be read, or what should be there is not.
+    pub fn next(&mut self, written: Seq) -> io::Result<Option<LoggedBatch>> {
+        while self.at < written {
+            match self.reader.batch(self.offset)? {
+                Found::Batch(header, payload) => {
+                    self.offset += header.span();
+                    if header.count == 0 {
+                        continue;
+                    }
+                    self.at = header.last_seq();
+                    return Ok(Some(LoggedBatch {
+                        epoch: header.epoch,
+                        seq: header.seq,
+                        count: header.count,
+                        prev: header.prev,
+                        payload,
+                    }));
+                }
+                Found::Nothing => self.next_segment()?,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Passes one batch or mark over; `None` at the end.
+    fn skip(&mut self) -> io::Result<Option<()>> {
+        let Some(header) = self.reader.header(self.offset)? else { return Ok(None) };
+        self.offset += header.span();
+        if header.count > 0 {
+            self.at = header.last_seq();
+        }
+        Ok(Some(()))
+    }
+
+    fn next_segment(&mut self) -> io::Result<()> {
+        let missing = |why: &str| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("record {} is missing: {why}", self.at + 1))
+        };
+        if self.reader.head.first == self.at + 1 {
+            return Err(missing("the segment that should begin with it does not"));
+        }
+        self.reader = Reader::open(&self.log, self.at + 1, &self.identity)?
+            .ok_or_else(|| missing("its segment's header is damaged"))?;
+        self.offset = SEGMENT_HEADER;
+        Ok(())
+    }
+}

@@ -1,0 +1,35 @@
+//! The other replicas of a store, as its committer sees them.
+
+use std::sync::Arc;
+
+use mailcluster_types::{Epoch, Seq};
+
+/// What a primary's committer tells those who copy its log, and what it asks of them.
+pub trait Mirrors: Send + Sync + 'static {
+    /// The log reaches to this record now, which need not be synced here yet. Must not block.
+    fn written(&self, end: (Epoch, Seq));
+
+    /// Waits until this record, which is synced here, is where it must be for anybody to see it. `false`: this replica is
+    /// no longer the primary, and nobody knows whether the record will stay.
+    fn wait_committed(&self, end: (Epoch, Seq)) -> bool;
+}
+
+/// There are none: what is synced is committed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoMirrors;
+
+impl Mirrors for NoMirrors {
+    fn written(&self, _: (Epoch, Seq)) {}
+
+    fn wait_committed(&self, _: (Epoch, Seq)) -> bool {
+        true
+    }
+}
+
+impl NoMirrors {
+    /// For engines that have none.
+    #[must_use]
+    pub fn shared() -> Arc<dyn Mirrors> {
+        Arc::new(Self)
+    }
+}

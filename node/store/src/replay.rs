@@ -1,0 +1,65 @@
+//! Bringing the index up to a batch that is in the log: the same for recovery, for what a mirror was sent, and for what
+//! a new primary found.
+
+use bytes::Bytes;
+use mailcluster_types::Seq;
+use rusqlite::Connection;
+
+use crate::{
+    apply::{self, Apply, Changed, Hot},
+    batch::{HEADER, Header},
+    engine::place,
+    error::OpenError,
+    record::{self, DecodeError},
+    schema::State,
+};
+
+/// A batch and where it lies.
+#[derive(Debug, Clone, Copy)]
+pub struct Placed {
+    /// Its header, as it stands there.
+    pub header: Header,
+    /// The first sequence of its segment.
+    pub segment: Seq,
+    /// Where in the segment it starts.
+    pub offset: u64,
+}
+
+/// What a batch is applied to; in a transaction.
+pub struct Index<'a> {
+    /// The index.
+    pub conn: &'a Connection,
+    /// Its row of state.
+    pub state: &'a mut State,
+    /// Accounts used lately.
+    pub hot: &'a mut Hot,
+    /// What changed.
+    pub changed: &'a mut Changed,
+}
+
+impl Index<'_> {
+    /// Applies all records of a batch, and moves the state behind it.
+    pub fn apply(&mut self, batch: &Placed, payload: &Bytes) -> Result<(), OpenError> {
+        let records = record::decode_all(payload).map_err(|e| match e {
+            DecodeError::Unknown { kind, version } => {
+                OpenError::UnknownRecord { seq: batch.header.seq, kind, version }
+            }
+            DecodeError::Malformed { .. } => {
+                OpenError::Damaged(format!("segment {} at {}: {e}", batch.segment, batch.offset))
+            }
+        })?;
+        let base = batch.offset + HEADER as u64;
+        for (seq, framed) in (batch.header.seq..).zip(&records) {
+            let place = place(&framed.record, batch.segment, base + framed.body_at as u64, framed.body.len());
+            let mut cx =
+                Apply { conn: self.conn, state: self.state, hot: self.hot, changed: self.changed, seq };
+            apply::apply(&mut cx, &framed.record, place)
+                .map_err(|e| OpenError::Index(format!("record {seq}: {e}")))?;
+        }
+        self.state.link = batch.header.link();
+        self.state.segment = batch.segment;
+        self.state.start = batch.offset;
+        self.state.end = batch.offset + batch.header.span();
+        Ok(())
+    }
+}

@@ -1,0 +1,294 @@
+//! What a replica does that does not serve: it takes batches of a primary's log, cuts off what the primary does not have,
+//! applies what is committed, and begins an epoch of its own.
+
+use std::{io, sync::Arc};
+
+use bytes::Bytes;
+use mailcluster_types::{Epoch, ReplicaId, Seq};
+
+use crate::{
+    apply::Changed,
+    batch::{ALIGN, HEADER, Header, Link},
+    checkpoint::Checkpointer,
+    engine::Engine,
+    error::{FollowError, OpenError},
+    log_reader::LoggedBatch,
+    mirrors::Mirrors,
+    model::EpochMark,
+    record::{self, EpochStart, Record},
+    replay::{Index, Placed},
+    replica::Replica,
+    schema,
+    segment::{Found, Reader},
+};
+
+/// Payload octets per index transaction.
+const APPLY_OCTETS: u64 = 32 << 20;
+
+impl Engine {
+    /// The log's last batch.
+    fn end(&self) -> Link {
+        self.tail.end(self.state.link)
+    }
+
+    /// Writes a batch behind the log's end, syncs it, and keeps it in the tail.
+    fn append_raw(&mut self, mut header: Header, payload: &Bytes) -> Result<(), FollowError> {
+        if self.broken {
+            return Err(FollowError::Broken);
+        }
+        // The tail stays in one segment: only recovery moves it, as a whole.
+        if self.tail.is_empty() {
+            self.log.roll(header.seq, HEADER as u64 + payload.len() as u64).map_err(|e| self.failed(&e))?;
+        }
+        header.nonce = self.log.nonce;
+        header.synced = self.state.link.seq;
+        let mut bytes = header.encode().to_vec();
+        bytes.extend_from_slice(payload);
+        bytes.resize(bytes.len().next_multiple_of(ALIGN), 0);
+        let placed = Placed { header, segment: self.log.first, offset: self.log.offset };
+        if let Err(e) = self.log.write(&bytes) {
+            let why = self.failed(&e);
+            if matches!(why, FollowError::Full)
+                && let Err(e) = self.log.retract()
+            {
+                return Err(self.fail(&format!("failed to take a write back: {e}")));
+            }
+            return Err(why);
+        }
+        self.mirrors.written((header.epoch, header.last_seq()));
+        if !self.options.skip_sync {
+            self.log.sync().map_err(|e| self.fail(&format!("failed to sync the log: {e}")))?;
+        }
+        self.tail.push(placed, payload);
+        self.space.wrote(header.span(), self.log.reserved());
+        Ok(())
+    }
+
+    fn failed(&mut self, error: &io::Error) -> FollowError {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FollowError::Full,
+            _ => self.fail(&format!("failed to write the log: {error}")),
+        }
+    }
+
+    fn fail(&mut self, why: &str) -> FollowError {
+        self.broke(why);
+        FollowError::Broken
+    }
+
+    /// Brings the index up to what is committed, as far as this log has it.
+    fn advance(&mut self, commit: Seq) -> Result<Changed, FollowError> {
+        let mut changed = Changed::default();
+        while self.tail.up_to(commit).next().is_some() {
+            if self.broken {
+                return Err(FollowError::Broken);
+            }
+            let saved = self.state;
+            let applied = self.sql("BEGIN IMMEDIATE").map_err(|e| OpenError::Index(e.to_string()));
+            match applied.and_then(|()| self.apply_some(commit, &mut changed)) {
+                Ok(count) => {
+                    self.sql("COMMIT").map_err(|e| self.fail(&format!("failed to commit the index: {e}")))?;
+                    (0..count).for_each(|_| self.tail.applied());
+                }
+                Err(error) => {
+                    if self.undo(saved).is_err() {
+                        return Err(FollowError::Broken);
+                    }
+                    return Err(FollowError::Index(error.to_string()));
+                }
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Applies as many batches as one transaction takes; answers how many.
+    fn apply_some(&mut self, commit: Seq, changed: &mut Changed) -> Result<usize, OpenError> {
+        let (mut count, mut octets) = (0, 0);
+        let io = |source| OpenError::Io { dir: self.dir.display().to_string(), source };
+        let log = Self::log_dir(&self.dir);
+        let mut reader: Option<Reader> = None;
+        for placed in self.tail.up_to(commit) {
+            if octets > APPLY_OCTETS {
+                break;
+            }
+            if reader.as_ref().is_none_or(|open| open.head.first != placed.segment) {
+                reader = Reader::open(&log, placed.segment, &self.identity).map_err(io)?;
+            }
+            let found = reader.as_ref().map(|open| open.batch(placed.offset)).transpose().map_err(io)?;
+            let Some(Found::Batch(header, payload)) = found else {
+                return Err(lost(placed));
+            };
+            if header.link() != placed.header.link() {
+                return Err(lost(placed));
+            }
+            let mut index = Index { conn: &self.conn, state: &mut self.state, hot: &mut self.hot, changed };
+            index.apply(placed, &payload)?;
+            octets += u64::from(header.length) + 4096;
+            count += 1;
+        }
+        self.state.save(&self.conn).map_err(|e| OpenError::Index(e.to_string()))?;
+        Ok(count)
+    }
+
+    /// Cuts off what follows `after`, durably.
+    fn cut(&mut self, after: Seq) -> Result<(), FollowError> {
+        if after < self.state.link.seq {
+            return Err(FollowError::Committed { after, applied: self.state.link.seq });
+        }
+        let Some(first) = self.tail.behind(after).map_err(|_| FollowError::Gap)? else {
+            return if after <= self.end().seq { Ok(()) } else { Err(FollowError::Gap) };
+        };
+        if first.segment != self.log.first {
+            return Err(FollowError::Index("the tail spans two segments".into()));
+        }
+        tracing::info!(after, end = self.end().seq, "cutting off what the primary does not have");
+        self.log.cut(first.offset).map_err(|e| self.fail(&format!("failed to cut the log: {e}")))?;
+        self.tail.cut(after);
+        Ok(())
+    }
+}
+
+fn lost(placed: &Placed) -> OpenError {
+    OpenError::Damaged(format!("segment {} at {}: a batch is gone", placed.segment, placed.offset))
+}
+
+/// A replica that follows a primary, or is about to take over from one. Its index has what is committed, its log may have
+/// more.
+pub struct Follower {
+    replica: Replica,
+    checkpointer: Checkpointer,
+}
+
+impl Follower {
+    /// Nothing is changed yet.
+    ///
+    /// # Errors
+    /// When the index cannot be opened once more.
+    pub fn new(mut replica: Replica) -> Result<Self, OpenError> {
+        let engine = &mut replica.engine;
+        let checkpointer =
+            Checkpointer::start(&engine.dir, &mut engine.conn, engine.log.size).map_err(OpenError::Index)?;
+        Ok(Self { replica, checkpointer })
+    }
+
+    /// What it says of itself.
+    #[must_use]
+    pub fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// Its epochs, ascending: those of the index, and those that begin in what is not committed.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn epochs(&self) -> Result<Vec<EpochMark>, OpenError> {
+        let engine = &self.replica.engine;
+        let mut epochs = schema::epochs(&engine.conn).map_err(|e| OpenError::Index(e.to_string()))?;
+        epochs.extend(engine.tail.epochs());
+        Ok(epochs)
+    }
+
+    /// The last batch of its log.
+    #[must_use]
+    pub fn end(&self) -> Link {
+        self.replica.engine.end()
+    }
+
+    /// What its index has: all of it is committed.
+    #[must_use]
+    pub fn applied(&self) -> (Epoch, Seq) {
+        let link = self.replica.engine.state.link;
+        (link.epoch, link.seq)
+    }
+
+    /// Raises the promise, durably.
+    ///
+    /// # Errors
+    /// When the superblock cannot be written and synced.
+    pub fn promise(&mut self, epoch: Epoch) -> Result<(), OpenError> {
+        self.replica.promise(epoch)
+    }
+
+    /// Cuts off what follows `after`, durably. What is committed is never cut.
+    ///
+    /// # Errors
+    /// [`FollowError::Committed`], and as the disk says.
+    pub fn cut(&mut self, after: Seq) -> Result<(), FollowError> {
+        self.replica.engine.cut(after)
+    }
+
+    /// Appends a batch of the primary's log, and syncs it.
+    ///
+    /// # Errors
+    /// [`FollowError::Gap`] when it does not follow what is here, [`FollowError::Damaged`] when it is not what its sender
+    /// says, and as the disk says.
+    pub fn append(&mut self, batch: &LoggedBatch) -> Result<(Epoch, Seq), FollowError> {
+        let header = batch.header()?;
+        if batch.prev != self.end() || header.seq != batch.prev.seq + 1 {
+            return Err(FollowError::Gap);
+        }
+        if header.epoch < self.replica.engine.superblock.promise {
+            return Err(FollowError::Promised(self.replica.engine.superblock.promise));
+        }
+        self.replica.engine.append_raw(header, &batch.payload)?;
+        Ok((header.epoch, header.last_seq()))
+    }
+
+    /// Applies what is committed up to `commit`, as far as it is here.
+    ///
+    /// # Errors
+    /// When the index cannot be written.
+    pub fn advance(&mut self, commit: Seq) -> Result<(), FollowError> {
+        self.replica.engine.advance(commit)?;
+        if self.checkpointer.has_failed() {
+            return Err(self.replica.engine.fail("the index could not be written or synced"));
+        }
+        self.checkpointer.after_commit();
+        Ok(())
+    }
+
+    /// Appends EpochStart behind whatever is in the log, committed or not, and syncs it. Nobody sees it before
+    /// [`Self::advance`] has been told that it is committed.
+    ///
+    /// # Errors
+    /// [`FollowError::Promised`] when the epoch is not above all that came before.
+    pub fn begin(&mut self, epoch: Epoch, in_sync: &[ReplicaId]) -> Result<(Epoch, Seq), FollowError> {
+        self.replica.begin(epoch, in_sync)
+    }
+
+    /// Who is told of every batch that is written from now on.
+    pub fn tell(&mut self, mirrors: Arc<dyn Mirrors>) {
+        self.replica.engine.mirrors = mirrors;
+    }
+
+    /// The replica, to serve or to be closed.
+    #[must_use]
+    pub fn into_replica(self) -> Replica {
+        self.replica
+    }
+}
+
+impl Replica {
+    /// Appends EpochStart behind whatever is in the log, and syncs it.
+    pub(crate) fn begin(&mut self, epoch: Epoch, in_sync: &[ReplicaId]) -> Result<(Epoch, Seq), FollowError> {
+        let engine = &mut self.engine;
+        let (prev, promise) = (engine.end(), engine.superblock.promise);
+        if epoch <= prev.epoch || epoch < promise {
+            return Err(FollowError::Promised(promise.max(prev.epoch)));
+        }
+        let in_sync = in_sync.iter().map(|id| id.to_bytes().to_vec()).collect();
+        let start = Record::from(EpochStart { epoch, in_sync, forced: false });
+        let mut payload = Vec::new();
+        record::encode(&start, &[], &mut payload);
+        let payload = Bytes::from(payload);
+        let header =
+            LoggedBatch { epoch, seq: prev.seq + 1, count: 1, prev, payload: payload.clone() }.header()?;
+        engine.append_raw(header, &payload)?;
+        Ok((epoch, header.seq))
+    }
+
+    /// Brings the index up to what is committed.
+    pub(crate) fn advance(&mut self, commit: Seq) -> Result<(), FollowError> {
+        self.engine.advance(commit).map(drop)
+    }
+}

@@ -1,0 +1,219 @@
+//! Two replicas of a store: one copies the other's log, and takes over from it.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use mailcluster_types::{Epoch, ReplicaId, Seq};
+use rusqlite::types::Value;
+
+use super::support::{account, deliver, delivery, identity, mailbox, sound, target};
+use crate::{
+    FollowError, Follower, Identity, LogReader, LoggedBatch, Mirrors, OpenGate, Replica, Store, WriteError,
+    engine::Options, schema, testing::Setup,
+};
+
+const BOTH: &[ReplicaId] = &[ReplicaId(9), ReplicaId(10)];
+
+fn other() -> Identity {
+    Identity { replica: ReplicaId(10), ..identity() }
+}
+
+fn small() -> Setup {
+    Setup { segment_size: Some(16 << 10), ..Setup::default() }
+}
+
+/// Confirms for as long as it is told to.
+#[derive(Default)]
+struct Confirms(AtomicBool);
+
+impl Mirrors for Confirms {
+    fn written(&self, _: (Epoch, Seq)) {}
+
+    fn wait_committed(&self, _: (Epoch, Seq)) -> bool {
+        !self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A primary of two, and who says whether its mirror confirms.
+fn primary(dir: &Path) -> (Store, Arc<Confirms>) {
+    let mut first = Follower::new(small().initialise(dir, &identity()).unwrap()).unwrap();
+    let confirms = Arc::new(Confirms::default());
+    first.tell(confirms.clone());
+    let (epoch, end) = first.begin(1, BOTH).unwrap();
+    assert_eq!((epoch, end), (1, 1));
+    first.advance(end).unwrap();
+    (first.into_replica().go_on(Arc::new(OpenGate)).unwrap(), confirms)
+}
+
+fn copy(reader: &mut LogReader, to: &mut Follower, end: Seq) {
+    while let Some(batch) = reader.next(end).unwrap() {
+        to.append(&batch).unwrap();
+        // As with a stream: what comes before a batch is committed when it is sent.
+        to.advance(batch.prev.seq).unwrap();
+    }
+}
+
+/// All rows, but for what is a replica's own: its id, and where in its segments things lie.
+fn content(dir: &Path) -> Vec<String> {
+    let conn = schema::open_reader(dir).unwrap();
+    let mut names = conn
+        .prepare(
+            "SELECT name FROM sqlite_master WHERE type='table' AND name NOT LIKE 'sqlite_%' ORDER BY name",
+        )
+        .unwrap();
+    let names: Vec<String> = names.query_map([], |r| r.get(0)).unwrap().map(Result::unwrap).collect();
+    let mut all = Vec::new();
+    for name in names {
+        let mut rows = conn.prepare(&format!("SELECT * FROM {name}")).unwrap();
+        let own = ["replica", "segment", "offset", "start", "end"];
+        let columns: Vec<usize> =
+            (0..rows.column_count()).filter(|c| !own.contains(&rows.column_name(*c).unwrap())).collect();
+        let read = |r: &rusqlite::Row<'_>| {
+            columns.iter().map(|c| r.get::<_, Value>(*c)).collect::<Result<Vec<_>, _>>()
+        };
+        let mut lines: Vec<String> =
+            rows.query_map([], read).unwrap().map(|row| format!("{name} {:?}", row.unwrap())).collect();
+        lines.sort();
+        all.extend(lines);
+    }
+    all
+}
+
+/// Does something of each kind that carries bodies or counters.
+async fn work(store: &Store) {
+    for n in 1..=2 {
+        store.put_account(account(n)).await.unwrap().acknowledge().unwrap();
+    }
+    for n in 0..40 {
+        deliver(store, 1 + n % 2, &"x".repeat(usize::try_from(n).unwrap() * 97)).await;
+    }
+    let inbox = mailbox(store, 1, "INBOX").await;
+    let trash = mailbox(store, 1, "Trash").await;
+    store.copy(inbox.id, vec![1, 2], trash.id, crate::CopyKind::Move).await.unwrap().acknowledge().unwrap();
+}
+
+#[tokio::test]
+async fn a_copied_log_gives_the_same_index_however_often_the_mirror_is_opened_anew() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (store, _) = primary(one.path());
+    work(&store).await;
+    let (_, end) = store.committed();
+    drop(small().initialise(two.path(), &other()).unwrap());
+    for upto in [7, 8, 20, end] {
+        let mut mirror = Follower::new(small().open(two.path(), &other()).unwrap()).unwrap();
+        let at = mirror.end();
+        let mut reader = LogReader::after(one.path(), &identity(), at.seq).unwrap();
+        while mirror.end().seq < upto {
+            let Some(batch) = reader.next(end).unwrap() else { break };
+            mirror.append(&batch).unwrap();
+        }
+        mirror.advance(upto.min(end - 1)).unwrap();
+        assert!(mirror.applied().1 < end, "the last batch is not known to be committed");
+    }
+    let mut mirror = Follower::new(small().open(two.path(), &other()).unwrap()).unwrap();
+    assert_eq!(mirror.end().seq, end);
+    assert!(mirror.applied().1 < end, "opening applies nothing that is not known to be committed");
+    mirror.advance(end).unwrap();
+    assert_eq!(mirror.epochs().unwrap().len(), 1);
+    drop(store.stop().await);
+    assert!(content(two.path()) == content(one.path()), "the indexes differ");
+    assert_eq!(mirror.into_replica().view().verify().unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_no_mirror_confirmed_is_seen_by_nobody_and_can_be_cut_off() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (store, confirms) = primary(one.path());
+    work(&store).await;
+    let (_, committed) = store.committed();
+    let mut mirror = Follower::new(small().initialise(two.path(), &other()).unwrap()).unwrap();
+    copy(&mut LogReader::after(one.path(), &identity(), 0).unwrap(), &mut mirror, committed);
+
+    confirms.0.store(true, Ordering::Relaxed);
+    let before = content(one.path());
+    let lost = store.deliver(delivery(vec![target(1)], "seen by nobody")).await;
+    assert_eq!(lost.err(), Some(WriteError::Unknown), "it may stay or go");
+    assert!(!store.may_read());
+    let old = store.stop().await.unwrap();
+    assert!(content(one.path()) == before, "the indexes differ");
+    assert_eq!(old.describe().end, (1, committed + 1));
+    drop(old);
+
+    // The mirror takes over without it.
+    mirror.promise(2).unwrap();
+    let (_, start) = mirror.begin(2, &[ReplicaId(10)]).unwrap();
+    mirror.advance(start).unwrap();
+    let new = mirror.into_replica().go_on(Arc::new(OpenGate)).unwrap();
+    deliver(&new, 1, "of the new primary").await;
+    let (_, end) = new.committed();
+
+    // The old one comes back, opened twice, with what it has; it cuts that off and follows.
+    drop(small().open(one.path(), &identity()).unwrap());
+    let mut old = Follower::new(small().open(one.path(), &identity()).unwrap()).unwrap();
+    assert_eq!(old.end().seq, committed + 1);
+    assert!(content(one.path()) == before, "opening it shows nothing of it");
+    let mut reader = LogReader::after(two.path(), &other(), committed).unwrap();
+    let first = reader.next(end).unwrap().unwrap();
+    assert_eq!(old.append(&first), Err(FollowError::Gap));
+    assert!(matches!(old.cut(committed - 1), Err(FollowError::Committed { .. })));
+    old.cut(committed).unwrap();
+    old.append(&first).unwrap();
+    copy(&mut reader, &mut old, end);
+    old.advance(end).unwrap();
+    sound(&new).await;
+    drop(new.stop().await);
+    assert!(content(one.path()) == content(two.path()), "the indexes differ");
+}
+
+#[tokio::test]
+async fn a_mirror_takes_nothing_that_is_damaged_out_of_order_or_below_its_promise() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (store, _) = primary(one.path());
+    work(&store).await;
+    let (_, end) = store.committed();
+    let mut reader = LogReader::after(one.path(), &identity(), 0).unwrap();
+    let batches: Vec<LoggedBatch> = std::iter::from_fn(|| reader.next(end).unwrap()).collect();
+    let mut mirror = Follower::new(small().initialise(two.path(), &other()).unwrap()).unwrap();
+    assert_eq!(mirror.append(&batches[1]), Err(FollowError::Gap));
+    mirror.append(&batches[0]).unwrap();
+    let mut flipped = batches[1].clone();
+    let mut payload = flipped.payload.to_vec();
+    payload[0] ^= 1;
+    flipped.payload = payload.into();
+    // A batch names its predecessor by content: whoever follows the flipped one is told apart.
+    let mut forked =
+        Follower::new(small().initialise(tempfile::tempdir().unwrap().path(), &other()).unwrap()).unwrap();
+    forked.append(&batches[0]).unwrap();
+    let _ = forked.append(&flipped);
+    assert_eq!(forked.append(&batches[2]), Err(FollowError::Gap));
+    for broken in [
+        LoggedBatch { count: 0, ..batches[1].clone() },
+        LoggedBatch { epoch: 0, ..batches[1].clone() },
+        LoggedBatch { seq: u64::MAX, ..batches[1].clone() },
+    ] {
+        assert!(mirror.append(&broken).is_err());
+    }
+    mirror.append(&batches[1]).unwrap();
+    mirror.promise(2).unwrap();
+    assert_eq!(mirror.append(&batches[2]), Err(FollowError::Promised(2)));
+    assert_eq!(mirror.begin(1, BOTH).err(), Some(FollowError::Promised(2)));
+}
+
+#[tokio::test]
+async fn a_single_copy_applies_all_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let replica = Replica::initialise_with(dir.path(), &identity(), &Options::default()).unwrap();
+    let store = replica.serve(1, &[ReplicaId(9)], Arc::new(OpenGate)).unwrap();
+    work(&store).await;
+    let grown = content(dir.path());
+    drop(store.stop().await);
+    schema::remove(dir.path()).unwrap();
+    let follower = Follower::new(Replica::open(dir.path(), &identity()).unwrap()).unwrap();
+    assert_eq!(follower.applied().1, follower.end().seq);
+    assert!(content(dir.path()) == grown, "the indexes differ");
+}
