@@ -92,6 +92,15 @@ impl Header {
         out
     }
 
+    /// A whole batch as on disk: header, records, padding.
+    pub fn framed(&self, payload: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity((HEADER + payload.len()).next_multiple_of(ALIGN));
+        out.extend_from_slice(&self.encode());
+        out.extend_from_slice(payload);
+        out.resize(out.len().next_multiple_of(ALIGN), 0);
+        out
+    }
+
     /// Reads a header; `None` when it is none (zeros, torn, damaged).
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let u32_at = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));

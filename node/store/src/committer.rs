@@ -175,9 +175,7 @@ impl Committer {
         }
         jobs.close();
         while let Ok(job) = jobs.try_recv() {
-            if let Job::Change(_, reply, _) = job {
-                let _ = reply.send(Err(WriteError::NotServing));
-            }
+            refuse(job);
         }
         asked
     }
@@ -286,14 +284,23 @@ impl Committer {
 /// A deposed primary's replica is given back to whoever stops the store; nothing else is done any more.
 fn wait_to_be_stopped(jobs: &mut mpsc::Receiver<Job>) -> Option<oneshot::Sender<Replica>> {
     while let Some(job) = jobs.blocking_recv() {
-        match job {
-            Job::Change(_, reply, _) => {
-                let _ = reply.send(Err(WriteError::NotServing));
-            }
-            Job::Stop(asked) => return Some(asked),
+        let asked = refuse(job);
+        if asked.is_some() {
+            return asked;
         }
     }
     None
+}
+
+/// The store no longer serves; who wants the replica is answered.
+fn refuse(job: Job) -> Option<oneshot::Sender<Replica>> {
+    match job {
+        Job::Change(_, reply, _) => {
+            let _ = reply.send(Err(WriteError::NotServing));
+            None
+        }
+        Job::Stop(asked) => Some(asked),
+    }
 }
 
 #[derive(Default)]

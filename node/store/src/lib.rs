@@ -46,7 +46,7 @@ mod tests;
 pub use batch::Link;
 pub use error::{Fenced, FollowError, OpenError, ReadError, Refusal, WriteError};
 pub use log_reader::{LogReader, LoggedBatch};
-pub use mirrors::{Mirrors, NoMirrors};
+pub use mirrors::Mirrors;
 pub use model::{
     Account, Alias, Changes, Domain, EpochMark, Flags, HistoryEvent, HistoryKey, Mailbox, MailboxCounts,
     Message, QueueItem, QueueRecipient, QueueStats, SpecialUse, StoreUsage, SystemFlag,

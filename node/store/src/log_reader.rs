@@ -33,12 +33,6 @@ pub struct LoggedBatch {
 }
 
 impl LoggedBatch {
-    /// The last record's sequence.
-    #[must_use]
-    pub fn last_seq(&self) -> Seq {
-        self.seq.saturating_add(u64::from(self.count)).saturating_sub(1)
-    }
-
     /// Its header, but for what is each replica's own.
     pub(crate) fn header(&self) -> Result<Header, FollowError> {
         let sound = self.count > 0
@@ -90,12 +84,6 @@ impl LogReader {
             }
         }
         if found.at == after { Ok(found) } else { Err(gone()) }
-    }
-
-    /// The last record that was read, or where it began.
-    #[must_use]
-    pub fn at(&self) -> Seq {
-        self.at
     }
 
     /// The next batch, when the log is known to reach at least to `written`. `None` when all was read.

@@ -1,7 +1,5 @@
 //! The other replicas of a store, as its committer sees them.
 
-use std::sync::Arc;
-
 use mailcluster_types::{Epoch, Seq};
 
 /// What a primary's committer tells those who copy its log, and what it asks of them.
@@ -15,7 +13,6 @@ pub trait Mirrors: Send + Sync + 'static {
 }
 
 /// There are none: what is synced is committed.
-#[derive(Debug, Clone, Copy, Default)]
 pub struct NoMirrors;
 
 impl Mirrors for NoMirrors {
@@ -23,13 +20,5 @@ impl Mirrors for NoMirrors {
 
     fn wait_committed(&self, _: (Epoch, Seq)) -> bool {
         true
-    }
-}
-
-impl NoMirrors {
-    /// For engines that have none.
-    #[must_use]
-    pub fn shared() -> Arc<dyn Mirrors> {
-        Arc::new(Self)
     }
 }

@@ -14,19 +14,16 @@ use rusqlite::Connection;
 
 use crate::{
     apply::{Changed, Hot},
-    batch::{ALIGN, Link},
+    batch::Link,
     engine::Options,
     error::OpenError,
-    replay::{Index, Placed},
+    replay::{Index, PER_TRANSACTION, Placed},
     replica::Identity,
     schema::{self, State},
     segment::{self, Found, Head, Reader, SEGMENT_HEADER, Writer},
     tail::Tail,
     volume::io_error,
 };
-
-/// Payload octets per index transaction while replaying.
-const REPLAY_BYTES: u64 = 32 << 20;
 
 /// What recovery works with.
 pub struct Recovery<'a> {
@@ -163,8 +160,8 @@ impl Recovery<'_> {
         while walk.pending.first().is_some_and(|p| p.placed.header.last_seq() <= walk.proven) {
             let batch = walk.pending.remove(0);
             self.apply(&mut walk.hot, &batch)?;
-            walk.replayed += u64::from(batch.placed.header.length) + 4096;
-            if walk.replayed > REPLAY_BYTES {
+            walk.replayed += batch.placed.cost();
+            if walk.replayed > PER_TRANSACTION {
                 walk.replayed = 0;
                 self.state.save(self.conn).map_err(index_error)?;
                 self.commit()?;
@@ -205,10 +202,7 @@ impl Recovery<'_> {
             placed.header.synced = walk.proven;
             placed.segment = first;
             placed.offset = writer.offset;
-            let mut bytes = placed.header.encode().to_vec();
-            bytes.extend_from_slice(&batch.payload);
-            bytes.resize(bytes.len().next_multiple_of(ALIGN), 0);
-            writer.write(&bytes).map_err(log_error)?;
+            writer.write(&placed.header.framed(&batch.payload)).map_err(log_error)?;
         }
         writer.put_in_place().map_err(log_error)?;
         // A segment that was made for what comes next, and never got it, must go: what follows is written into the

@@ -14,6 +14,9 @@ use crate::{
     schema::State,
 };
 
+/// What one index transaction applies, by [`Placed::cost`].
+pub const PER_TRANSACTION: u64 = 32 << 20;
+
 /// A batch and where it lies.
 #[derive(Debug, Clone, Copy)]
 pub struct Placed {
@@ -23,6 +26,13 @@ pub struct Placed {
     pub segment: Seq,
     /// Where in the segment it starts.
     pub offset: u64,
+}
+
+impl Placed {
+    /// Payload octets, and something for the batch itself.
+    pub fn cost(&self) -> u64 {
+        u64::from(self.header.length) + 4096
+    }
 }
 
 /// What a batch is applied to; in a transaction.

@@ -228,7 +228,7 @@ impl Replica {
             conn,
             state,
             tail,
-            mirrors: NoMirrors::shared(),
+            mirrors: Arc::new(NoMirrors),
             space,
             stats: Arc::default(),
             hot: Hot::new(&identity.store),
@@ -298,12 +298,8 @@ impl Replica {
         in_sync: &[ReplicaId],
         gate: Arc<dyn Gate>,
     ) -> Result<Store, OpenError> {
-        let (last, promise) = (self.describe().last_epoch, self.engine.superblock.promise);
-        if epoch <= last || epoch < promise {
-            return Err(OpenError::Epoch { epoch, last, promise });
-        }
-        let begun = self.begin(epoch, in_sync).and_then(|(_, end)| self.advance(end));
-        begun.map_err(|error| self.not_begun(error, &gate))?;
+        let begun = self.begin(epoch, in_sync).and_then(|(_, end)| self.engine.advance(end));
+        begun.map_err(|error| self.not_begun(error, epoch, &gate))?;
         self.go_on(gate)
     }
 
@@ -319,9 +315,13 @@ impl Replica {
         committer::start(self.engine, self.pool, epoch, gate)
     }
 
-    fn not_begun(&self, error: FollowError, gate: &Arc<dyn Gate>) -> OpenError {
+    fn not_begun(&self, error: FollowError, epoch: Epoch, gate: &Arc<dyn Gate>) -> OpenError {
         let dir = self.engine.dir.display().to_string();
         match error {
+            FollowError::Promised(_) => {
+                let ReplicaDescription { last_epoch: last, promise, .. } = self.describe();
+                OpenError::Epoch { epoch, last, promise }
+            }
             FollowError::Full => OpenError::Io { dir, source: std::io::ErrorKind::StorageFull.into() },
             FollowError::Broken => {
                 gate.poisoned();
@@ -360,10 +360,8 @@ fn check_identity(dir: &Path, block: &Superblock, expected: &Identity) -> Result
 
 /// Were there others in the last set of replicas? When that cannot be read, there may have been.
 fn has_mirrors(dir: &Path, me: &Identity) -> bool {
-    let in_sync: rusqlite::Result<Vec<u8>> = schema::open_reader(dir)
-        .and_then(|conn| conn.query_row("SELECT in_sync FROM state", [], |r| r.get(0)));
-    match in_sync {
-        Ok(ids) => ids.chunks(16).any(|id| id != me.replica.to_bytes()),
+    match schema::open_reader(dir).and_then(|conn| schema::in_sync(&conn)) {
+        Ok(ids) => ids.iter().any(|id| *id != me.replica.to_bytes()),
         Err(_) => true,
     }
 }

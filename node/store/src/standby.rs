@@ -8,22 +8,19 @@ use mailcluster_types::{Epoch, ReplicaId, Seq};
 
 use crate::{
     apply::Changed,
-    batch::{ALIGN, HEADER, Header, Link},
+    batch::{HEADER, Header, Link},
     checkpoint::Checkpointer,
-    engine::Engine,
+    engine::{Engine, is_full},
     error::{FollowError, OpenError},
     log_reader::LoggedBatch,
     mirrors::Mirrors,
     model::EpochMark,
-    record::{self, EpochStart, Record},
-    replay::{Index, Placed},
+    record::{self, EpochStart},
+    replay::{Index, PER_TRANSACTION, Placed},
     replica::Replica,
     schema,
     segment::{Found, Reader},
 };
-
-/// Payload octets per index transaction.
-const APPLY_OCTETS: u64 = 32 << 20;
 
 impl Engine {
     /// The log's last batch.
@@ -42,11 +39,8 @@ impl Engine {
         }
         header.nonce = self.log.nonce;
         header.synced = self.state.link.seq;
-        let mut bytes = header.encode().to_vec();
-        bytes.extend_from_slice(payload);
-        bytes.resize(bytes.len().next_multiple_of(ALIGN), 0);
         let placed = Placed { header, segment: self.log.first, offset: self.log.offset };
-        if let Err(e) = self.log.write(&bytes) {
+        if let Err(e) = self.log.write(&header.framed(payload)) {
             let why = self.failed(&e);
             if matches!(why, FollowError::Full)
                 && let Err(e) = self.log.retract()
@@ -65,9 +59,10 @@ impl Engine {
     }
 
     fn failed(&mut self, error: &io::Error) -> FollowError {
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FollowError::Full,
-            _ => self.fail(&format!("failed to write the log: {error}")),
+        if is_full(error) {
+            FollowError::Full
+        } else {
+            self.fail(&format!("failed to write the log: {error}"))
         }
     }
 
@@ -77,15 +72,14 @@ impl Engine {
     }
 
     /// Brings the index up to what is committed, as far as this log has it.
-    fn advance(&mut self, commit: Seq) -> Result<Changed, FollowError> {
-        let mut changed = Changed::default();
+    pub fn advance(&mut self, commit: Seq) -> Result<(), FollowError> {
         while self.tail.up_to(commit).next().is_some() {
             if self.broken {
                 return Err(FollowError::Broken);
             }
             let saved = self.state;
             let applied = self.sql("BEGIN IMMEDIATE").map_err(|e| OpenError::Index(e.to_string()));
-            match applied.and_then(|()| self.apply_some(commit, &mut changed)) {
+            match applied.and_then(|()| self.apply_some(commit)) {
                 Ok(count) => {
                     self.sql("COMMIT").map_err(|e| self.fail(&format!("failed to commit the index: {e}")))?;
                     (0..count).for_each(|_| self.tail.applied());
@@ -98,32 +92,28 @@ impl Engine {
                 }
             }
         }
-        Ok(changed)
+        Ok(())
     }
 
     /// Applies as many batches as one transaction takes; answers how many.
-    fn apply_some(&mut self, commit: Seq, changed: &mut Changed) -> Result<usize, OpenError> {
+    fn apply_some(&mut self, commit: Seq) -> Result<usize, OpenError> {
         let (mut count, mut octets) = (0, 0);
         let io = |source| OpenError::Io { dir: self.dir.display().to_string(), source };
-        let log = Self::log_dir(&self.dir);
-        let mut reader: Option<Reader> = None;
+        let reader = Reader::open(&Self::log_dir(&self.dir), self.log.first, &self.identity).map_err(io)?;
         for placed in self.tail.up_to(commit) {
-            if octets > APPLY_OCTETS {
+            if octets > PER_TRANSACTION {
                 break;
             }
-            if reader.as_ref().is_none_or(|open| open.head.first != placed.segment) {
-                reader = Reader::open(&log, placed.segment, &self.identity).map_err(io)?;
-            }
-            let found = reader.as_ref().map(|open| open.batch(placed.offset)).transpose().map_err(io)?;
-            let Some(Found::Batch(header, payload)) = found else {
-                return Err(lost(placed));
+            let found =
+                reader.as_ref().map(|segment| segment.batch(placed.offset)).transpose().map_err(io)?;
+            let payload = match found {
+                Some(Found::Batch(header, payload)) if header.link() == placed.header.link() => payload,
+                _ => return Err(lost(placed)),
             };
-            if header.link() != placed.header.link() {
-                return Err(lost(placed));
-            }
+            let changed = &mut Changed::default();
             let mut index = Index { conn: &self.conn, state: &mut self.state, hot: &mut self.hot, changed };
             index.apply(placed, &payload)?;
-            octets += u64::from(header.length) + 4096;
+            octets += placed.cost();
             count += 1;
         }
         self.state.save(&self.conn).map_err(|e| OpenError::Index(e.to_string()))?;
@@ -135,7 +125,7 @@ impl Engine {
         if after < self.state.link.seq {
             return Err(FollowError::Committed { after, applied: self.state.link.seq });
         }
-        let Some(first) = self.tail.behind(after).map_err(|_| FollowError::Gap)? else {
+        let Some(first) = self.tail.behind(after)? else {
             return if after <= self.end().seq { Ok(()) } else { Err(FollowError::Gap) };
         };
         if first.segment != self.log.first {
@@ -169,12 +159,6 @@ impl Follower {
         let checkpointer =
             Checkpointer::start(&engine.dir, &mut engine.conn, engine.log.size).map_err(OpenError::Index)?;
         Ok(Self { replica, checkpointer })
-    }
-
-    /// What it says of itself.
-    #[must_use]
-    pub fn replica(&self) -> &Replica {
-        &self.replica
     }
 
     /// Its epochs, ascending: those of the index, and those that begin in what is not committed.
@@ -276,19 +260,12 @@ impl Replica {
         if epoch <= prev.epoch || epoch < promise {
             return Err(FollowError::Promised(promise.max(prev.epoch)));
         }
-        let in_sync = in_sync.iter().map(|id| id.to_bytes().to_vec()).collect();
-        let start = Record::from(EpochStart { epoch, in_sync, forced: false });
         let mut payload = Vec::new();
-        record::encode(&start, &[], &mut payload);
+        record::encode(&EpochStart::new(epoch, in_sync).into(), &[], &mut payload);
         let payload = Bytes::from(payload);
         let header =
             LoggedBatch { epoch, seq: prev.seq + 1, count: 1, prev, payload: payload.clone() }.header()?;
         engine.append_raw(header, &payload)?;
         Ok((epoch, header.seq))
-    }
-
-    /// Brings the index up to what is committed.
-    pub(crate) fn advance(&mut self, commit: Seq) -> Result<(), FollowError> {
-        self.engine.advance(commit).map(drop)
     }
 }

@@ -8,6 +8,7 @@ use mailcluster_types::Seq;
 
 use crate::{
     batch::Link,
+    error::FollowError,
     model::EpochMark,
     record::{self, Record},
     replay::Placed,
@@ -74,11 +75,14 @@ impl Tail {
         }
     }
 
-    /// The first batch behind `after`. `None` when there is none; an error when `after` is within a batch.
-    pub fn behind(&self, after: Seq) -> Result<Option<Placed>, Seq> {
+    /// The first batch behind `after`, if there is one.
+    ///
+    /// # Errors
+    /// [`FollowError::Gap`] when `after` is within a batch.
+    pub fn behind(&self, after: Seq) -> Result<Option<Placed>, FollowError> {
         match self.batches.iter().find(|batch| batch.header.last_seq() > after) {
             Some(batch) if batch.header.seq == after + 1 => Ok(Some(*batch)),
-            Some(batch) => Err(batch.header.seq),
+            Some(_) => Err(FollowError::Gap),
             None => Ok(None),
         }
     }

@@ -155,13 +155,17 @@ impl Apply<'_> {
     }
 }
 
+fn set_in_sync(conn: &Connection, ids: &[Vec<u8>]) -> Result<(), ApplyError> {
+    conn.prepare_cached("UPDATE state SET in_sync=?")?.execute(params![ids.concat()])?;
+    Ok(())
+}
+
 /// Applies one record. `place` is where its body lies.
 pub fn apply(cx: &mut Apply<'_>, record: &Record, place: Option<Place>) -> Result<(), ApplyError> {
     let place = || place.ok_or(ApplyError::Misfit("body"));
     match record {
         Record::EpochStart(r) => {
-            let in_sync = r.in_sync.concat();
-            cx.conn.prepare_cached("UPDATE state SET in_sync=?")?.execute(params![in_sync])?;
+            set_in_sync(cx.conn, &r.in_sync)?;
             cx.conn
                 .prepare_cached("INSERT INTO epochs VALUES(?, ?, ?)")?
                 .execute(params![r.epoch, cx.seq, r.forced])?;
@@ -169,9 +173,7 @@ pub fn apply(cx: &mut Apply<'_>, record: &Record, place: Option<Place>) -> Resul
         }
         Record::InSync(r) => {
             cx.state.in_sync_version = r.version;
-            let in_sync = r.in_sync.concat();
-            cx.conn.prepare_cached("UPDATE state SET in_sync=?")?.execute(params![in_sync])?;
-            Ok(())
+            set_in_sync(cx.conn, &r.in_sync)
         }
         Record::Deliver(r) => mail::deliver(cx, r, place()?),
         Record::Append(r) => mail::append(cx, r, place()?),

@@ -232,10 +232,6 @@ fn take_uids(next: u64, count: usize) -> Result<u32, Refusal> {
     }
 }
 
-fn octets(ids: &[ReplicaId]) -> Vec<Vec<u8>> {
-    ids.iter().map(|id| id.to_bytes().to_vec()).collect()
-}
-
 /// Decides what `op` becomes.
 pub fn plan(cx: &mut Plan<'_>, op: Op) -> Result<Planned, PlanError> {
     if op.weight() > MAX_OP {
@@ -265,12 +261,7 @@ pub fn plan(cx: &mut Plan<'_>, op: Op) -> Result<Planned, PlanError> {
         Op::QueuePut(entry) => queue::put(cx, entry),
         Op::QueueUpdate(delivery, address, update) => queue::update(cx, delivery, address, update),
         Op::Audit(at, who, what) => Ok(Planned::one(crate::record::Audit { at, who, what }, Value::Done)),
-        Op::EpochStart(epoch, in_sync) => {
-            let in_sync = octets(&in_sync);
-            Ok(Planned::one(EpochStart { epoch, in_sync, forced: false }, Value::Done))
-        }
-        Op::InSync(version, in_sync) => {
-            Ok(Planned::one(InSync { version, in_sync: octets(&in_sync) }, Value::Done))
-        }
+        Op::EpochStart(epoch, in_sync) => Ok(Planned::one(EpochStart::new(epoch, &in_sync), Value::Done)),
+        Op::InSync(version, in_sync) => Ok(Planned::one(InSync::new(version, &in_sync), Value::Done)),
     }
 }

@@ -1,5 +1,7 @@
 //! Records of the protocol itself.
 
+use mailcluster_types::{Epoch, ReplicaId};
+
 /// A process begins to append at a new epoch.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct EpochStart {
@@ -23,4 +25,22 @@ pub struct InSync {
     /// Replica ids, 16 octets each.
     #[prost(bytes = "vec", repeated, tag = "2")]
     pub in_sync: Vec<Vec<u8>>,
+}
+
+impl EpochStart {
+    /// Not forced.
+    pub fn new(epoch: Epoch, in_sync: &[ReplicaId]) -> Self {
+        Self { epoch, in_sync: octets(in_sync), forced: false }
+    }
+}
+
+impl InSync {
+    /// The set of this version.
+    pub fn new(version: u64, in_sync: &[ReplicaId]) -> Self {
+        Self { version, in_sync: octets(in_sync) }
+    }
+}
+
+fn octets(ids: &[ReplicaId]) -> Vec<Vec<u8>> {
+    ids.iter().map(|id| id.to_bytes().to_vec()).collect()
 }

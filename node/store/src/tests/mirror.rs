@@ -9,9 +9,11 @@ use std::{
 };
 
 use mailcluster_types::{Epoch, ReplicaId, Seq};
-use rusqlite::types::Value;
 
-use super::support::{account, deliver, delivery, identity, mailbox, sound, target};
+use super::{
+    rows::rows,
+    support::{account, deliver, delivery, identity, mailbox, sound, target},
+};
 use crate::{
     FollowError, Follower, Identity, LogReader, LoggedBatch, Mirrors, OpenGate, Replica, Store, WriteError,
     engine::Options, schema, testing::Setup,
@@ -27,21 +29,33 @@ fn small() -> Setup {
     Setup { segment_size: Some(16 << 10), ..Setup::default() }
 }
 
-/// Confirms for as long as it is told to.
+/// Confirms until it is told to stop.
 #[derive(Default)]
-struct Confirms(AtomicBool);
+struct Confirms {
+    stopped: AtomicBool,
+}
 
 impl Mirrors for Confirms {
     fn written(&self, _: (Epoch, Seq)) {}
 
     fn wait_committed(&self, _: (Epoch, Seq)) -> bool {
-        !self.0.load(Ordering::Relaxed)
+        !self.stopped.load(Ordering::Relaxed)
     }
+}
+
+/// A new replica.
+fn fresh(dir: &Path, identity: &Identity) -> Follower {
+    Follower::new(small().initialise(dir, identity).unwrap()).unwrap()
+}
+
+/// One that was here before.
+fn opened(dir: &Path, identity: &Identity) -> Follower {
+    Follower::new(small().open(dir, identity).unwrap()).unwrap()
 }
 
 /// A primary of two, and who says whether its mirror confirms.
 fn primary(dir: &Path) -> (Store, Arc<Confirms>) {
-    let mut first = Follower::new(small().initialise(dir, &identity()).unwrap()).unwrap();
+    let mut first = fresh(dir, &identity());
     let confirms = Arc::new(Confirms::default());
     first.tell(confirms.clone());
     let (epoch, end) = first.begin(1, BOTH).unwrap();
@@ -60,28 +74,7 @@ fn copy(reader: &mut LogReader, to: &mut Follower, end: Seq) {
 
 /// All rows, but for what is a replica's own: its id, and where in its segments things lie.
 fn content(dir: &Path) -> Vec<String> {
-    let conn = schema::open_reader(dir).unwrap();
-    let mut names = conn
-        .prepare(
-            "SELECT name FROM sqlite_master WHERE type='table' AND name NOT LIKE 'sqlite_%' ORDER BY name",
-        )
-        .unwrap();
-    let names: Vec<String> = names.query_map([], |r| r.get(0)).unwrap().map(Result::unwrap).collect();
-    let mut all = Vec::new();
-    for name in names {
-        let mut rows = conn.prepare(&format!("SELECT * FROM {name}")).unwrap();
-        let own = ["replica", "segment", "offset", "start", "end"];
-        let columns: Vec<usize> =
-            (0..rows.column_count()).filter(|c| !own.contains(&rows.column_name(*c).unwrap())).collect();
-        let read = |r: &rusqlite::Row<'_>| {
-            columns.iter().map(|c| r.get::<_, Value>(*c)).collect::<Result<Vec<_>, _>>()
-        };
-        let mut lines: Vec<String> =
-            rows.query_map([], read).unwrap().map(|row| format!("{name} {:?}", row.unwrap())).collect();
-        lines.sort();
-        all.extend(lines);
-    }
-    all
+    rows(dir, &["replica", "segment", "offset", "start", "end"])
 }
 
 /// Does something of each kind that carries bodies or counters.
@@ -105,7 +98,7 @@ async fn a_copied_log_gives_the_same_index_however_often_the_mirror_is_opened_an
     let (_, end) = store.committed();
     drop(small().initialise(two.path(), &other()).unwrap());
     for upto in [7, 8, 20, end] {
-        let mut mirror = Follower::new(small().open(two.path(), &other()).unwrap()).unwrap();
+        let mut mirror = opened(two.path(), &other());
         let at = mirror.end();
         let mut reader = LogReader::after(one.path(), &identity(), at.seq).unwrap();
         while mirror.end().seq < upto {
@@ -115,7 +108,7 @@ async fn a_copied_log_gives_the_same_index_however_often_the_mirror_is_opened_an
         mirror.advance(upto.min(end - 1)).unwrap();
         assert!(mirror.applied().1 < end, "the last batch is not known to be committed");
     }
-    let mut mirror = Follower::new(small().open(two.path(), &other()).unwrap()).unwrap();
+    let mut mirror = opened(two.path(), &other());
     assert_eq!(mirror.end().seq, end);
     assert!(mirror.applied().1 < end, "opening applies nothing that is not known to be committed");
     mirror.advance(end).unwrap();
@@ -131,10 +124,10 @@ async fn what_no_mirror_confirmed_is_seen_by_nobody_and_can_be_cut_off() {
     let (store, confirms) = primary(one.path());
     work(&store).await;
     let (_, committed) = store.committed();
-    let mut mirror = Follower::new(small().initialise(two.path(), &other()).unwrap()).unwrap();
+    let mut mirror = fresh(two.path(), &other());
     copy(&mut LogReader::after(one.path(), &identity(), 0).unwrap(), &mut mirror, committed);
 
-    confirms.0.store(true, Ordering::Relaxed);
+    confirms.stopped.store(true, Ordering::Relaxed);
     let before = content(one.path());
     let lost = store.deliver(delivery(vec![target(1)], "seen by nobody")).await;
     assert_eq!(lost.err(), Some(WriteError::Unknown), "it may stay or go");
@@ -154,7 +147,7 @@ async fn what_no_mirror_confirmed_is_seen_by_nobody_and_can_be_cut_off() {
 
     // The old one comes back, opened twice, with what it has; it cuts that off and follows.
     drop(small().open(one.path(), &identity()).unwrap());
-    let mut old = Follower::new(small().open(one.path(), &identity()).unwrap()).unwrap();
+    let mut old = opened(one.path(), &identity());
     assert_eq!(old.end().seq, committed + 1);
     assert!(content(one.path()) == before, "opening it shows nothing of it");
     let mut reader = LogReader::after(two.path(), &other(), committed).unwrap();
@@ -178,7 +171,7 @@ async fn a_mirror_takes_nothing_that_is_damaged_out_of_order_or_below_its_promis
     let (_, end) = store.committed();
     let mut reader = LogReader::after(one.path(), &identity(), 0).unwrap();
     let batches: Vec<LoggedBatch> = std::iter::from_fn(|| reader.next(end).unwrap()).collect();
-    let mut mirror = Follower::new(small().initialise(two.path(), &other()).unwrap()).unwrap();
+    let mut mirror = fresh(two.path(), &other());
     assert_eq!(mirror.append(&batches[1]), Err(FollowError::Gap));
     mirror.append(&batches[0]).unwrap();
     let mut flipped = batches[1].clone();
@@ -186,8 +179,8 @@ async fn a_mirror_takes_nothing_that_is_damaged_out_of_order_or_below_its_promis
     payload[0] ^= 1;
     flipped.payload = payload.into();
     // A batch names its predecessor by content: whoever follows the flipped one is told apart.
-    let mut forked =
-        Follower::new(small().initialise(tempfile::tempdir().unwrap().path(), &other()).unwrap()).unwrap();
+    let three = tempfile::tempdir().unwrap();
+    let mut forked = fresh(three.path(), &other());
     forked.append(&batches[0]).unwrap();
     let _ = forked.append(&flipped);
     assert_eq!(forked.append(&batches[2]), Err(FollowError::Gap));

@@ -6,5 +6,6 @@ mod durability;
 mod lifecycle;
 mod mirror;
 mod property;
+mod rows;
 #[path = "../../tests/common/mod.rs"]
 mod support;

@@ -3,15 +3,16 @@
 
 use std::{fs, sync::Arc};
 
-use mailcluster_types::{AccountId, ReplicaId};
-use proptest::prelude::*;
-use rusqlite::types::Value;
-
-use super::support::{account, delivery, identity, mailbox, target};
+use super::{
+    rows::rows,
+    support::{account, delivery, identity, mailbox, target},
+};
 use crate::{
     CopyKind, CreateMailbox, Delivered, Expunge, FlagChange, FlagOp, Flags, OpenGate, Replica, Store, schema,
     testing::Setup,
 };
+use mailcluster_types::{AccountId, ReplicaId};
+use proptest::prelude::*;
 
 const ME: &[ReplicaId] = &[ReplicaId(9)];
 const NAMES: [&str; 5] = ["INBOX", "Trash", "a", "a/b", "Ä/../x"];
@@ -112,30 +113,6 @@ async fn act(store: &Store, step: Step, last: &mut Option<crate::Delivery>) {
     }
 }
 
-/// Every row of every table.
-fn dump(dir: &std::path::Path) -> Vec<String> {
-    let conn = schema::open_reader(dir).unwrap();
-    let mut tables = conn
-        .prepare(
-            "SELECT name FROM sqlite_master WHERE type='table' AND name NOT LIKE 'sqlite_%' ORDER BY name",
-        )
-        .unwrap();
-    let names: Vec<String> = tables.query_map([], |r| r.get(0)).unwrap().map(Result::unwrap).collect();
-    let mut all = Vec::new();
-    for name in names {
-        let mut rows = conn.prepare(&format!("SELECT * FROM {name}")).unwrap();
-        let columns = rows.column_count();
-        let lines = rows
-            .query_map([], |r| (0..columns).map(|c| r.get::<_, Value>(c)).collect::<Result<Vec<_>, _>>())
-            .unwrap()
-            .map(|row| format!("{name} {:?}", row.unwrap()));
-        let mut lines: Vec<String> = lines.collect();
-        lines.sort();
-        all.extend(lines);
-    }
-    all
-}
-
 async fn run(steps: Vec<Step>) {
     let setup = Setup { segment_size: Some(16 << 10), ..Setup::default() };
     let dir = tempfile::tempdir().unwrap();
@@ -157,10 +134,10 @@ async fn run(steps: Vec<Step>) {
     }
     assert_eq!(store.read(|v| v.verify()).await.unwrap(), Vec::<String>::new());
     drop(store.stop().await);
-    let grown = dump(dir.path());
+    let grown = rows(dir.path(), &[]);
     schema::remove(dir.path()).unwrap();
     drop(setup.open(dir.path(), &identity()).unwrap());
-    assert_eq!(dump(dir.path()), grown, "replayed and grown differ");
+    assert_eq!(rows(dir.path(), &[]), grown, "replayed and grown differ");
 }
 
 proptest! {

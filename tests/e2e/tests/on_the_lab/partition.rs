@@ -13,7 +13,7 @@ pub fn fenced(stage: &Stage) -> Result<Ledger> {
     let store = stage.accounts[0].store.clone();
     let before = site.store(&store)?;
     let victim = before.host.clone();
-    let known = site.get(&["mailstore", &store])?["status"]["lastFailover"]["detectedAt"].clone();
+    let known = last_failover(site, &store)?["detectedAt"].clone();
     let lost: Vec<_> = site.stores()?.into_iter().filter(|s| s.host == victim).collect();
     let ledger = stage.sending("partition", || {
         site.lab()?.partition(&victim)?;
@@ -28,7 +28,11 @@ pub fn fenced(stage: &Stage) -> Result<Ledger> {
             "the node was not switched off"
         );
         // The record is closed when everything about the move is done, which can be after the phase says Serving.
-        let last = wait_for("the failover is on record", LIMIT, || last_failover(site, &store, &known))?;
+        let last = wait_for("the failover is on record", LIMIT, || {
+            let last = last_failover(site, &store)?;
+            ensure!(last["detectedAt"] != known && last["servingAt"].is_string(), "{last}");
+            Ok(Some(last))
+        })?;
         let at = |field: &str| {
             last.get(field)
                 .and_then(Value::as_str)
@@ -46,9 +50,7 @@ pub fn fenced(stage: &Stage) -> Result<Ledger> {
     ledger
 }
 
-/// The store's last failover, when it is another than the one detected at `known` and is over.
-fn last_failover(site: &Site, store: &str, known: &Value) -> Result<Option<Value>> {
-    let last = site.get(&["mailstore", store])?["status"]["lastFailover"].clone();
-    ensure!(last["detectedAt"] != *known && last["servingAt"].is_string(), "{last}");
-    Ok(Some(last))
+/// The store's last failover; null when there was none.
+fn last_failover(site: &Site, store: &str) -> Result<Value> {
+    Ok(site.get(&["mailstore", store])?["status"]["lastFailover"].clone())
 }

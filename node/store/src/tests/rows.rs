@@ -1,0 +1,32 @@
+//! What an index holds.
+
+use std::path::Path;
+
+use rusqlite::types::Value;
+
+use crate::schema;
+
+/// Every row of every table, without the columns of these names.
+pub fn rows(dir: &Path, without: &[&str]) -> Vec<String> {
+    let conn = schema::open_reader(dir).unwrap();
+    let mut tables = conn
+        .prepare(
+            "SELECT name FROM sqlite_master WHERE type='table' AND name NOT LIKE 'sqlite_%' ORDER BY name",
+        )
+        .unwrap();
+    let names: Vec<String> = tables.query_map([], |r| r.get(0)).unwrap().map(Result::unwrap).collect();
+    let mut all = Vec::new();
+    for name in names {
+        let mut rows = conn.prepare(&format!("SELECT * FROM {name}")).unwrap();
+        let wanted = |c: &usize| !without.contains(&rows.column_name(*c).unwrap());
+        let columns: Vec<usize> = (0..rows.column_count()).filter(wanted).collect();
+        let read = |r: &rusqlite::Row<'_>| {
+            columns.iter().map(|c| r.get::<_, Value>(*c)).collect::<Result<Vec<_>, _>>()
+        };
+        let lines = rows.query_map([], read).unwrap().map(|row| format!("{name} {:?}", row.unwrap()));
+        let mut lines: Vec<String> = lines.collect();
+        lines.sort();
+        all.extend(lines);
+    }
+    all
+}
