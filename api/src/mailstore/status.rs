@@ -240,7 +240,7 @@ pub struct LastFailover {
     /// The node it is served from now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
-    /// The nodes it was pinned to on the way, in that order.
+    /// The nodes that its pod could not be placed on meanwhile, in that order: it is not sent there again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tried: Vec<String>,
     /// When the loss was noticed.

@@ -30,6 +30,7 @@ pub use eviction::Eviction;
 pub use evidence::{Evidence, EvidenceKind, Found, enough, live_evidence, suffices};
 pub use gates::{Cluster, Gate, gate, gate_before_proof};
 pub use opening::{Opening, OpeningRefused, OpeningView, Volume, opened, opening};
+pub use place::unplaced_on;
 pub use record::{
     Durability, FencingMinimum, Holder, InForce, LeaseRecord, Poisoned, Position, RecordError, Starts, keys,
 };

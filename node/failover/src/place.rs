@@ -162,13 +162,26 @@ pub(crate) fn destination(o: &Observation, node_up: bool) -> Result<String, Bloc
     begun.or_else(|| candidate(o, at)).or(back).ok_or_else(|| nowhere(o))
 }
 
-/// Why no node can take it.
+/// Why no other node can take it.
 pub(crate) fn nowhere(o: &Observation) -> Blocked {
     match o.pod.as_ref().and_then(|p| p.unplaced.as_ref()).filter(|u| u.for_ms >= UNPLACED) {
         _ if o.volume.single_node() => Blocked::OneNodeVolume,
         Some(unplaced) => Blocked::Unschedulable(unplaced.why.clone()),
-        None => Blocked::NoCandidate,
+        None => Blocked::NoCandidate(refusals(o)),
     }
+}
+
+/// What keeps each other node that reaches the volume from taking the store.
+fn refusals(o: &Observation) -> Vec<(String, &'static str)> {
+    let at = o.placement.as_ref().map(|p| p.node.as_str());
+    let present = o.nodes.iter().map(|n| n.name.as_str()).filter(|name| o.volume.reachable_from(name));
+    present
+        .filter(|name| Some(*name) != at)
+        .filter_map(|name| {
+            let unplaced = refused(o, name).then_some("the scheduler did not place the store's pod on it");
+            Some((name.to_owned(), unfit(o, name).or(unplaced)?))
+        })
+        .collect()
 }
 
 /// Can this node take the store? If not, why.
@@ -188,18 +201,21 @@ fn may_take(o: &Observation, name: &str) -> bool {
     unfit(o, name).is_none() && !refused(o, name)
 }
 
+/// The node that the pod was made for, when the scheduler has not placed it there for long.
+#[must_use]
+pub fn unplaced_on(o: &Observation) -> Option<&str> {
+    let waits = |p: &&PodView| p.node.is_none() && p.unplaced.as_ref().is_some_and(|u| u.for_ms >= UNPLACED);
+    o.pod.as_ref().filter(waits)?.pin.as_deref()
+}
+
 /// The scheduler does not place the pod on this node: it waits for it now, or did before in this failover.
 fn refused(o: &Observation, name: &str) -> bool {
     // Its volume is still to be made for that node: until then the scheduler has nowhere to place the pod.
     if adopt::pending(o).is_some_and(|adoption| adoption.to == name) {
         return false;
     }
-    let waits = o.pod.as_ref().is_some_and(|p| {
-        p.node.is_none()
-            && p.pin.as_deref() == Some(name)
-            && p.unplaced.as_ref().is_some_and(|u| u.for_ms >= UNPLACED)
-    });
-    waits || (o.tried.iter().any(|tried| tried == name) && o.pin.as_deref() != Some(name))
+    unplaced_on(o) == Some(name)
+        || (o.tried.iter().any(|tried| tried == name) && o.pin.as_deref() != Some(name))
 }
 
 /// The node, other than `not`, that can take the volume and serves the fewest stores; the first by name of those.

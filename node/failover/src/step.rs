@@ -50,8 +50,8 @@ pub enum Blocked {
     FenceFailed(String),
     /// Another store on the node renews its lease, so the node is not switched off.
     NodeStillServes,
-    /// No other node can take the volume.
-    NoCandidate,
+    /// No other node can take the volume: each that reaches it, and why not.
+    NoCandidate(Vec<(String, &'static str)>),
     /// One node alone reaches the volume.
     OneNodeVolume,
     /// It has crashed by itself too often: it stays where it is (F3).
@@ -81,7 +81,7 @@ impl Blocked {
             Self::NoEvidence => "AwaitingEvidence",
             Self::FenceFailed(_) => "FenceFailed",
             Self::NodeStillServes => "NodeStillServes",
-            Self::NoCandidate => "NoCandidateNode",
+            Self::NoCandidate(_) => "NoCandidateNode",
             Self::OneNodeVolume => "OneNodeVolume",
             Self::Flapping => "Flapping",
             Self::Refused(_) => "VolumeRefused",
@@ -239,7 +239,7 @@ fn unheld(o: &Observation, lease: &LeaseView) -> Decision {
         PodState::Silent if pod.unplaced.is_some() && o.volume.single_node() => {
             Decision::blocked(Blocked::OneNodeVolume)
         }
-        PodState::Silent if pod.unplaced.is_some() && nowhere(o) != Blocked::NoCandidate => {
+        PodState::Silent if pod.unplaced.is_some() && !matches!(nowhere(o), Blocked::NoCandidate(_)) => {
             Decision::blocked(nowhere(o))
         }
         _ => Decision::new(phase, Step::Await("the replica to open its volume")),
@@ -402,7 +402,7 @@ fn reattach(o: &Observation, to: &str) -> Decision {
     match &pod.state {
         PodState::Refused(why) => Decision::blocked(Blocked::Refused(why.clone())),
         PodState::Poisoned => Decision::blocked(Blocked::Poisoned),
-        PodState::Silent if pod.unplaced.is_some() && nowhere(o) != Blocked::NoCandidate => {
+        PodState::Silent if pod.unplaced.is_some() && !matches!(nowhere(o), Blocked::NoCandidate(_)) => {
             Decision::blocked(nowhere(o))
         }
         _ => Decision::new(Phase::Reattaching, Step::Await("the replica to take the lease")),

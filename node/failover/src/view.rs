@@ -272,7 +272,7 @@ pub struct Observation {
     pub deleting: Option<String>,
     /// Whether the pod's budget lets an eviction through.
     pub eviction: Option<crate::Eviction>,
-    /// The nodes that the store was pinned to in the failover that is under way.
+    /// The nodes that the pod could not be placed on in the failover that is under way.
     pub tried: Vec<String>,
     /// `MailStore.spec.pinnedNode`.
     pub pin: Option<String>,

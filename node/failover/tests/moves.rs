@@ -112,7 +112,7 @@ fn a_pod_that_waits_for_the_scheduler_where_it_belongs_is_left_to_it() {
     o.volume.nodes.push("n3".into());
     assert_eq!(step(&o), Step::Pin("n3".into()));
     pinned(&mut o, "n3");
-    o.tried = vec!["n2".into(), "n3".into()];
+    o.tried = vec!["n2".into()];
     let pod = o.pod.as_mut().unwrap();
     (pod.uid, pod.pin) = ("pod-3".into(), Some("n3".into()));
     assert_eq!(step(&o), Step::Block(Blocked::Unschedulable("too little memory".into())));
@@ -134,7 +134,9 @@ fn a_store_goes_where_its_pod_may_run_and_least_is_served() {
         o.volume.nodes.push("n3".into());
         o.evidence.push(evidence(EvidenceKind::FenceJob));
         change(&mut o);
-        let wanted = wanted.map_or(Step::Block(Blocked::NoCandidate), |node| Step::Pin(node.into()));
+        let kept_away = "the node selector or the node's taints keep the store's pod away";
+        let nobody = ["n2", "n3"].map(|name| (name.to_owned(), kept_away)).to_vec();
+        let wanted = wanted.map_or(Step::Block(Blocked::NoCandidate(nobody)), |to| Step::Pin(to.into()));
         assert_eq!(step(&o), wanted, "{name}");
     }
 }

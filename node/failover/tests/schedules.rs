@@ -362,7 +362,7 @@ fn nothing_is_fenced_for_a_store_that_has_nowhere_to_go() {
     let mut o = with_target(suspect());
     kill_node(&mut o);
     o.nodes[1].unschedulable = true;
-    assert_eq!(step(&o), Step::Block(Blocked::NoCandidate));
+    assert_eq!(step(&o), Step::Block(Blocked::NoCandidate(vec![("n2".into(), "it is cordoned")])));
     o.volume.nodes = vec!["n1".into()];
     assert_eq!(step(&o), Step::Block(Blocked::OneNodeVolume));
 }

@@ -9,7 +9,7 @@ use mailcluster_api::{
     mailstore::{self, Crash, Evidence, LastFailover, MailStoreStatus, NodeIdentity, Target},
 };
 use mailcluster_failover::{
-    AdoptionStep, Blocked, Decision, Observation, Phase, Placement, Step, Undetected,
+    AdoptionStep, Blocked, Decision, Observation, Phase, Placement, Step, Undetected, unplaced_on,
 };
 use serde_json::{Value, json};
 
@@ -134,11 +134,12 @@ pub fn next(
     part.blocked =
         Some(condition(decision).finish(&old.blocked.iter().cloned().collect::<Vec<_>>(), None, now));
     begin(&mut part, o, decision, now);
-    if let (Step::Pin(to), Some(last)) = (&decision.step, part.last_failover.as_mut())
+    // What was seen, never what is about to be done: this leader may die before it does it.
+    if let (Some(node), Some(last)) = (unplaced_on(o), part.last_failover.as_mut())
         && last.serving_at.is_none()
-        && !last.tried.contains(to)
+        && !last.tried.iter().any(|tried| tried == node)
     {
-        last.tried.push(to.clone());
+        last.tried.push(node.to_owned());
     }
     crashes::note(&mut part.crashes, o, decision, now);
     let mut finished = None;
@@ -260,7 +261,7 @@ pub fn message(why: &Blocked) -> String {
         Blocked::NoEvidence => "nothing proves yet that the old node writes no more: bring the node back, configure failover.fencing.job, or switch it off and run `kubectl mailcluster fence confirm NODE`".into(),
         Blocked::FenceFailed(what) => format!("the fence Job failed ({what}): look at its log, delete it to try again, or switch the node off and run `kubectl mailcluster fence confirm NODE`"),
         Blocked::NodeStillServes => "another store on that node renews its lease, so the node is not switched off".into(),
-        Blocked::NoCandidate => "no other node that reaches the volume is Ready, not cordoned and open to the store's pod".into(),
+        Blocked::NoCandidate(nodes) => no_candidate(nodes),
         Blocked::OneNodeVolume => "one node alone reaches the volume: the store waits for that node, nothing can reattach its disk elsewhere".into(),
         Blocked::Flapping => "the store has crashed by itself more than 3 times in 15 minutes: look at its log, then run `kubectl mailcluster failover STORE`".into(),
         Blocked::Refused(what) => what.clone(),
@@ -273,6 +274,16 @@ pub fn message(why: &Blocked) -> String {
         Blocked::Undetected(_) => "the lease is not renewed, but frontends reach the store: see why its node does not reach the API server".into(),
         Blocked::SharedBlockDevice => "the volume is a block device that several nodes reach: it is moved only after its node was fenced".into(),
     }
+}
+
+/// So many nodes are named, where many reach a volume.
+const NAMED: usize = 5;
+
+fn no_candidate(nodes: &[(String, &'static str)]) -> String {
+    let each = nodes.iter().take(NAMED).map(|(node, why)| format!("; {node}: {why}"));
+    let more = nodes.len().saturating_sub(NAMED);
+    let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
+    format!("no other node can take the store{}{rest}", each.collect::<String>())
 }
 
 fn phase_to(phase: Phase) -> mailstore::Phase {

@@ -1,10 +1,14 @@
 use std::sync::Arc;
 
+use k8s_openapi::jiff::Timestamp;
 use mailcluster_api::MailCluster;
 use mailcluster_failover::{Phase, Reach, Step, next_step};
 use serde_json::json;
 
-use super::*;
+use super::{
+    super::report::{self, Part},
+    *,
+};
 
 const NOW: i64 = 1_800_000_000;
 
@@ -189,6 +193,21 @@ fn a_cordon_and_a_request_ask_for_a_move() {
     world.stores = vec![Arc::new(store)];
     let unfit = mailcluster_failover::Blocked::UnfitNode("n3".into(), "it does not reach the volume");
     assert_eq!(decide(&world, &heard(Some(100))).step, Step::RefuseRequest(unfit));
+}
+
+#[test]
+fn a_step_that_was_written_down_and_never_carried_out_is_decided_again() {
+    let mut world = world();
+    Arc::make_mut(&mut world.nodes[0]).spec = serde_json::from_value(json!({"unschedulable": true})).unwrap();
+    let heard = heard(Some(100));
+    let o = observe(&world, &heard, &world.stores[0], &others(&world, &heard)).unwrap();
+    let decision = next_step(&o);
+    assert_eq!(decision.step, Step::Pin("n2".into()));
+    let old = Part::of(world.stores[0].status.as_ref().unwrap());
+    let (part, _) = report::next(&old, &o, &decision, None, Timestamp::from_second(NOW).unwrap());
+    assert!(part.last_failover.is_some());
+    Arc::make_mut(&mut world.stores[0]).status.as_mut().unwrap().last_failover = part.last_failover;
+    assert_eq!(decide(&world, &heard).step, Step::Pin("n2".into()), "by the next leader");
 }
 
 #[test]
