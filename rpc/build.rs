@@ -13,6 +13,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let descriptors = protox::compile(&files, ["proto"])?;
     tonic_prost_build::configure()
+        // Parts of batches are not copied.
+        .bytes(".mailcluster.mirror.v1")
         .skip_debug([".mailcluster.directory.v1.Secret"])
         .include_file("generated.rs")
         .compile_fds(descriptors)?;

@@ -29,6 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mailcluster-net", &["types", "proto-smtp"]),
     ("mailcluster-queue", &["types", "store", "lmtp", "message", "proto-smtp"]),
     ("mailcluster-directory", &["types", "store", "auth", "rpc"]),
+    ("mailcluster-replication", &["types", "failover", "store", "rpc"]),
     ("mailcluster-arbiter", &["types", "api", "failover", "store", "rpc"]),
     (
         "mailcluster-backend",

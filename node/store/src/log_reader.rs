@@ -33,6 +33,9 @@ pub struct LoggedBatch {
 }
 
 impl LoggedBatch {
+    /// Most octets of a payload.
+    pub const MAX_PAYLOAD: usize = MAX_PAYLOAD;
+
     /// Its header, but for what is each replica's own.
     pub(crate) fn header(&self) -> Result<Header, FollowError> {
         let sound = self.count > 0
@@ -66,18 +69,25 @@ pub struct LogReader {
 }
 
 impl LogReader {
+    /// From which record on the log of the store in `dir` has no gaps.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn first(dir: &Path) -> io::Result<Seq> {
+        Ok(segment::list(&Engine::log_dir(dir))?.first().copied().unwrap_or(1))
+    }
+
     /// The log of the store in `dir`, from behind record `after`, which is a batch's last (or 0).
     ///
     /// # Errors
     /// `NotFound` when the log no longer reaches that far back, or not so far.
-    pub fn after(dir: &Path, identity: &Identity, after: Seq) -> io::Result<Self> {
+    pub fn after(dir: &Path, identity: Identity, after: Seq) -> io::Result<Self> {
         let log = Engine::log_dir(dir);
         let gone = || io::Error::new(io::ErrorKind::NotFound, format!("the log has no record {after}"));
         let firsts = segment::list(&log)?;
         let first = firsts.iter().rev().find(|first| **first <= after + 1).copied().ok_or_else(gone)?;
-        let reader = Reader::open(&log, first, identity)?.ok_or_else(gone)?;
-        let mut found =
-            Self { log, identity: identity.clone(), reader, offset: SEGMENT_HEADER, at: first - 1 };
+        let reader = Reader::open(&log, first, &identity)?.ok_or_else(gone)?;
+        let mut found = Self { log, identity, reader, offset: SEGMENT_HEADER, at: first - 1 };
         while found.at < after {
             if found.skip()?.is_none() {
                 return Err(gone());

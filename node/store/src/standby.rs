@@ -185,6 +185,12 @@ impl Follower {
         (link.epoch, link.seq)
     }
 
+    /// The highest epoch that was promised, or has been followed.
+    #[must_use]
+    pub fn promised(&self) -> Epoch {
+        self.replica.engine.superblock.promise.max(self.end().epoch)
+    }
+
     /// Raises the promise, durably.
     ///
     /// # Errors

@@ -100,7 +100,7 @@ async fn a_copied_log_gives_the_same_index_however_often_the_mirror_is_opened_an
     for upto in [7, 8, 20, end] {
         let mut mirror = opened(two.path(), &other());
         let at = mirror.end();
-        let mut reader = LogReader::after(one.path(), &identity(), at.seq).unwrap();
+        let mut reader = LogReader::after(one.path(), identity(), at.seq).unwrap();
         while mirror.end().seq < upto {
             let Some(batch) = reader.next(end).unwrap() else { break };
             mirror.append(&batch).unwrap();
@@ -125,7 +125,7 @@ async fn what_no_mirror_confirmed_is_seen_by_nobody_and_can_be_cut_off() {
     work(&store).await;
     let (_, committed) = store.committed();
     let mut mirror = fresh(two.path(), &other());
-    copy(&mut LogReader::after(one.path(), &identity(), 0).unwrap(), &mut mirror, committed);
+    copy(&mut LogReader::after(one.path(), identity(), 0).unwrap(), &mut mirror, committed);
 
     confirms.stopped.store(true, Ordering::Relaxed);
     let before = content(one.path());
@@ -150,7 +150,7 @@ async fn what_no_mirror_confirmed_is_seen_by_nobody_and_can_be_cut_off() {
     let mut old = opened(one.path(), &identity());
     assert_eq!(old.end().seq, committed + 1);
     assert!(content(one.path()) == before, "opening it shows nothing of it");
-    let mut reader = LogReader::after(two.path(), &other(), committed).unwrap();
+    let mut reader = LogReader::after(two.path(), other(), committed).unwrap();
     let first = reader.next(end).unwrap().unwrap();
     assert_eq!(old.append(&first), Err(FollowError::Gap));
     assert!(matches!(old.cut(committed - 1), Err(FollowError::Committed { .. })));
@@ -169,7 +169,7 @@ async fn a_mirror_takes_nothing_that_is_damaged_out_of_order_or_below_its_promis
     let (store, _) = primary(one.path());
     work(&store).await;
     let (_, end) = store.committed();
-    let mut reader = LogReader::after(one.path(), &identity(), 0).unwrap();
+    let mut reader = LogReader::after(one.path(), identity(), 0).unwrap();
     let batches: Vec<LoggedBatch> = std::iter::from_fn(|| reader.next(end).unwrap()).collect();
     let mut mirror = fresh(two.path(), &other());
     assert_eq!(mirror.append(&batches[1]), Err(FollowError::Gap));

@@ -1,0 +1,225 @@
+//! The primary's side of a stream.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use mailcluster_failover::{
+    Position,
+    mirror::{EpochEntry, Join, JoinView, LogShape, join},
+};
+use mailcluster_rpc::mirror::v1::{
+    Commit, FromMirror, FromPrimary, Hello, Start, Table, from_mirror, from_primary,
+    mirror_client::MirrorClient,
+};
+use mailcluster_store::{EpochMark, Identity, LogReader, LoggedBatch};
+use mailcluster_types::{Epoch, Seq};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming, transport::Channel};
+
+use crate::{
+    progress::Progress,
+    wire::{entry, parts, place, received},
+};
+
+/// Messages on their way to a mirror, each at most a part of a batch.
+const AHEAD: usize = 8;
+/// Batches are read from the log until they have so many octets together.
+const READ: usize = 1 << 20;
+
+/// A primary's log, for one epoch.
+pub struct Source {
+    /// The root of its volume.
+    pub dir: PathBuf,
+    /// Whose volume it is.
+    pub identity: Identity,
+    /// The primary's epoch.
+    pub epoch: Epoch,
+    /// The log's epochs, this one included.
+    pub epochs: Vec<EpochMark>,
+    /// Where the mirrors' confirmations go.
+    pub progress: Arc<Progress>,
+    /// What is committed is said at least so often.
+    pub beat: Duration,
+}
+
+/// How a stream ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The mirror has promised a higher epoch.
+    Refused {
+        /// The promise.
+        promise: Epoch,
+    },
+    /// This log no longer has what the mirror needs.
+    Snapshot,
+    /// A forced promotion has left committed records of the mirror behind.
+    Forked {
+        /// The last record of both logs.
+        after: Position,
+    },
+    /// The mirror has committed what this log does not have: this replica must not serve.
+    Yield {
+        /// The last record of both logs.
+        after: Position,
+    },
+    /// The connection, or one of the two sides, failed: to be tried again.
+    Lost(Status),
+}
+
+impl From<Status> for Ended {
+    fn from(status: Status) -> Self {
+        Self::Lost(status)
+    }
+}
+
+impl Source {
+    /// Feeds the mirror at the other end of `channel` until something ends it. Dropping this ends the stream.
+    pub async fn feed(&self, channel: Channel) -> Ended {
+        match self.stream(channel).await {
+            Ok(never) => match never {},
+            Err(ended) => ended,
+        }
+    }
+
+    async fn stream(&self, channel: Channel) -> Result<std::convert::Infallible, Ended> {
+        let (out, outbound) = mpsc::channel(AHEAD);
+        say(&out, from_primary::Message::Hello(self.hello())).await?;
+        let mut client = MirrorClient::new(channel);
+        let mut inbound = client.follow(ReceiverStream::new(outbound)).await?.into_inner();
+        let table = match next(&mut inbound).await? {
+            from_mirror::Message::Table(table) => table,
+            from_mirror::Message::Refused(refused) => {
+                return Err(Ended::Refused { promise: refused.promise });
+            }
+            from_mirror::Message::Confirm(_) => return Err(unexpected().into()),
+        };
+        let after = self.join(&table)?;
+        say(&out, from_primary::Message::Start(Start { after })).await?;
+        tokio::select! {
+            ended = self.send(after, &out) => ended,
+            ended = self.hear(&table.replica, &mut inbound) => ended,
+        }
+    }
+
+    fn hello(&self) -> Hello {
+        Hello {
+            cluster: self.identity.cluster.to_string(),
+            store: self.identity.store.to_string(),
+            epoch: self.epoch,
+        }
+    }
+
+    /// The last record that the mirror keeps.
+    fn join(&self, table: &Table) -> Result<Seq, Ended> {
+        let own: Vec<EpochEntry> = self.epochs.iter().map(entry).collect();
+        let theirs: Vec<EpochEntry> = table.epochs.iter().map(received).collect();
+        let end = Position { epoch: self.epoch, seq: self.progress.news().borrow().written };
+        let first = LogReader::first(&self.dir).map_err(|e| lost(&e))?;
+        let joined = join(&JoinView {
+            own: LogShape { epochs: &own, end },
+            contiguous_from: first,
+            mirror: LogShape { epochs: &theirs, end: place(table.end) },
+            mirror_commit: place(table.applied),
+        });
+        match joined {
+            Join::Stream { after } => Ok(after.seq),
+            Join::Snapshot => Err(Ended::Snapshot),
+            Join::Forked { after } => Err(Ended::Forked { after }),
+            Join::Yield { after } => Err(Ended::Yield { after }),
+        }
+    }
+
+    /// Sends what is written, as it is written, and what is committed.
+    async fn send(
+        &self,
+        after: Seq,
+        out: &mpsc::Sender<FromPrimary>,
+    ) -> Result<std::convert::Infallible, Ended> {
+        let (dir, identity) = (self.dir.clone(), self.identity.clone());
+        let mut reader = blocking(move || LogReader::after(&dir, identity, after)).await?;
+        let mut news = self.progress.news();
+        let mut told = 0;
+        loop {
+            let written = news.borrow_and_update().written;
+            loop {
+                let (back, batches) = blocking(move || read(reader, written)).await?;
+                reader = back;
+                if batches.is_empty() {
+                    break;
+                }
+                for batch in batches {
+                    told = self.progress.commit();
+                    for part in parts(batch, told) {
+                        out.send(part).await.map_err(|_| gone())?;
+                    }
+                }
+            }
+            let commit = self.progress.commit();
+            if commit > told {
+                told = commit;
+                say(out, from_primary::Message::Commit(Commit { seq: commit })).await?;
+            }
+            match tokio::time::timeout(self.beat, news.changed()).await {
+                Ok(changed) => changed.map_err(|_| gone())?,
+                Err(_) => say(out, from_primary::Message::Commit(Commit { seq: told })).await?,
+            }
+        }
+    }
+
+    /// Notes what the mirror confirms.
+    async fn hear(
+        &self,
+        replica: &str,
+        inbound: &mut Streaming<FromMirror>,
+    ) -> Result<std::convert::Infallible, Ended> {
+        loop {
+            match next(inbound).await? {
+                from_mirror::Message::Confirm(confirm) => {
+                    self.progress.confirm(replica, confirm.seq, confirm.applied);
+                }
+                from_mirror::Message::Table(_) | from_mirror::Message::Refused(_) => {
+                    return Err(unexpected().into());
+                }
+            }
+        }
+    }
+}
+
+/// Some of the batches up to `written`; none when all were read.
+fn read(mut reader: LogReader, written: Seq) -> std::io::Result<(LogReader, Vec<LoggedBatch>)> {
+    let (mut batches, mut octets) = (Vec::new(), 0);
+    while octets < READ
+        && let Some(batch) = reader.next(written)?
+    {
+        octets += batch.payload.len();
+        batches.push(batch);
+    }
+    Ok((reader, batches))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, Status> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| Status::internal("reading the log broke off"))?.map_err(|error| lost(&error))
+}
+
+async fn say(out: &mpsc::Sender<FromPrimary>, message: from_primary::Message) -> Result<(), Status> {
+    out.send(FromPrimary { message: Some(message) }).await.map_err(|_| gone())
+}
+
+async fn next(inbound: &mut Streaming<FromMirror>) -> Result<from_mirror::Message, Status> {
+    inbound.message().await?.ok_or_else(gone)?.message.ok_or_else(unexpected)
+}
+
+fn gone() -> Status {
+    Status::cancelled("the mirror has closed the stream")
+}
+
+fn unexpected() -> Status {
+    Status::internal("the mirror said something out of place")
+}
+
+fn lost(error: &std::io::Error) -> Status {
+    Status::internal(format!("the log cannot be read: {error}"))
+}

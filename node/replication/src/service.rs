@@ -1,0 +1,181 @@
+//! The mirror's side of a stream.
+
+use std::sync::Arc;
+
+use mailcluster_rpc::mirror::v1::{
+    Batch, Confirm, FromMirror, FromPrimary, Hello, Refused, Table, from_mirror, from_primary,
+    mirror_server::{Mirror, MirrorServer},
+};
+use mailcluster_store::{FollowError, Follower, Identity, LoggedBatch};
+use mailcluster_types::Seq;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::{
+    standby::{Greeting, Has, Over, Standby},
+    wire::{Assembly, OutOfPlace, position, row},
+};
+
+/// Answers on their way.
+const ANSWERS: usize = 16;
+/// Largest message: a part of a batch, with what is around it.
+const LARGEST: usize = 1 << 20;
+
+/// The service of a replica that may be fed.
+#[must_use]
+pub fn service(standby: Arc<Standby>, identity: Identity) -> MirrorServer<impl Mirror> {
+    MirrorServer::new(Service { standby, identity: Arc::new(identity) }).max_decoding_message_size(LARGEST)
+}
+
+struct Service {
+    standby: Arc<Standby>,
+    identity: Arc<Identity>,
+}
+
+#[tonic::async_trait]
+impl Mirror for Service {
+    type FollowStream = ReceiverStream<Result<FromMirror, Status>>;
+
+    async fn follow(
+        &self,
+        request: Request<Streaming<FromPrimary>>,
+    ) -> Result<Response<Self::FollowStream>, Status> {
+        let (answers, stream) = mpsc::channel(ANSWERS);
+        let fed = Fed {
+            standby: self.standby.clone(),
+            identity: self.identity.clone(),
+            inbound: request.into_inner(),
+            answers,
+        };
+        tokio::spawn(fed.run());
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+/// One stream.
+struct Fed {
+    standby: Arc<Standby>,
+    identity: Arc<Identity>,
+    inbound: Streaming<FromPrimary>,
+    answers: mpsc::Sender<Result<FromMirror, Status>>,
+}
+
+impl Fed {
+    async fn run(mut self) {
+        if let Err(status) = self.follow().await {
+            tracing::info!(store = %self.identity.store, %status, "a primary's stream has ended");
+            let _ = self.answers.send(Err(status)).await;
+        }
+    }
+
+    async fn follow(&mut self) -> Result<(), Status> {
+        let Some(from_primary::Message::Hello(hello)) = self.next().await? else {
+            return Err(out_of_place());
+        };
+        let Some(stream) = self.greet(hello).await? else { return Ok(()) };
+        let Some(from_primary::Message::Start(start)) = self.next().await? else {
+            return Err(out_of_place());
+        };
+        self.work(stream, move |follower| follower.cut(start.after)).await?;
+        let mut assembly = Assembly::default();
+        while let Some(message) = self.next().await? {
+            let batch = match message {
+                from_primary::Message::Batch(head) => assembly.begin(limited(head)?),
+                from_primary::Message::More(part) => assembly.more(&part),
+                from_primary::Message::Commit(commit) => {
+                    self.work(stream, move |follower| follower.advance(commit.seq)).await?;
+                    continue;
+                }
+                from_primary::Message::Hello(_) | from_primary::Message::Start(_) => Err(OutOfPlace),
+            };
+            if let Some((batch, commit)) = batch.map_err(|_| out_of_place())? {
+                self.work(stream, move |follower| take(follower, &batch, commit)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the primary says next; `None`: it has closed the stream.
+    async fn next(&mut self) -> Result<Option<from_primary::Message>, Status> {
+        match self.inbound.message().await? {
+            None => Ok(None),
+            Some(FromPrimary { message: Some(message) }) => Ok(Some(message)),
+            Some(FromPrimary { message: None }) => Err(out_of_place()),
+        }
+    }
+
+    /// Answers Hello; the stream's number, if it goes on.
+    async fn greet(&mut self, hello: Hello) -> Result<Option<u64>, Status> {
+        let Hello { cluster, store, epoch } = hello;
+        if cluster != self.identity.cluster.to_string() || store != self.identity.store.as_str() {
+            let why = format!("this is {}, not store {store} of cluster {cluster}", self.identity);
+            return Err(Status::failed_precondition(why));
+        }
+        let standby = self.standby.clone();
+        let (stream, answer) = match blocking(move || standby.hello(epoch)).await? {
+            Greeting::Refused { promise } => (None, from_mirror::Message::Refused(Refused { promise })),
+            Greeting::Table { stream, epochs, end, applied } => {
+                let table = Table {
+                    replica: self.identity.replica.to_string(),
+                    epochs: epochs.iter().map(row).collect(),
+                    end: Some(position(end)),
+                    applied: Some(position(applied)),
+                };
+                (Some(stream), from_mirror::Message::Table(table))
+            }
+        };
+        self.say(answer).await?;
+        Ok(stream)
+    }
+
+    /// Does something with the replica, and confirms what it then has.
+    async fn work(
+        &self,
+        stream: u64,
+        work: impl FnOnce(&mut Follower) -> Result<(), FollowError> + Send + 'static,
+    ) -> Result<(), Status> {
+        let standby = self.standby.clone();
+        let Has { seq, applied } = blocking(move || standby.on(stream, work)).await?;
+        self.say(from_mirror::Message::Confirm(Confirm { seq, applied })).await
+    }
+
+    async fn say(&self, message: from_mirror::Message) -> Result<(), Status> {
+        let sent = self.answers.send(Ok(FromMirror { message: Some(message) })).await;
+        sent.map_err(|_| Status::cancelled("the primary has gone"))
+    }
+}
+
+/// Appends a batch, and applies what is committed by now.
+fn take(follower: &mut Follower, batch: &LoggedBatch, commit: Seq) -> Result<(), FollowError> {
+    follower.append(batch)?;
+    follower.advance(commit)
+}
+
+/// No batch is taken that a log could not hold.
+fn limited(head: Batch) -> Result<Batch, Status> {
+    let fits = usize::try_from(head.length).is_ok_and(|length| length <= LoggedBatch::MAX_PAYLOAD);
+    if fits { Ok(head) } else { Err(out_of_place()) }
+}
+
+fn out_of_place() -> Status {
+    Status::invalid_argument(OutOfPlace.to_string())
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Over> + Send + 'static,
+) -> Result<T, Status> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| Status::internal("the replica's work broke off"))?.map_err(|over| status(&over))
+}
+
+fn status(over: &Over) -> Status {
+    let text = over.to_string();
+    match over {
+        Over::Taken | Over::Superseded | Over::Follow(FollowError::Promised(_)) => Status::aborted(text),
+        Over::Follow(FollowError::Gap | FollowError::Committed { .. }) => Status::failed_precondition(text),
+        Over::Follow(FollowError::Damaged) => Status::data_loss(text),
+        Over::Follow(FollowError::Full) => Status::resource_exhausted(text),
+        Over::Follow(FollowError::Index(_) | FollowError::Broken) => Status::internal(text),
+    }
+}
