@@ -87,6 +87,16 @@ pub(crate) fn planned(o: &Observation, holder_pod: &str) -> Decision {
     if asked(o) { next } else { eviction::offered(o, next) }
 }
 
+/// A move that nobody wants any more, after its pin and before its pod went: the pin goes back to where the store
+/// serves, or its next start would carry the move out, unasked.
+pub(crate) fn called_off(o: &Observation, lease: &LeaseView, holder_pod: &str) -> Option<Decision> {
+    let stands = o.pod.as_ref().is_some_and(|p| p.uid == holder_pod && !p.terminating);
+    let judged = stands && lease.unchanged_for.is_some() && o.request.is_none() && !o.store.paused;
+    let home = &o.placement.as_ref().filter(|p| p.pod_uid == holder_pod && judged)?.node;
+    let elsewhere = o.pin.as_ref().is_some_and(|pin| pin != home);
+    elsewhere.then(|| Decision::new(Phase::Serving, Step::Pin(home.clone())))
+}
+
 /// Did we ask for this pod's deletion, and is it going? One that another deletes is asked for by us as well, so that its
 /// end counts as the kubelet's answer to us; and what was only noted, by an operator that died then, is asked for again.
 pub(crate) fn being_deleted(o: &Observation, pod: &PodView) -> bool {

@@ -5,8 +5,8 @@ use crate::{
     AdoptionStep, Detection, EvidenceKind, FenceJob, Gate, LeaseView, Millis, Observation, PodState,
     TargetKind, Undetected, adopt, detect, eviction, gate, gate_before_proof, live_evidence, outdated,
     place::{
-        IN_THE_WAY, asked, being_deleted, bring_home, destination, given_up, grace_left, holder_node,
-        lease_free_move, nowhere, planned, refuses_its_data, settle_pin,
+        IN_THE_WAY, asked, being_deleted, bring_home, called_off, destination, given_up, grace_left,
+        holder_node, lease_free_move, nowhere, planned, refuses_its_data, settle_pin,
     },
     suffices,
 };
@@ -280,7 +280,9 @@ fn alive(o: &Observation, lease: &LeaseView, holder_pod: &str) -> Decision {
         _ => None,
     });
     if published {
-        outdated::restart(o, holder_pod).unwrap_or(Decision::new(Phase::Serving, Step::Idle))
+        called_off(o, lease, holder_pod)
+            .or_else(|| outdated::restart(o, holder_pod))
+            .unwrap_or(Decision::new(Phase::Serving, Step::Idle))
     } else if let Some(why) = refused {
         Decision::new(Phase::Settling, Step::Block(Blocked::Refused(why)))
     } else {

@@ -225,6 +225,30 @@ fn any_other_node_gets_its_name_before_anything_moves() {
 }
 
 #[test]
+fn a_move_that_is_called_off_before_its_pod_goes_leaves_no_pin_behind() {
+    type Change = fn(&mut Observation);
+    let cases: [(&str, Change, Step); 6] = [
+        ("nobody wants it any more", |_| (), Step::Pin("n1".into())),
+        ("its configuration waits", |o| o.outdated = true, Step::Pin("n1".into())),
+        ("it is where it serves", |o| pinned(o, "n1"), Step::Idle),
+        ("paused", |o| o.store.paused = true, Step::Idle),
+        ("not watched for long enough", |o| o.lease.as_mut().unwrap().unchanged_for = None, Step::Idle),
+        ("its pod is going by somebody's hand", |o| o.pod.as_mut().unwrap().terminating = true, Step::Idle),
+    ];
+    for (name, change, wanted) in cases {
+        let mut o = healthy();
+        o.cluster.others_are_well = true;
+        pinned(&mut o, "n2");
+        change(&mut o);
+        assert_eq!(next_step(&o), Decision { phase: Phase::Serving, step: wanted }, "{name}");
+    }
+    let mut wanted = healthy();
+    pinned(&mut wanted, "n2");
+    ask(&mut wanted, Some("n2"));
+    assert_eq!(step(&wanted), Step::DeleteGracefully("pod-1".into()), "it is still asked for");
+}
+
+#[test]
 fn a_drain_waits_for_what_holds_failover_back() {
     let drained = |change: fn(&mut Observation)| {
         let mut o = healthy();

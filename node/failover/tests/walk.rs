@@ -167,6 +167,31 @@ fn f24_a_planned_move_goes_pin_delete_release_target() {
 }
 
 #[test]
+fn a_move_that_is_called_off_at_any_step_leaves_the_pin_where_the_store_serves() {
+    for (to, drain) in [(Some("n2"), false), (None, true)] {
+        for steps in 0..20 {
+            let mut o = healthy();
+            o.request = Some(Request { to: to.map(str::to_owned), drain });
+            o.nodes[0].unschedulable = drain;
+            for _ in 0..steps {
+                let step = next_step(&o).step;
+                // Arrived: the drain of a node that it no longer runs on would want it back.
+                if matches!(step, Step::Idle | Step::Block(_)) {
+                    break;
+                }
+                apply(&mut o, &step, &mut Vec::new());
+            }
+            (o.request, o.nodes[0].unschedulable) = (None, false);
+            let log = walk(&mut o);
+            let served_from = o.placement.unwrap().node;
+            let stays = o.pin.as_ref().is_none_or(|pin| *pin == served_from) && o.pin == o.template_pin;
+            assert!(stays, "after {steps} steps: {log:#?}");
+            assert!(o.eviction.is_none_or(|e| e.open_ms.is_none()), "after {steps} steps: {log:#?}");
+        }
+    }
+}
+
+#[test]
 fn f24_a_cordoned_node_is_left_without_anybody_who_evicts() {
     let mut o = healthy();
     o.request = Some(Request { to: None, drain: true });

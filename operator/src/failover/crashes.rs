@@ -44,10 +44,8 @@ pub fn note(crashes: &mut Vec<Crash>, o: &Observation, decision: &Decision, now:
         crashes.retain(|c| within(c, now.as_second(), HOUR));
         crashes.push(Crash { epoch, at: Time(now), moved: false });
     }
-    let leaves = match &decision.step {
-        Step::Pin(to) => o.placement.as_ref().is_some_and(|p| p.node != *to),
-        _ => false,
-    };
+    // By the pin that is there, never by one that is about to be written: this leader may die before it writes it.
+    let leaves = o.placement.as_ref().zip(o.pin.as_ref()).is_some_and(|(p, pin)| p.node != *pin);
     crashes.iter_mut().filter(|c| c.epoch == epoch).for_each(|c| c.moved |= leaves);
 }
 

@@ -12,6 +12,7 @@ mod crashes;
 pub mod evictable;
 mod fence;
 mod lease;
+mod leftovers;
 mod measures;
 mod observe;
 mod peers;
@@ -29,12 +30,10 @@ use k8s_openapi::{api::coordination::v1::Lease, jiff::Timestamp};
 use kube::{Api, ResourceExt, runtime::events::EventType};
 use mailcluster_api::MailStore;
 use mailcluster_failover::{Decision, LeaseWatch, Millis, Observation, Phase, Step, next_step};
-use serde_json::{Value, json};
 
 pub use self::cache::Caches;
 use self::{
     act::Scene,
-    annotations as keys,
     cache::World,
     measures::Measures,
     observe::{Heard, Other},
@@ -290,52 +289,7 @@ impl Failover {
     fn differs(&self, world: &World, store: &MailStore, o: &Observation, decision: &Decision) -> bool {
         let old = Part::of(&store.status.clone().unwrap_or_default());
         let (part, _) = self.part(world, store, o, decision, &old);
-        part != old || self.stale_annotations(world, store, o, decision).is_some()
-    }
-
-    /// Annotations that are to change while a store serves: whose machine the status names, and requests that are done.
-    fn stale_annotations(
-        &self,
-        world: &World,
-        store: &MailStore,
-        o: &Observation,
-        decision: &Decision,
-    ) -> Option<Value> {
-        if decision.phase != Phase::Serving || decision.step != Step::Idle {
-            return None;
-        }
-        let fresh =
-            o.lease.as_ref().is_some_and(|l| l.unchanged_for.is_some_and(|age| age < o.store.lease_ms));
-        let seat = world
-            .pod(store)
-            .and_then(|p| observe::seat_of(p, &o.nodes))
-            .filter(|s| holds(o, &s.pod_uid) && fresh)?;
-        let mut changes = serde_json::Map::new();
-        if store.annotations().get(keys::HELD_BY) != Some(&seat.pod_uid) {
-            changes.insert(keys::HELD_BY.into(), json!(seat.pod_uid));
-        }
-        let asked = store.annotations().get(keys::FAILOVER);
-        if asked.is_some_and(|to| *to == seat.node) {
-            changes.insert(keys::FAILOVER.into(), Value::Null);
-        }
-        for key in [keys::DELETING, keys::FENCE_CONFIRMED] {
-            if store.annotations().get(key).is_some_and(|uid| *uid != seat.pod_uid) {
-                changes.insert(key.into(), Value::Null);
-            }
-        }
-        let adopted = o.adoption.as_ref().is_some_and(|a| {
-            matches!(a.state, mailcluster_failover::AdoptionState::Done { .. }) && a.to == seat.node
-        });
-        if adopted {
-            changes.insert(keys::ADOPT.into(), Value::Null);
-            changes.insert(keys::ADOPTING.into(), Value::Null);
-        }
-        // A drain that was called off leaves its word behind; the next one says it anew.
-        let word = evictable::view(store, self.heard.now);
-        if word.is_some_and(|w| w.open_ms.is_none() && (w.pod_uid != seat.pod_uid || o.request.is_none())) {
-            changes.insert(keys::EVICTION.into(), Value::Null);
-        }
-        (!changes.is_empty()).then_some(Value::Object(changes))
+        part != old || leftovers::changes(world, store, o, decision, self.heard.now).is_some()
     }
 
     /// After the status names the holder's machine, the annotation says whose machine that is: in this order, so that
@@ -347,7 +301,7 @@ impl Failover {
         o: &Observation,
         decision: &Decision,
     ) -> anyhow::Result<()> {
-        match self.stale_annotations(world, store, o, decision) {
+        match leftovers::changes(world, store, o, decision, self.heard.now) {
             Some(changes) => self.annotate(store, &changes).await,
             None => Ok(()),
         }

@@ -17,6 +17,13 @@ fn noted(crashes: &mut Vec<Crash>, o: &Observation, step: Step, seconds: i64) {
     note(crashes, o, &fencing(step), at(seconds));
 }
 
+/// The store of a world where it ran on n1.
+fn pinned_to(node: &str) -> Observation {
+    let mut world = frozen();
+    Arc::make_mut(&mut world.stores[0]).spec.pinned_node = Some(node.into());
+    observed(&world)
+}
+
 #[test]
 fn an_epoch_counts_once_however_often_it_is_looked_at() {
     let o = observed(&frozen());
@@ -26,7 +33,9 @@ fn an_epoch_counts_once_however_often_it_is_looked_at() {
     }
     assert_eq!((crashes.len(), takeovers(&crashes, 1_010), moves(&crashes, None, 1_010)), (1, 1, 0));
     noted(&mut crashes, &o, Step::Pin("n2".into()), 1_011);
-    noted(&mut crashes, &o, Step::Await("x"), 1_012);
+    assert_eq!(moves(&crashes, Some(6), 1_011), 0, "a leader that dies here has moved nothing");
+    noted(&mut crashes, &pinned_to("n2"), Step::Await("x"), 1_012);
+    noted(&mut crashes, &pinned_to("n1"), Step::Await("x"), 1_012);
     assert_eq!(moves(&crashes, Some(6), 1_012), 1);
     assert_eq!(moves(&crashes, Some(5), 1_012), 0, "the move that is under way does not hold itself back");
     assert_eq!((takeovers(&crashes, 1_901), moves(&crashes, None, 1_901)), (0, 1));
@@ -37,7 +46,7 @@ fn an_epoch_counts_once_however_often_it_is_looked_at() {
 #[test]
 fn a_pin_to_where_it_was_is_no_move() {
     let mut crashes = Vec::new();
-    noted(&mut crashes, &observed(&frozen()), Step::Pin("n1".into()), 1_000);
+    noted(&mut crashes, &pinned_to("n1"), Step::Await("x"), 1_000);
     assert_eq!((takeovers(&crashes, 1_000), moves(&crashes, None, 1_000)), (1, 0));
 }
 

@@ -10,7 +10,7 @@ use super::{
     *,
 };
 
-const NOW: i64 = 1_800_000_000;
+pub(crate) const NOW: i64 = 1_800_000_000;
 
 fn world() -> World {
     let cluster: MailCluster = serde_json::from_value(json!({
@@ -63,6 +63,12 @@ pub(crate) fn frozen() -> World {
 /// What is observed of the world's store when its lease has stood still.
 pub(crate) fn observed(world: &World) -> Observation {
     let heard = heard(Some(60_000));
+    observe(world, &heard, &world.stores[0], &others(world, &heard)).unwrap()
+}
+
+/// The same when it is renewed.
+pub(crate) fn renewing(world: &World) -> Observation {
+    let heard = heard(Some(100));
     observe(world, &heard, &world.stores[0], &others(world, &heard)).unwrap()
 }
 
