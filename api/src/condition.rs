@@ -53,6 +53,12 @@ impl Draft {
         Self { type_, status: "Unknown", reason, message: message.into() }
     }
 
+    /// Does it hold?
+    #[must_use]
+    pub fn is_true(&self) -> bool {
+        self.status == "True"
+    }
+
     /// [`Self::yes`] or [`Self::no`].
     #[must_use]
     pub fn of(type_: &'static str, holds: bool, reason: &'static str, message: impl Into<String>) -> Self {

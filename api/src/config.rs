@@ -5,7 +5,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{mailcluster::FencingMinimum, mailstore::StoreKind};
+use crate::{
+    mailcluster::{Durability, FencingMinimum},
+    mailstore::StoreKind,
+};
 
 /// Where the ConfigMap is mounted.
 pub const CONFIG_DIR: &str = "/etc/mailcluster";
@@ -98,9 +101,24 @@ pub struct BackendConfig {
     pub data_dir: PathBuf,
     /// Its Lease.
     pub lease: LeaseConfig,
+    /// How its copies are kept alike; none for a single copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirrors: Option<MirrorsConfig>,
     /// The ServiceAccounts (of the cluster's namespace) whose tokens the directory's admin port admits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub admin_service_accounts: Vec<String>,
+}
+
+/// How the copies of a store are kept alike.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MirrorsConfig {
+    /// The ids of all copies.
+    pub replicas: Vec<String>,
+    /// How many of them have a change before anybody is told that it is done.
+    pub durability: Durability,
+    /// Milliseconds for which a client waits for a mirror before it is left out.
+    pub timeout_milliseconds: u32,
 }
 
 /// The Lease that is the store's arbiter.
@@ -167,6 +185,11 @@ mod tests {
                     lease_seconds: 8,
                     fencing_minimum: FencingMinimum::Proof,
                 },
+                mirrors: Some(MirrorsConfig {
+                    replicas: vec!["0".repeat(32), "1".repeat(32)],
+                    durability: Durability::Preferred,
+                    timeout_milliseconds: 3000,
+                }),
                 admin_service_accounts: vec![],
             }),
         }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use failover::{ACCEPT_UNSAFE, Failover, FailoverPolicy, FenceEnv, FenceJob, Fencing, FencingMinimum};
 pub use frontends::{Exposure, Frontends, PodResources, ProxyProtocol};
-pub use stores::{AccessMode, Directory, Storage, Stores};
+pub use stores::{AccessMode, Directory, Durability, Storage, Stores};
 
 /// Matches a fully qualified domain name of at least two labels, without a final dot.
 const FQDN: &str =

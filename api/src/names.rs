@@ -9,6 +9,9 @@ pub const MAX_CLUSTER_NAME: usize = 40;
 /// What the single copy of a store is called; mirrors are `b` and `c`.
 pub const FIRST_REPLICA: char = 'a';
 
+/// What the copies of a store are called, in the order of `spec.replicas`.
+pub const REPLICAS: [char; 3] = [FIRST_REPLICA, 'b', 'c'];
+
 /// Names of a cluster's own objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterNames {

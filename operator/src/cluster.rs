@@ -5,7 +5,7 @@ use kube::{Resource, ResourceExt};
 use mailcluster_api::{
     MailCluster, MailClusterSpec, MailStore,
     mailstore::StoreKind,
-    names::{ClusterNames, FIRST_REPLICA, MAX_CLUSTER_NAME, StoreNames},
+    names::{ClusterNames, FIRST_REPLICA, MAX_CLUSTER_NAME, REPLICAS, StoreNames},
     roles::{Identity, Role},
 };
 
@@ -24,11 +24,11 @@ pub enum Invalid {
         .0.len(), .0.join(", ")
     )]
     TwoClusters(Vec<String>),
-    /// Two volumes say that they are one replica's store, under different replica ids.
+    /// More volumes say that they are copies of a store than it shall have.
     #[error(
-        "store {store} has several volumes ({claims}): remove the labels of those that are not to be served"
+        "store {store} has more volumes than copies ({claims}): remove the labels of those that are not to be served, or set stores.replicas"
     )]
-    TwoReplicas {
+    TooManyReplicas {
         /// The store.
         store: String,
         /// The claims' names.
@@ -110,30 +110,56 @@ impl Cluster {
     }
 }
 
-/// A store with its single copy.
+/// A store, as one of its copies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Store {
     /// Its name.
     pub name: String,
     /// What it holds.
     pub kind: StoreKind,
-    /// The id of its copy.
+    /// What the copy is called among those of the store.
+    pub letter: char,
+    /// The id of the copy.
     pub replica: String,
-    /// The PersistentVolumeClaim of its copy.
+    /// The PersistentVolumeClaim of the copy.
     pub claim: String,
+    /// The ids of all copies, in their order.
+    pub all: Vec<String>,
 }
 
 impl Store {
-    /// From a MailStore; `None` when it names no replica.
+    /// The copies of a store, by their ids and claims, in their order.
+    #[must_use]
+    pub fn new(name: &str, kind: StoreKind, copies: Vec<(String, String)>) -> Vec<Self> {
+        let all: Vec<String> = copies.iter().map(|(id, _)| id.clone()).collect();
+        let copy = |((replica, claim), letter)| Self {
+            name: name.to_owned(),
+            kind,
+            letter,
+            replica,
+            claim,
+            all: all.clone(),
+        };
+        copies.into_iter().zip(REPLICAS).map(copy).collect()
+    }
+
+    /// The copies that a MailStore names.
+    #[must_use]
+    pub fn copies(object: &MailStore) -> Vec<Self> {
+        let ids = object.spec.replicas.iter().map(|r| (r.id.clone(), r.pvc.clone())).collect();
+        Self::new(&object.name_any(), object.spec.kind, ids)
+    }
+
+    /// The first copy that a MailStore names: what belongs to the store as a whole is built for this one.
     #[must_use]
     pub fn of(object: &MailStore) -> Option<Self> {
-        let replica = object.spec.replicas.first()?;
-        Some(Self {
-            name: object.name_any(),
-            kind: object.spec.kind,
-            replica: replica.id.clone(),
-            claim: replica.pvc.clone(),
-        })
+        Self::copies(object).into_iter().next()
+    }
+
+    /// Is it the first copy of its store?
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        self.letter == FIRST_REPLICA
     }
 
     /// The role of its pods.
@@ -151,7 +177,7 @@ impl Store {
     /// Its StatefulSet's name.
     #[must_use]
     pub fn stateful_set(&self) -> String {
-        self.names().stateful_set(FIRST_REPLICA)
+        self.names().stateful_set(self.letter)
     }
 
     /// The identity of its pods.

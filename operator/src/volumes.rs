@@ -55,16 +55,14 @@ fn is_of(found: &BTreeMap<String, String>, namespace: &str, cluster: &str) -> bo
         && found.get(labels::CLUSTER_NAMESPACE).is_some_and(|n| n == namespace)
 }
 
-/// The replica of `store` that claims and volumes tell of.
-///
-/// # Errors
-/// When they tell of two.
-pub fn replica_of(
+/// The copies of `store` that claims and volumes tell of, by their ids.
+#[must_use]
+pub fn replicas_of(
     store: &str,
     namespace: &str,
     claims: &[PersistentVolumeClaim],
     volumes: &[PersistentVolume],
-) -> Result<Option<Known>, Invalid> {
+) -> Vec<Known> {
     let mut found: BTreeMap<String, Known> = BTreeMap::new();
     for claim in claims.iter().filter(|c| c.labels().get(labels::STORE).is_some_and(|s| s == store)) {
         if let Some(replica) = claim.labels().get(labels::REPLICA) {
@@ -86,11 +84,7 @@ pub fn replica_of(
             found.entry(replica.clone()).or_insert(known);
         }
     }
-    if found.len() > 1 {
-        let claims = found.into_values().map(|k| k.claim).collect::<Vec<_>>().join(", ");
-        return Err(Invalid::TwoReplicas { store: store.into(), claims });
-    }
-    Ok(found.into_values().next())
+    found.into_values().collect()
 }
 
 /// The nodes that reach a volume; `None`: any of them.

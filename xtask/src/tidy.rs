@@ -30,7 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mailcluster-queue", &["types", "store", "lmtp", "message", "proto-smtp"]),
     ("mailcluster-directory", &["types", "store", "auth", "rpc"]),
     ("mailcluster-replication", &["types", "failover", "store", "rpc"]),
-    ("mailcluster-arbiter", &["types", "api", "failover", "store", "rpc"]),
+    ("mailcluster-arbiter", &["types", "api", "failover", "store", "replication", "rpc"]),
     (
         "mailcluster-backend",
         &["types", "net", "store", "message", "lmtp", "proto-imap", "proto-smtp", "proto-pop3"],

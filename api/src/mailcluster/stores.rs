@@ -11,11 +11,34 @@ use super::frontends::{PodResources, quantity_schema};
 /// The pods and volumes that hold accounts and mail.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("(has(self.replicas) ? self.replicas : 1) == (has(oldSelf.replicas) ? oldSelf.replicas : 1)", "stores.replicas is fixed when the stores are created"),
+    validation = ("!has(self.durability) || (has(self.replicas) && self.replicas > 1)", "stores.durability is for stores with mirrors: set stores.replicas to 2 or 3, or leave durability out"),
+    validation = ("!has(self.mirrorTimeoutMilliseconds) || (has(self.replicas) && self.replicas > 1)", "stores.mirrorTimeoutMilliseconds is for stores with mirrors: set stores.replicas to 2 or 3, or leave it out"),
+    validation = ("!has(self.replicas) || self.replicas != 2 || !has(self.durability) || self.durability == 'Preferred' || self.acceptWriteStops", "Required with two replicas stops every write while one of them is away: set stores.replicas to 3, or stores.acceptWriteStops to true"),
+)]
 pub struct Stores {
     /// How many. Many small stores spread a lost node's accounts over more siblings than few large ones.
     #[schemars(range(min = 1, max = 200))]
     #[x_kube(validation = ("self >= oldSelf", "stores.count cannot shrink: accounts live on the stores that would go; leave it as it is"))]
     pub count: i32,
+    /// Copies of each store, each with a volume and a node of its own. With 1 the volume itself moves when a node dies;
+    /// with 2 or 3, a mirror takes over. Left out: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3))]
+    pub replicas: Option<i32>,
+    /// How many copies have a change before anybody is told that it is done; only with mirrors. Left out: Preferred with
+    /// 2 replicas, Required with 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub durability: Option<Durability>,
+    /// Milliseconds for which a client waits for a mirror before the mirror is left out, until it has caught up. Left out:
+    /// 3000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 100, max = 60000))]
+    pub mirror_timeout_milliseconds: Option<u32>,
+    /// True: durability Required is wanted with two replicas, although every write then stops while one is away.
+    #[serde(default)]
+    pub accept_write_stops: bool,
     /// The volume of each.
     pub storage: Storage,
     /// CPU and memory of each pod.
@@ -48,6 +71,36 @@ pub struct Directory {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub tolerations: Vec<Toleration>,
+}
+
+/// How many copies have a change before anybody is told that it is done.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, schemars::JsonSchema)]
+pub enum Durability {
+    /// All that are there: a mirror that is away is left out, down to the primary alone.
+    Preferred,
+    /// Two at least: when there is one alone, writes wait.
+    Required,
+}
+
+impl Stores {
+    /// Copies of each store.
+    #[must_use]
+    pub fn replicas(&self) -> usize {
+        self.replicas.and_then(|n| usize::try_from(n).ok()).unwrap_or(1)
+    }
+
+    /// As written, else by the number of copies; `None` for a single copy.
+    #[must_use]
+    pub fn durability(&self) -> Option<Durability> {
+        let by_count = if self.replicas() > 2 { Durability::Required } else { Durability::Preferred };
+        (self.replicas() > 1).then(|| self.durability.unwrap_or(by_count))
+    }
+
+    /// How long a client waits for a mirror, in milliseconds.
+    #[must_use]
+    pub fn mirror_timeout(&self) -> u32 {
+        self.mirror_timeout_milliseconds.unwrap_or(3000)
+    }
 }
 
 /// A volume to ask for.

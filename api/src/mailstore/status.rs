@@ -15,6 +15,11 @@ pub struct MailStoreStatus {
     /// Who serves the store: the route. Written by the holder alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serving: Option<Serving>,
+    /// Where the copies of a mirrored store can be fed. Each entry is written by that copy's own pod.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["id".into()]))]
+    #[schemars(length(max = 8))]
+    pub mirrors: Vec<Mirror>,
     /// Where the store stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
@@ -58,6 +63,18 @@ pub struct MailStoreStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// Where a copy of a mirrored store can be fed.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Mirror {
+    /// The copy's id.
+    #[schemars(regex(pattern = r"^[0-9a-f]{32}$"))]
+    pub id: String,
+    /// `address:port` of its pod's gRPC port.
+    #[schemars(length(max = 64))]
+    pub endpoint: String,
 }
 
 /// Who serves a store.

@@ -17,6 +17,14 @@ pub struct Current {
     pub(crate) object: Option<Box<Lease>>,
 }
 
+impl Current {
+    /// A record, as an arbiter keeps it that has no object of its own.
+    #[must_use]
+    pub fn new(record: LeaseRecord, version: String) -> Self {
+        Self { record: Some(record), version, object: None }
+    }
+}
+
 /// What the operator asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetAdvice {

@@ -130,7 +130,7 @@ impl<P: Providers> Control for ControlService<P> {
             return Err(Status::failed_precondition("this process does not serve at that epoch"));
         }
         if let Some(status) = &self.status {
-            status.request_drain();
+            status.request_drain(Some(request.into_inner().to).filter(|to| !to.is_empty()));
         }
         Ok(Response::new(DrainResponse {}))
     }

@@ -55,7 +55,8 @@ impl FileArbiter {
 impl Arbiter for FileArbiter {
     async fn current(&self) -> Result<Current, ArbiterError> {
         let record = self.read();
-        Ok(Current { version: record.epoch.to_string(), record: Some(record), object: None })
+        let version = record.epoch.to_string();
+        Ok(Current::new(record, version))
     }
 
     async fn swap(&self, read: &Current, next: &LeaseRecord) -> Result<Current, SwapError> {
@@ -68,7 +69,7 @@ impl Arbiter for FileArbiter {
             .map_err(|error| SwapError::Unknown(error.to_string()))?
             .map_err(|error| SwapError::Unknown(error.to_string()))?;
         next.clone_into(&mut self.record.lock().unwrap_or_else(PoisonError::into_inner));
-        Ok(Current { version: next.epoch.to_string(), record: Some(next.clone()), object: None })
+        Ok(Current::new(next.clone(), next.epoch.to_string()))
     }
 
     /// The lock is all the evidence there can be: the process that held it before has ended.

@@ -1,28 +1,35 @@
-//! The gate of a store: `may_acknowledge` over the process' own state. It reads a clock and a few atomics, and never
-//! waits.
+//! The gate of a store: `may_acknowledge` over the process' own state. It reads a clock, a few atomics and what mirrors
+//! have confirmed, and never waits.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU8, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use mailcluster_failover::{
-    AckState, Durability, FencingMinimum, InForce, Millis, Position, Role, may_acknowledge, may_read,
-    may_write,
+    AckState, Durability, FencingMinimum, InForce, LeaseRecord, Millis, Position, Role, may_acknowledge,
+    may_read, may_write,
 };
+use mailcluster_replication::{Progress, Standing};
 use mailcluster_store::Gate;
 use tokio::sync::Notify;
 
 use crate::clock::boottime;
 
-/// Implements [`Gate`] for a single copy. Shared by the lifecycle, which moves it, and the store, which asks it.
-#[derive(Debug)]
+/// Implements [`Gate`]. Shared by the lifecycle, which moves it, and the store, which asks it.
 pub struct LeaseGate {
     role: AtomicU8,
     epoch: AtomicU64,
     lease_until: AtomicU64,
     renewed_at: AtomicU64,
+    lease_ms: AtomicU64,
     rules: AtomicU8,
+    min_in_sync: AtomicUsize,
+    /// Of the present term, or the last one.
+    progress: RwLock<Option<Arc<Progress>>>,
     poisoned: Notify,
     clock: fn() -> Millis,
 }
@@ -42,7 +49,10 @@ impl LeaseGate {
             epoch: AtomicU64::new(0),
             lease_until: AtomicU64::new(0),
             renewed_at: AtomicU64::new(0),
+            lease_ms: AtomicU64::new(0),
             rules: AtomicU8::new(0),
+            min_in_sync: AtomicUsize::new(1),
+            progress: RwLock::new(None),
             poisoned: Notify::new(),
             clock,
         })
@@ -88,12 +98,24 @@ impl LeaseGate {
         });
     }
 
-    /// The lease was taken or renewed by a request that began at `asked`, under these rules.
-    pub(crate) fn renewed(&self, epoch: u64, asked: Millis, lease_ms: Millis, rules: InForce) {
-        self.epoch.store(epoch, Ordering::Release);
-        self.rules.store(encode(rules), Ordering::Release);
+    /// A term begins: what is committed, and who must have it, is known from here on.
+    pub(crate) fn follow(&self, progress: Arc<Progress>) {
+        *self.progress.write().unwrap_or_else(PoisonError::into_inner) = Some(progress);
+    }
+
+    /// The lease was taken or renewed, as this record, by a request that began at `asked`.
+    pub(crate) fn renewed(&self, record: &LeaseRecord, asked: Millis, lease_ms: Millis) {
+        self.epoch.store(record.epoch, Ordering::Release);
+        self.rules.store(record.in_force.map_or(0, encode), Ordering::Release);
+        self.min_in_sync.store(record.min_in_sync, Ordering::Release);
+        self.lease_ms.store(lease_ms, Ordering::Release);
         self.renewed_at.store(asked, Ordering::Release);
         self.lease_until.store(asked + lease_ms * 3 / 4, Ordering::Release);
+    }
+
+    /// The holder goes on at this epoch.
+    pub(crate) fn raise(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Release);
     }
 
     /// Resolves once a sync has failed.
@@ -108,14 +130,17 @@ impl LeaseGate {
     }
 
     fn state(&self) -> AckState {
+        let span = Duration::from_millis(self.lease_ms.load(Ordering::Acquire) * 3 / 4);
+        let progress = self.progress.read().unwrap_or_else(PoisonError::into_inner);
+        let nothing = Standing { commit: 0, effective: 0, others_heard: false };
+        let standing = progress.as_ref().map_or(nothing, |progress| progress.standing(span));
         AckState {
             role: self.role(),
             epoch: self.epoch(),
-            // The store asks only for what it has committed.
-            commit: u64::MAX,
-            effective: 1,
-            others_heard: false,
-            min_in_sync: 1,
+            commit: standing.commit,
+            effective: standing.effective,
+            others_heard: standing.others_heard,
+            min_in_sync: self.min_in_sync.load(Ordering::Acquire),
             in_force: decode(self.rules.load(Ordering::Acquire)),
             lease_until: self.lease_until(),
             now: (self.clock)(),
@@ -187,24 +212,54 @@ fn decode(rules: u8) -> Option<InForce> {
 
 #[cfg(test)]
 mod tests {
+    use mailcluster_failover::mirror::InSync;
+    use mailcluster_replication::Begun;
+    use mailcluster_store::EpochMark;
+
     use super::*;
 
-    const SINGLE_LEASE: InForce =
-        InForce { durability: Durability::Single, fencing: FencingMinimum::LeaseExpired };
+    /// A term at epoch 3 of a replica whose in-sync set has these, its log synced up to record 9.
+    fn term(in_sync: &[&str]) -> Arc<Progress> {
+        let set = InSync::new(in_sync.iter().map(|id| (*id).to_owned()), 1);
+        let epochs = vec![EpochMark { epoch: 3, first_seq: 9, forced: false }];
+        Arc::new(Progress::new("a".into(), set, Begun { epochs, end: 9, commit: 8 }))
+    }
+
+    fn record(fencing: FencingMinimum) -> LeaseRecord {
+        let in_force = Some(InForce { durability: Durability::Single, fencing });
+        LeaseRecord { epoch: 3, in_force, ..LeaseRecord::initial(vec!["a".into()], 1) }
+    }
 
     #[test]
     fn f13_case_a_alone_ends_at_three_quarters_by_the_clock() {
         static NOW: AtomicU64 = AtomicU64::new(1_000);
         let gate = LeaseGate::with_clock(|| NOW.load(Ordering::SeqCst));
-        gate.renewed(3, 1_000, 8_000, SINGLE_LEASE);
+        gate.follow(term(&["a"]));
+        gate.renewed(&record(FencingMinimum::LeaseExpired), 1_000, 8_000);
         assert!(!gate.may_acknowledge(3, 1), "not primary yet");
         gate.set_role(Role::Primary);
         NOW.store(6_999, Ordering::SeqCst);
         assert!(gate.may_acknowledge(3, 1) && gate.may_read() && !gate.may_acknowledge(2, 1));
         NOW.store(7_000, Ordering::SeqCst);
         assert!(!gate.may_acknowledge(3, 1) && !gate.may_read());
-        gate.renewed(3, 1_000, 8_000, InForce { fencing: FencingMinimum::Proof, ..SINGLE_LEASE });
+        gate.renewed(&record(FencingMinimum::Proof), 1_000, 8_000);
         assert!(gate.may_acknowledge(3, 1), "case c");
+    }
+
+    #[test]
+    fn what_a_mirror_must_have_and_has_not_is_not_acknowledged() {
+        static NOW: AtomicU64 = AtomicU64::new(1_000);
+        let gate = LeaseGate::with_clock(|| NOW.load(Ordering::SeqCst));
+        let progress = term(&["a", "b"]);
+        gate.follow(progress.clone());
+        gate.renewed(&record(FencingMinimum::LeaseExpired), 1_000, 8_000);
+        gate.set_role(Role::Primary);
+        assert!(gate.may_acknowledge(3, 8) && !gate.may_acknowledge(3, 9));
+        progress.confirm(3, "b", 9, 8);
+        assert!(gate.may_acknowledge(3, 9));
+        NOW.store(60_000, Ordering::SeqCst);
+        assert!(gate.may_acknowledge(3, 9), "case b: whoever could take over has it, or promised not to");
+        assert!(gate.may_read(), "it was heard");
     }
 
     #[test]

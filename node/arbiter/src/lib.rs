@@ -16,5 +16,5 @@ pub use arbiter::{Advice, Arbiter, ArbiterError, Current, Route, SwapError, Targ
 pub use file::FileArbiter;
 pub use gate::LeaseGate;
 pub use kube::{KubeArbiter, KubeArbiterConfig};
-pub use routes::{RouteEvent, watch_routes};
+pub use routes::{RouteEvent, publish_mirror, watch_routes};
 pub use status::{ReplicaState, ReplicaStatus, StatusHandle};

@@ -1,15 +1,17 @@
 //! Routes as the MailStores of a namespace show them, for frontends and backends. Readers ignore a lower epoch than
 //! they have seen (schedule A3); whoever keeps the table sees to that.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
-use futures::{Stream, StreamExt, future};
+use futures::{Stream, StreamExt, stream};
 use kube::{
     Api, Client,
+    api::{Patch, PatchParams},
     runtime::{WatchStreamExt, watcher},
 };
 use mailcluster_api::MailStore;
 use mailcluster_types::{Route, StoreName};
+use serde_json::json;
 
 /// What has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub enum RouteEvent {
     Set(Route),
     /// The store exists, and is served nowhere yet.
     Unserved(StoreName),
+    /// Where the copies of a mirrored store can be fed, by their ids.
+    Mirrors(StoreName, BTreeMap<String, SocketAddr>),
     /// Every store that exists has been told of.
     Synced,
     /// The MailStore is no more.
@@ -33,23 +37,53 @@ pub fn watch_routes(
 ) -> impl Stream<Item = RouteEvent> + use<> {
     let stores: Api<MailStore> = Api::namespaced(client, namespace);
     let config = watcher::Config::default().timeout(30).fields(&format!("spec.cluster={cluster}"));
-    watcher(stores, config).default_backoff().filter_map(|event| {
-        future::ready(match event {
-            Ok(watcher::Event::Apply(store) | watcher::Event::InitApply(store)) => {
-                let unserved = || store.metadata.name.as_deref().map(|n| RouteEvent::Unserved(n.into()));
-                route(&store).map(RouteEvent::Set).or_else(unserved)
-            }
+    watcher(stores, config).default_backoff().flat_map(|event| {
+        stream::iter(match event {
+            Ok(watcher::Event::Apply(store) | watcher::Event::InitApply(store)) => told(&store),
             Ok(watcher::Event::Delete(store)) => {
-                store.metadata.name.map(|name| RouteEvent::Gone(StoreName::new(name)))
+                store.metadata.name.map(|name| RouteEvent::Gone(StoreName::new(name))).into_iter().collect()
             }
-            Ok(watcher::Event::Init) => None,
-            Ok(watcher::Event::InitDone) => Some(RouteEvent::Synced),
+            Ok(watcher::Event::Init) => Vec::new(),
+            Ok(watcher::Event::InitDone) => vec![RouteEvent::Synced],
             Err(error) => {
                 tracing::warn!(%error, "routes cannot be watched; going on with those known");
-                None
+                Vec::new()
             }
         })
     })
+}
+
+/// What a MailStore tells.
+fn told(store: &MailStore) -> Vec<RouteEvent> {
+    let Some(name) = store.metadata.name.as_deref().map(StoreName::from) else { return Vec::new() };
+    let mut events = vec![route(store).map_or_else(|| RouteEvent::Unserved(name.clone()), RouteEvent::Set)];
+    if store.spec.replicas.len() > 1 {
+        let mirrors = store.status.iter().flat_map(|status| &status.mirrors);
+        let at = mirrors.filter_map(|mirror| Some((mirror.id.clone(), mirror.endpoint.parse().ok()?)));
+        events.push(RouteEvent::Mirrors(name, at.collect()));
+    }
+    events
+}
+
+/// Says in the MailStore where this copy can be fed. Each copy's entry has a field manager of its own.
+///
+/// # Errors
+/// When the API server refuses or does not answer.
+pub async fn publish_mirror(
+    client: Client,
+    namespace: &str,
+    store: &str,
+    (id, at): (&str, SocketAddr),
+) -> kube::Result<()> {
+    let stores: Api<MailStore> = Api::namespaced(client, namespace);
+    let patch = json!({
+        "apiVersion": format!("{}/{}", mailcluster_api::GROUP, mailcluster_api::VERSION),
+        "kind": "MailStore",
+        "status": { "mirrors": [{ "id": id, "endpoint": at.to_string() }] },
+    });
+    let manager = format!("{}-{id}", mailcluster_api::NODE_FIELD_MANAGER);
+    let params = PatchParams::apply(&manager).force();
+    stores.patch_status(store, &params, &Patch::Apply(&patch)).await.map(drop)
 }
 
 fn route(store: &MailStore) -> Option<Route> {

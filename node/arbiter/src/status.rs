@@ -1,9 +1,17 @@
 //! What the process says of itself, for Describe, for metrics and for the log.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use mailcluster_store::{ReplicaDescription, Store};
 use tokio::sync::{Notify, watch};
+
+use crate::clock::boottime;
 
 /// Where the replica's process stands.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -45,8 +53,11 @@ pub struct ReplicaStatus {
 struct Inner {
     status: RwLock<ReplicaStatus>,
     drain: Notify,
+    heir: Mutex<Option<String>>,
     /// The highest epoch of this store that a peer or frontend has asked for.
     higher: watch::Sender<u64>,
+    /// When a frontend or another store's pod was heard last (milliseconds of CLOCK_BOOTTIME); 0: never.
+    heard: AtomicU64,
 }
 
 /// Shared by the lifecycle, which writes, and whoever asks. Cheap to clone.
@@ -58,7 +69,9 @@ impl Default for StatusHandle {
         Self(Arc::new(Inner {
             status: RwLock::default(),
             drain: Notify::new(),
+            heir: Mutex::new(None),
             higher: watch::Sender::new(0),
+            heard: AtomicU64::new(0),
         }))
     }
 }
@@ -76,8 +89,10 @@ impl StatusHandle {
         self.0.status.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Asks the holder to hand the store over; it goes on as a standby. Nothing happens when it does not serve.
-    pub fn request_drain(&self) {
+    /// Asks the holder to hand the store over, to this replica if that can take it; it goes on as a standby. Nothing
+    /// happens when it does not serve.
+    pub fn request_drain(&self, to: Option<String>) {
+        *self.0.heir.lock().unwrap_or_else(PoisonError::into_inner) = to;
         if matches!(self.get().state, ReplicaState::Primary) {
             self.0.drain.notify_one();
         }
@@ -92,6 +107,17 @@ impl StatusHandle {
         });
     }
 
+    /// A frontend, or another store's pod, with a certificate of the cluster has sent something.
+    pub fn heard(&self) {
+        self.0.heard.store(boottime(), Ordering::Relaxed);
+    }
+
+    /// Was one of them heard within this span?
+    pub(crate) fn heard_within(&self, span: Duration) -> bool {
+        let at = self.0.heard.load(Ordering::Relaxed);
+        at != 0 && u128::from(boottime().saturating_sub(at)) < span.as_millis()
+    }
+
     /// Waits until somebody has asked for a higher epoch than `known`; answers which.
     pub(crate) async fn higher_epoch(&self, known: u64) -> u64 {
         let mut heard = self.0.higher.subscribe();
@@ -101,6 +127,11 @@ impl StatusHandle {
             // The sender lives as long as this handle.
             Err(_) => std::future::pending().await,
         }
+    }
+
+    /// The replica that the store was asked to be handed to last; it is asked for once.
+    pub(crate) fn take_heir(&self) -> Option<String> {
+        self.0.heir.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(crate) async fn drain_requested(&self) {

@@ -7,9 +7,9 @@ use std::{path::Path, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use mailcluster_arbiter::{
     FileArbiter, LeaseGate, ReplicaState, StatusHandle,
-    lifecycle::{Lifecycle, LifecycleConfig, Outcome, run},
+    lifecycle::{Alone, Lifecycle, LifecycleConfig, Outcome, Replica, run},
 };
-use mailcluster_failover::FencingMinimum;
+use mailcluster_failover::{Durability, FencingMinimum};
 use mailcluster_store::{Identity, Store, StoreKind};
 use mailcluster_types::{ClusterId, ReplicaId};
 use tokio::sync::watch;
@@ -73,6 +73,9 @@ fn start(dir: &Path, replica: u128) -> Node {
         endpoint: "127.0.0.1:1".parse().unwrap(),
         lease_seconds: 8,
         fencing: FencingMinimum::Proof,
+        durability: Durability::Single,
+        mirror_timeout: Duration::from_secs(3),
+        peers: Arc::new(Alone),
     };
     let (status, gate, shutdown) = (StatusHandle::new(), LeaseGate::new(), CancellationToken::new());
     let events = Arc::new(Events {
@@ -82,7 +85,7 @@ fn start(dir: &Path, replica: u128) -> Node {
     });
     let task = tokio::spawn(run(
         config,
-        Arc::new(arbiter),
+        Replica { arbiter: Arc::new(arbiter), standby: Arc::default() },
         events.clone(),
         gate.clone(),
         status.clone(),
@@ -138,7 +141,7 @@ async fn a_drain_stops_in_the_process_and_the_next_epoch_follows() {
     let node = start(dir.path(), 7);
     let first = node.serving().await;
     assert_eq!(first.epoch(), 1);
-    node.status.request_drain();
+    node.status.request_drain(None);
     let mut serving = node.events.serving.subscribe();
     tokio::time::timeout(
         Duration::from_secs(30),

@@ -6,6 +6,8 @@ mod channel;
 pub mod directory;
 pub mod frontend;
 mod grpc;
+mod heard;
+mod mirrors;
 mod pod;
 mod providers;
 mod routes;

@@ -1,14 +1,14 @@
 //! A role's store: its life under an arbiter, and what is told of it.
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Result, bail};
 use async_trait::async_trait;
 use mailcluster_arbiter::{
-    Arbiter, LeaseGate, StatusHandle,
-    lifecycle::{self, Lifecycle, LifecycleConfig, Outcome},
+    LeaseGate, StatusHandle,
+    lifecycle::{self, Alone, Lifecycle, LifecycleConfig, Outcome, Replica},
 };
-use mailcluster_failover::FencingMinimum;
+use mailcluster_failover::{Durability, FencingMinimum};
 use mailcluster_store::{Identity, Store};
 use mailcluster_types::SessionId;
 use tokio::{sync::watch, task::JoinHandle};
@@ -60,8 +60,8 @@ impl Lifecycle for Events {
 pub struct HolderPlan {
     /// What the lifecycle needs.
     pub config: LifecycleConfig,
-    /// Who decides.
-    pub arbiter: Arc<dyn Arbiter>,
+    /// Who decides, and where the replica is fed.
+    pub replica: Replica,
     /// What begins and ends with it.
     pub service: Arc<dyn Service>,
     /// Ends it.
@@ -75,7 +75,7 @@ impl HolderPlan {
         let (sender, started) = watch::channel(false);
         let events = Arc::new(Events(self.service, sender));
         let life =
-            lifecycle::run(self.config, self.arbiter, events, gate.clone(), status.clone(), self.shutdown);
+            lifecycle::run(self.config, self.replica, events, gate.clone(), status.clone(), self.shutdown);
         Holder { gate, status, started, task: tokio::spawn(life) }
     }
 }
@@ -91,6 +91,9 @@ pub fn standalone_config(data_dir: &Path, identity: Identity) -> Result<Lifecycl
         endpoint: SocketAddr::from(([127, 0, 0, 1], 0)),
         lease_seconds: 8,
         fencing: FencingMinimum::Proof,
+        durability: Durability::Single,
+        mirror_timeout: Duration::ZERO,
+        peers: Arc::new(Alone),
     })
 }
 

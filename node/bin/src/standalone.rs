@@ -16,7 +16,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use mailcluster_arbiter::{FileArbiter, ReplicaState, StatusHandle};
+use mailcluster_arbiter::{FileArbiter, ReplicaState, StatusHandle, lifecycle::Replica};
 use mailcluster_backend::{Peer, SessionLimits};
 use mailcluster_frontend::{FrontendContext, FrontendLimits};
 use mailcluster_net::{
@@ -142,7 +142,8 @@ fn hold(
     let arbiter = FileArbiter::open(&dir, &identity.replica.to_string())
         .with_context(|| format!("{} is in use by another process, or damaged", dir.display()))?;
     let config = holder::standalone_config(&options.data.join(name), identity)?;
-    Ok(HolderPlan { config, arbiter: Arc::new(arbiter), service, shutdown: shutdown.clone() }.start())
+    let replica = Replica { arbiter: Arc::new(arbiter), standby: Arc::default() };
+    Ok(HolderPlan { config, replica, service, shutdown: shutdown.clone() }.start())
 }
 
 /// Waits until a store serves. In a cluster a store that refuses its volume stays, to be asked; here it ends the

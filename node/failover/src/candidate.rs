@@ -1,6 +1,6 @@
 //! How a process gets the lease, and when it has lost it.
 
-use crate::{Durability, Holder, InForce, LeaseRecord, Millis, Poisoned, Position, TargetKind};
+use crate::{Holder, InForce, LeaseRecord, Millis, Poisoned, Position, TargetKind};
 
 /// Starts within this span count together.
 const CRASH_LOOP_WINDOW: Millis = 120_000;
@@ -114,6 +114,15 @@ pub fn takeover(view: &TakeoverView<'_>) -> Takeover {
     checks.into_iter().find(|(good, _)| !good).map_or(Takeover::Go, |(_, why)| Takeover::No(why))
 }
 
+/// Was the store handed to this replica by a holder that holds it no more? Then nobody else need be asked.
+#[must_use]
+pub fn inherits(lease: &LeaseRecord, replica: &str, end: Position) -> bool {
+    lease.holder.is_none()
+        && lease.transfer_to.as_deref() == Some(replica)
+        && lease.in_sync.iter().any(|id| id == replica)
+        && end >= lease.position
+}
+
 /// Who takes the lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taker<'a> {
@@ -144,8 +153,8 @@ pub fn take(lease: &LeaseRecord, taker: &Taker<'_>) -> LeaseRecord {
         without.push(replica.to_owned());
     }
     // Under Required the recorded set never has fewer than two members: the old holder stays in it if it must (B4).
-    let wanted = if rules.durability == Durability::Required { 2 } else { 1 };
-    if without.len() >= wanted {
+    next.min_in_sync = rules.min_in_sync();
+    if without.len() >= next.min_in_sync {
         next.in_sync = without;
     }
     if next.in_sync != lease.in_sync {

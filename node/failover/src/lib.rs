@@ -13,6 +13,7 @@ mod eviction;
 mod evidence;
 mod gates;
 pub mod mirror;
+mod mirrored;
 mod opening;
 mod outdated;
 mod place;
@@ -23,21 +24,22 @@ mod view;
 pub use acknowledge::{AckState, Role, may_acknowledge, may_read, may_write};
 pub use adopt::{Adoption, AdoptionState, AdoptionStep};
 pub use candidate::{
-    Demotion, Refused, Restart, RestartView, Takeover, TakeoverView, Taker, demote, restart, take, takeover,
+    Demotion, Refused, Restart, RestartView, Takeover, TakeoverView, Taker, demote, inherits, restart, take,
+    takeover,
 };
 pub use detection::{Detection, LeaseWatch, Reach, Undetected, detect};
 pub use eviction::Eviction;
 pub use evidence::{Evidence, EvidenceKind, Found, enough, live_evidence, suffices};
 pub use gates::{Cluster, Gate, gate, gate_before_proof};
-pub use opening::{Opening, OpeningRefused, OpeningView, Volume, opened, opening};
+pub use opening::{Opening, OpeningRefused, OpeningView, Volume, complete, known, opening};
 pub use place::unplaced_on;
 pub use record::{
     Durability, FencingMinimum, Holder, InForce, LeaseRecord, Poisoned, Position, RecordError, Starts, keys,
 };
 pub use step::{Blocked, Decision, Phase, Step, next_step};
 pub use view::{
-    FenceJob, LeaseView, NodeView, Observation, Placement, PodState, PodView, Policy, Request, StoreView,
-    Target, TargetKind, Unplaced, VolumeView,
+    FenceJob, LeaseView, NodeView, Observation, Placement, PodState, PodView, Policy, ReplicaView, Request,
+    StoreView, Target, TargetKind, Unplaced, VolumeAccount, VolumeView,
 };
 
 /// Milliseconds of the caller's CLOCK_BOOTTIME (which goes on in suspend), or a span of them.

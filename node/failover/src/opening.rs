@@ -22,6 +22,8 @@ pub struct OpeningView<'a> {
     pub replica: &'a str,
     /// The volume.
     pub volume: Volume,
+    /// Has the store other replicas, each with a volume of its own? Then one that is not in sync is opened, to be fed.
+    pub mirrored: bool,
     /// Does this process run on the same node, and the same boot of it, as the holder? Then the lock decides.
     pub same_kernel: bool,
     /// Does `status.serving` name this pod? It had the volume last, so it may open it while the lease is missing.
@@ -90,14 +92,16 @@ pub enum OpeningRefused {
 #[must_use]
 pub fn opening(view: &OpeningView<'_>) -> Opening {
     let Some(lease) = view.lease else {
-        // Opened for Describe alone, so that the operator can make the lease anew from what it says.
-        return if view.served_last && view.volume == Volume::Store {
+        // Opened for Describe alone, so that the operator can make the lease anew from what it says; each copy of a mirrored
+        // store has a volume that no other pod opens.
+        return if (view.served_last || view.mirrored) && view.volume == Volume::Store {
             Opening::Open
         } else {
             Opening::Wait("the Lease is missing: the operator makes it anew")
         };
     };
-    if !lease.in_sync.iter().any(|id| id == view.replica) {
+    let is_fed = view.mirrored && view.volume == Volume::Store;
+    if !is_fed && !lease.in_sync.iter().any(|id| id == view.replica) {
         return Opening::Refuse(OpeningRefused::NotInSync(view.replica.to_owned()));
     }
     if view.volume == Volume::Empty {
@@ -114,22 +118,18 @@ pub fn opening(view: &OpeningView<'_>) -> Opening {
             Opening::Wait("the operator has evidence against this pod")
         }
         Some(holder) if holder.pod_uid == view.pod_uid => Opening::Open,
-        Some(_) if lease.in_sync.len() > 1 || view.same_kernel || view.allowed_by_target => Opening::Open,
+        // The holder writes to another replica's volume.
+        Some(_) if lease.replica.as_deref().is_some_and(|holders| holders != view.replica) => Opening::Open,
+        Some(_) if view.same_kernel || view.allowed_by_target => Opening::Open,
         Some(_) => Opening::Wait("another pod holds the store: the operator decides"),
     }
 }
 
-/// After opening: do lease and log agree?
+/// After opening: does the log know of nothing later than the lease?
 ///
 /// # Errors
-/// [`OpeningRefused::StateRolledBack`] and [`OpeningRefused::StaleCopy`]. A promise above the lease's epoch is no
-/// reason.
-pub fn opened(
-    lease: &LeaseRecord,
-    last_epoch: u64,
-    in_sync_version: u64,
-    end: Position,
-) -> Result<(), OpeningRefused> {
+/// [`OpeningRefused::StateRolledBack`]. A promise above the lease's epoch is no reason.
+pub fn known(lease: &LeaseRecord, last_epoch: u64, in_sync_version: u64) -> Result<(), OpeningRefused> {
     if last_epoch > lease.epoch || in_sync_version > lease.in_sync_version {
         return Err(OpeningRefused::StateRolledBack {
             volume_epoch: last_epoch,
@@ -138,6 +138,14 @@ pub fn opened(
             lease_version: lease.in_sync_version,
         });
     }
+    Ok(())
+}
+
+/// Does a log that ends there have all that the lease has seen committed? Asked of whoever serves; a mirror may be behind.
+///
+/// # Errors
+/// [`OpeningRefused::StaleCopy`].
+pub fn complete(lease: &LeaseRecord, end: Position) -> Result<(), OpeningRefused> {
     if end < lease.position {
         return Err(OpeningRefused::StaleCopy { end, position: lease.position });
     }

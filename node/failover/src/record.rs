@@ -73,6 +73,14 @@ pub struct InForce {
     pub fencing: FencingMinimum,
 }
 
+impl InForce {
+    /// Members that the in-sync set must have for writes.
+    #[must_use]
+    pub fn min_in_sync(self) -> usize {
+        if self.durability == Durability::Required { 2 } else { 1 }
+    }
+}
+
 /// A process: pod UID and an id drawn at its start. Never a pod's name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Holder {

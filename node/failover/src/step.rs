@@ -3,7 +3,8 @@
 
 use crate::{
     AdoptionStep, Detection, EvidenceKind, FenceJob, Gate, LeaseView, Millis, Observation, PodState,
-    TargetKind, Undetected, adopt, detect, eviction, gate, gate_before_proof, live_evidence, outdated,
+    TargetKind, Undetected, adopt, detect, eviction, gate, gate_before_proof, live_evidence, mirrored,
+    outdated,
     place::{
         IN_THE_WAY, asked, being_deleted, bring_home, called_off, destination, given_up, grace_left,
         holder_node, lease_free_move, nowhere, planned, refuses_its_data, settle_pin,
@@ -31,6 +32,8 @@ pub enum Phase {
     Fencing,
     /// A pod mounts the volume.
     Reattaching,
+    /// A mirror takes over.
+    Promoting,
     /// The new holder makes sure of its epoch's record.
     Settling,
     /// It cannot go on by itself.
@@ -70,6 +73,8 @@ pub enum Blocked {
     UnfitNode(String, &'static str),
     /// The lease stands still, and it cannot be told whether the holder is lost.
     Undetected(Undetected),
+    /// No copy that has everything answers: each copy, and why not.
+    NoCopy(Vec<(String, &'static str)>),
 }
 
 impl Blocked {
@@ -90,6 +95,7 @@ impl Blocked {
             Self::SharedBlockDevice => "SharedBlockDevice",
             Self::Unschedulable(_) => "PodUnschedulable",
             Self::UnfitNode(..) => "NodeCannotTakeIt",
+            Self::NoCopy(_) => "NoInSyncCopy",
             Self::Undetected(Undetected::TooFewReports) => "TooFewReports",
             Self::Undetected(Undetected::NodeDisagrees) => "NodeDisagrees",
             Self::Undetected(_) => "HolderReached",
@@ -110,6 +116,8 @@ pub enum Step {
     ReleaseLease,
     /// Write `status.target` for the replica, this version and epoch of the lease.
     SetTarget(TargetKind),
+    /// The same for this mirror.
+    Promote(String, TargetKind),
     /// Remove `status.target`.
     ClearTarget,
     /// Write down what was found against the holder.
@@ -121,6 +129,8 @@ pub enum Step {
         /// The boot it may end.
         boot_id: String,
     },
+    /// Ask the holder to hand its store over to this mirror.
+    HandOver(String),
     /// Write `spec.pinnedNode`, and apply the StatefulSet with it.
     Pin(String),
     /// Let an eviction of this very pod through: its sibling is pinned.
@@ -167,7 +177,7 @@ impl Decision {
 /// What the operator does next about this store.
 #[must_use]
 pub fn next_step(o: &Observation) -> Decision {
-    eviction::shut(o, adopt::first(o, || decide(o)))
+    if o.replicas.is_empty() { eviction::shut(o, adopt::first(o, || decide(o))) } else { mirrored::decide(o) }
 }
 
 fn decide(o: &Observation) -> Decision {
@@ -190,7 +200,7 @@ fn decide(o: &Observation) -> Decision {
     }
 }
 
-fn lease_is_fresh(o: &Observation, lease: &LeaseView) -> bool {
+pub(crate) fn lease_is_fresh(o: &Observation, lease: &LeaseView) -> bool {
     lease.fresh(o.store.lease_ms)
 }
 
@@ -336,7 +346,7 @@ fn silent(o: &Observation, lease: &LeaseView, holder_pod: &str) -> Decision {
 }
 
 /// The lease stands still, but the holder does not count as lost.
-fn undetected(o: &Observation, lease: &LeaseView, why: Undetected) -> Decision {
+pub(crate) fn undetected(o: &Observation, lease: &LeaseView, why: Undetected) -> Decision {
     let long = lease.unchanged_for.is_some_and(|age| age >= o.store.lease_ms + UNDETECTED);
     let what = match why {
         Undetected::TooFewReports | Undetected::NodeDisagrees if long => {

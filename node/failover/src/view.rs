@@ -1,6 +1,6 @@
 //! What the operator sees of one store, as plain values.
 
-use crate::{Evidence, FencingMinimum, LeaseRecord, Millis, Reach};
+use crate::{Evidence, FencingMinimum, LeaseRecord, Millis, Position, Reach};
 
 /// Does the operator move stores by itself?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,6 +175,30 @@ pub struct PodView {
     pub volume_epoch: u64,
 }
 
+/// A copy of a mirrored store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplicaView {
+    /// Its id.
+    pub id: String,
+    /// Its pod.
+    pub pod: Option<PodView>,
+    /// Its own account of its volume, while its process has that open.
+    pub volume: Option<VolumeAccount>,
+    /// Its pod was made from an older template than its StatefulSet's.
+    pub outdated: bool,
+}
+
+/// What a replica says of its volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct VolumeAccount {
+    /// Where its log ends.
+    pub end: Position,
+    /// The last epoch that begins in its log.
+    pub last_epoch: u64,
+    /// The version of the last in-sync set in its log.
+    pub in_sync_version: u64,
+}
+
 /// The replica's volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VolumeView {
@@ -266,8 +290,10 @@ pub struct Observation {
     pub placement: Option<Placement>,
     /// All nodes, live.
     pub nodes: Vec<NodeView>,
-    /// The replica's pod.
+    /// The replica's pod; of a mirrored store, the holder's, or the first copy's.
     pub pod: Option<PodView>,
+    /// All copies of a mirrored store; none for a single copy.
+    pub replicas: Vec<ReplicaView>,
     /// The pod whose graceful deletion we asked for.
     pub deleting: Option<String>,
     /// Whether the pod's budget lets an eviction through.

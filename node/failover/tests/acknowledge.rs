@@ -152,6 +152,7 @@ fn view(lease: Option<&LeaseRecord>, volume: Volume) -> OpeningView<'_> {
         pod_uid: "p1",
         replica: "aa",
         volume,
+        mirrored: false,
         same_kernel: false,
         served_last: false,
         allowed_by_target: false,
@@ -186,4 +187,11 @@ fn e6_a_volume_is_opened_only_where_nobody_else_can_have_it_open() {
     assert!(matches!(with(|v| v.replica = "bb"), Opening::Refuse(OpeningRefused::NotInSync(_))));
     assert!(matches!(opening(&view(None, Volume::Store)), Opening::Wait(_)));
     assert!(matches!(opening(&view(None, Volume::Empty)), Opening::Wait(_)));
+    // A mirror is opened beside the holder, to be fed, in sync or not; its own pod's predecessor is another matter.
+    lease.replica = Some("cc".into());
+    let mirror = |replica, volume| OpeningView { replica, mirrored: true, ..view(Some(&lease), volume) };
+    assert_eq!(opening(&mirror("aa", Volume::Store)), Opening::Open);
+    assert_eq!(opening(&mirror("bb", Volume::Store)), Opening::Open);
+    assert!(matches!(opening(&mirror("bb", Volume::Empty)), Opening::Refuse(_)), "I9");
+    assert!(matches!(opening(&mirror("cc", Volume::Store)), Opening::Wait(_)));
 }

@@ -188,7 +188,7 @@ fn who_is_left_out_and_let_in() {
         me: "a",
         members: &members,
         min: 2,
-        end: 10,
+        commit: 10,
         mirrors: &mirrors,
         waiting: Some((8, 2_999)),
         timeout: 3_000,
@@ -219,7 +219,13 @@ fn who_is_left_out_and_let_in() {
     assert_eq!(change(&swap).unwrap().applied(&two), set(&["a", "d"]));
     let grow = MembersView { waiting: None, ..swap.clone() };
     assert_eq!(change(&grow), Some(Change::Grow("d".into())));
-    assert_eq!(change(&MembersView { end: 11, ..grow.clone() }), None, "not up to the end");
+    assert_eq!(change(&MembersView { commit: 11, ..grow.clone() }), None, "it lacks one");
+    let ahead = MembersView { commit: 9, ..grow.clone() };
+    assert_eq!(
+        change(&ahead),
+        Some(Change::Grow("d".into())),
+        "it has what nobody waits for any more, and more"
+    );
     let slow = [member("b", Some(7)), Member { apply_lag: 1_000, ..member("d", Some(10)) }];
     assert_eq!(change(&MembersView { mirrors: &slow, ..grow }), None, "h7");
 }

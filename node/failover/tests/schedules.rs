@@ -72,15 +72,13 @@ fn a5_old_volumes_under_a_new_lease_are_taken_at_their_epoch() {
 fn a5_rolled_back_and_stale_copies_are_refused() {
     let mut lease = LeaseRecord::initial(vec!["aa".into()], 1);
     (lease.epoch, lease.position) = (5, Position { epoch: 5, seq: 100 });
-    assert_eq!(opened(&lease, 5, 1, Position { epoch: 5, seq: 100 }), Ok(()));
-    assert!(matches!(
-        opened(&lease, 6, 1, Position { epoch: 6, seq: 1 }),
-        Err(OpeningRefused::StateRolledBack { .. })
-    ));
-    assert!(matches!(
-        opened(&lease, 5, 1, Position { epoch: 5, seq: 99 }),
-        Err(OpeningRefused::StaleCopy { .. })
-    ));
+    assert_eq!((known(&lease, 5, 1), complete(&lease, Position { epoch: 5, seq: 100 })), (Ok(()), Ok(())));
+    for (epoch, version) in [(6, 1), (5, 2)] {
+        let refused = known(&lease, epoch, version);
+        assert!(matches!(refused, Err(OpeningRefused::StateRolledBack { .. })), "{refused:?}");
+    }
+    let stale = complete(&lease, Position { epoch: 5, seq: 99 });
+    assert!(matches!(stale, Err(OpeningRefused::StaleCopy { .. })), "{stale:?}");
 }
 
 #[test]

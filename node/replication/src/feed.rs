@@ -10,7 +10,7 @@ use mailcluster_rpc::mirror::v1::{
     Commit, FromMirror, FromPrimary, Hello, Start, Table, from_mirror, from_primary,
     mirror_client::MirrorClient,
 };
-use mailcluster_store::{EpochMark, Identity, LogReader, LoggedBatch};
+use mailcluster_store::{Identity, LogReader, LoggedBatch};
 use mailcluster_types::{Epoch, Seq};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -26,6 +26,9 @@ const AHEAD: usize = 8;
 /// Batches are read from the log until they have so many octets together.
 const READ: usize = 1 << 20;
 
+/// Beats without a word after which a mirror is given up.
+const SILENT: u32 = 4;
+
 /// A primary's log, for one epoch.
 pub struct Source {
     /// The root of its volume.
@@ -34,8 +37,6 @@ pub struct Source {
     pub identity: Identity,
     /// The primary's epoch.
     pub epoch: Epoch,
-    /// The log's epochs, this one included.
-    pub epochs: Vec<EpochMark>,
     /// Where the mirrors' confirmations go.
     pub progress: Arc<Progress>,
     /// What is committed is said at least so often.
@@ -85,8 +86,9 @@ impl Source {
         let (out, outbound) = mpsc::channel(AHEAD);
         say(&out, from_primary::Message::Hello(self.hello())).await?;
         let mut client = MirrorClient::new(channel);
-        let mut inbound = client.follow(ReceiverStream::new(outbound)).await?.into_inner();
-        let table = match next(&mut inbound).await? {
+        let followed = self.in_time(client.follow(ReceiverStream::new(outbound))).await?;
+        let mut inbound = followed.into_inner();
+        let table = match self.in_time(next(&mut inbound)).await? {
             from_mirror::Message::Table(table) => table,
             from_mirror::Message::Refused(refused) => {
                 return Err(Ended::Refused { promise: refused.promise });
@@ -111,9 +113,10 @@ impl Source {
 
     /// The last record that the mirror keeps.
     fn join(&self, table: &Table) -> Result<Seq, Ended> {
-        let own: Vec<EpochEntry> = self.epochs.iter().map(entry).collect();
+        let (epochs, written) = self.progress.log();
+        let own: Vec<EpochEntry> = epochs.iter().map(entry).collect();
         let theirs: Vec<EpochEntry> = table.epochs.iter().map(received).collect();
-        let end = Position { epoch: self.epoch, seq: self.progress.news().borrow().written };
+        let end = Position { epoch: own.last().map_or(0, |last| last.epoch), seq: written };
         let first = LogReader::first(&self.dir).map_err(|e| lost(&e))?;
         let joined = join(&JoinView {
             own: LogShape { epochs: &own, end },
@@ -166,6 +169,13 @@ impl Source {
         }
     }
 
+    /// A mirror answers every frame, and has one each beat: one that is silent for long is not there any more, whatever
+    /// its connection says.
+    async fn in_time<T>(&self, answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+        let silent = |_| Status::deadline_exceeded("the mirror does not answer");
+        tokio::time::timeout(self.beat * SILENT, answer).await.map_err(silent)?
+    }
+
     /// Notes what the mirror confirms.
     async fn hear(
         &self,
@@ -173,9 +183,9 @@ impl Source {
         inbound: &mut Streaming<FromMirror>,
     ) -> Result<std::convert::Infallible, Ended> {
         loop {
-            match next(inbound).await? {
+            match self.in_time(next(inbound)).await? {
                 from_mirror::Message::Confirm(confirm) => {
-                    self.progress.confirm(replica, confirm.seq, confirm.applied);
+                    self.progress.confirm(self.epoch, replica, confirm.seq, confirm.applied);
                 }
                 from_mirror::Message::Table(_) | from_mirror::Message::Refused(_) => {
                     return Err(unexpected().into());

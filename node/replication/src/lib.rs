@@ -14,6 +14,6 @@ mod standby;
 mod wire;
 
 pub use feed::{Ended, Source};
-pub use progress::{News, Progress};
+pub use progress::{Begun, Heard, News, Progress, Standing};
 pub use service::service;
 pub use standby::Standby;

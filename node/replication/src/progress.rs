@@ -6,8 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mailcluster_failover::mirror::{Confirmations, InSync};
-use mailcluster_store::Mirrors;
+use mailcluster_failover::{
+    Position,
+    mirror::{Confirmations, InSync},
+};
+use mailcluster_store::{EpochMark, Mirrors};
 use mailcluster_types::{Epoch, Seq};
 use tokio::sync::watch;
 
@@ -23,22 +26,46 @@ pub struct News {
 /// What is known of one mirror.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heard {
+    /// What it has synced.
+    pub synced: Seq,
     /// What its index had.
     pub applied: Seq,
     /// When it last confirmed anything.
     pub at: Instant,
+    /// When its index last had all that was known to be committed.
+    pub level: Option<Instant>,
+}
+
+/// What the gate asks of a term.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Everything up to this record is committed.
+    pub commit: Seq,
+    /// Members of the effective in-sync set, this replica among them.
+    pub effective: usize,
+    /// Have all others of that set confirmed something within the span that was asked for?
+    pub others_heard: bool,
 }
 
 struct State {
+    /// The primary's epoch: what mirrors confirm at another does not count.
+    epoch: Epoch,
+    /// The log's epochs, ascending.
+    epochs: Vec<EpochMark>,
     in_sync: InSync,
     /// What is synced here.
     own: Seq,
-    confirmed: Confirmations,
     heard: BTreeMap<String, Heard>,
     commit: Seq,
     /// The oldest record that the committer waits for, and since when.
     waiting: Option<(Seq, Instant)>,
     is_over: bool,
+}
+
+impl State {
+    fn confirmed(&self) -> Confirmations {
+        self.heard.iter().map(|(id, heard)| (id.clone(), heard.synced)).collect()
+    }
 }
 
 /// One term of a primary: what its committer waits for, and its mirrors confirm.
@@ -49,14 +76,27 @@ pub struct Progress {
     news: watch::Sender<News>,
 }
 
+/// The log of a replica that has begun an epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Begun {
+    /// Its epochs, the one that was begun the last of them.
+    pub epochs: Vec<EpochMark>,
+    /// It is synced up to this record.
+    pub end: Seq,
+    /// Up to this record it is known to be committed.
+    pub commit: Seq,
+}
+
 impl Progress {
-    /// The replica `me` has begun an epoch; its log is synced up to `end`, and `commit` is known to be committed.
+    /// The replica `me` has begun an epoch.
     #[must_use]
-    pub fn new(me: String, in_sync: InSync, end: Seq, commit: Seq) -> Self {
+    pub fn new(me: String, in_sync: InSync, log: Begun) -> Self {
+        let Begun { epochs, end, commit } = log;
         let state = State {
+            epoch: epochs.last().map_or(0, |mark| mark.epoch),
+            epochs,
             in_sync,
             own: end,
-            confirmed: Confirmations::new(),
             heard: BTreeMap::new(),
             commit,
             waiting: None,
@@ -77,11 +117,12 @@ impl Progress {
     }
 
     /// Changes what is known, then sees what is committed by it.
-    fn change(&self, change: impl FnOnce(&mut State)) {
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
-        change(&mut state);
+        let answer = change(&mut state);
         // It never falls: what was committed once is in every log that could ever be taken up.
-        state.commit = state.commit.max(state.in_sync.commit(&self.me, state.own, &state.confirmed));
+        let own = state.own;
+        state.commit = state.commit.max(state.in_sync.commit(&self.me, own, &state.confirmed()));
         let commit = state.commit;
         drop(state);
         self.changed.notify_all();
@@ -90,20 +131,55 @@ impl Progress {
             news.commit = news.commit.max(commit);
             is_new
         });
+        answer
     }
 
-    /// A mirror has synced everything up to `seq` at this primary's epoch.
-    pub fn confirm(&self, replica: &str, seq: Seq, applied: Seq) {
+    /// A mirror has synced everything up to `seq`, by the word of a stream of this epoch.
+    pub fn confirm(&self, epoch: Epoch, replica: &str, seq: Seq, applied: Seq) {
         self.change(|state| {
-            let confirmed = state.confirmed.entry(replica.to_owned()).or_default();
-            *confirmed = seq.max(*confirmed);
-            state.heard.insert(replica.to_owned(), Heard { applied, at: Instant::now() });
+            if epoch != state.epoch {
+                return;
+            }
+            let (now, is_level) = (Instant::now(), applied >= state.commit);
+            let heard = state.heard.entry(replica.to_owned()).or_insert(Heard {
+                synced: 0,
+                applied: 0,
+                at: now,
+                level: None,
+            });
+            heard.synced = heard.synced.max(seq);
+            (heard.applied, heard.at) = (applied, now);
+            if is_level {
+                heard.level = Some(now);
+            }
         });
     }
 
-    /// Before a swap of the in-sync set is sent.
-    pub fn begin_change(&self, next: BTreeSet<String>) {
-        self.change(|state| state.in_sync.begin(next));
+    /// Everything up to `seq` is synced here, by other hands than the committer's.
+    pub fn synced(&self, seq: Seq) {
+        self.change(|state| state.own = state.own.max(seq));
+    }
+
+    /// The primary goes on at a higher epoch: what its mirrors have confirmed so far does not count there.
+    pub fn go_above(&self, epoch: Epoch) {
+        self.change(|state| {
+            state.epoch = epoch;
+            state.heard.clear();
+        });
+    }
+
+    /// Before a swap of the in-sync set is sent. `false`, and nothing is changed, when a new member lacks something that
+    /// is committed: every member has all of it from the moment it counts.
+    #[must_use]
+    pub fn begin_change(&self, next: BTreeSet<String>) -> bool {
+        self.change(|state| {
+            let has_all = |id: &String| state.heard.get(id).is_some_and(|h| h.synced >= state.commit);
+            let all = next.difference(state.in_sync.members()).all(has_all);
+            if all {
+                state.in_sync.begin(next);
+            }
+            all
+        })
     }
 
     /// The in-sync set as it was read back after the swap.
@@ -122,22 +198,44 @@ impl Progress {
         self.lock().commit
     }
 
+    /// The same, with its epoch.
+    #[must_use]
+    pub fn committed(&self) -> Position {
+        let state = self.lock();
+        let seq = state.commit;
+        let mark = state.epochs.iter().rev().find(|mark| mark.first_seq <= seq);
+        Position { epoch: mark.map_or(0, |mark| mark.epoch), seq }
+    }
+
+    /// Resolves when everything up to `seq` is committed.
+    pub async fn reached(&self, seq: Seq) {
+        // The sender lives as long as this.
+        let _ = self.news.subscribe().wait_for(|news| news.commit >= seq).await;
+    }
+
     /// The in-sync set.
     #[must_use]
     pub fn in_sync(&self) -> InSync {
         self.lock().in_sync.clone()
     }
 
-    /// What each mirror has confirmed at this epoch.
-    #[must_use]
-    pub fn confirmed(&self) -> Confirmations {
-        self.lock().confirmed.clone()
-    }
-
-    /// What each mirror was last heard to say.
+    /// What is known of each mirror that has confirmed anything at this epoch.
     #[must_use]
     pub fn heard(&self) -> BTreeMap<String, Heard> {
         self.lock().heard.clone()
+    }
+
+    /// What the gate asks; mirrors were heard when they confirmed something within `span`.
+    #[must_use]
+    pub fn standing(&self, span: Duration) -> Standing {
+        let state = self.lock();
+        let effective = state.in_sync.effective();
+        let recent = |id: &&str| state.heard.get(*id).is_some_and(|heard| heard.at.elapsed() < span);
+        Standing {
+            commit: state.commit,
+            effective: effective.len(),
+            others_heard: effective.iter().filter(|id| **id != self.me).all(recent),
+        }
     }
 
     /// The oldest record that a client's change waits for, and for how long it has waited.
@@ -146,13 +244,25 @@ impl Progress {
         self.lock().waiting.map(|(seq, since)| (seq, since.elapsed()))
     }
 
+    /// The epochs of the log, and its end, as one.
+    pub(crate) fn log(&self) -> (Vec<EpochMark>, Seq) {
+        let state = self.lock();
+        let written = self.news.borrow().written;
+        (state.epochs.clone(), written)
+    }
+
     pub(crate) fn news(&self) -> watch::Receiver<News> {
         self.news.subscribe()
     }
 }
 
 impl Mirrors for Progress {
-    fn written(&self, (_, seq): (Epoch, Seq)) {
+    fn written(&self, (epoch, seq): (Epoch, Seq)) {
+        let mut state = self.lock();
+        // Only EpochStart goes above the epoch before it, and it is a batch of its own.
+        if state.epochs.last().is_none_or(|mark| mark.epoch < epoch) {
+            state.epochs.push(EpochMark { epoch, first_seq: seq, forced: false });
+        }
         self.news.send_if_modified(|news| {
             let is_new = news.written < seq;
             news.written = news.written.max(seq);
@@ -185,7 +295,8 @@ mod tests {
     }
 
     fn primary(ids: &[&str]) -> Arc<Progress> {
-        Arc::new(Progress::new("a".into(), InSync::new(set(ids), 1), 4, 3))
+        let epochs = vec![EpochMark { epoch: 2, first_seq: 4, forced: false }];
+        Arc::new(Progress::new("a".into(), InSync::new(set(ids), 1), Begun { epochs, end: 4, commit: 3 }))
     }
 
     #[test]
@@ -195,23 +306,25 @@ mod tests {
         assert!(alone.wait_committed((2, 5)));
         let both = primary(&["a", "b"]);
         assert_eq!(both.commit(), 3, "b has confirmed nothing at this epoch");
-        both.confirm("b", 4, 3);
-        both.confirm("c", 9, 9);
+        both.confirm(2, "b", 4, 3);
+        both.confirm(2, "c", 9, 9);
         assert_eq!(both.commit(), 4);
-        both.confirm("b", 2, 2);
+        both.confirm(2, "b", 2, 2);
         assert_eq!(both.commit(), 4, "it never falls");
-        both.confirm("b", 9, 4);
+        both.confirm(2, "b", 9, 4);
         assert_eq!(both.commit(), 4, "nor is it ahead of what is synced here");
     }
 
     #[test]
     fn while_the_set_changes_both_count() {
         let p = primary(&["a", "b"]);
-        p.begin_change(set(&["a"]));
+        assert!(p.begin_change(set(&["a"])));
         assert_eq!(p.commit(), 3, "the swap may not take place");
         p.settled(set(&["a"]));
         assert_eq!(p.commit(), 4);
-        p.begin_change(set(&["a", "c"]));
+        assert!(!p.begin_change(set(&["a", "c"])), "it may lack what was acknowledged");
+        p.confirm(2, "c", 4, 3);
+        assert!(p.begin_change(set(&["a", "c"])));
         let waiting = thread::spawn({
             let p = p.clone();
             move || p.wait_committed((2, 5))
@@ -220,9 +333,34 @@ mod tests {
             thread::yield_now();
         }
         assert_eq!((p.waiting().map(|(seq, _)| seq), p.commit()), (Some(5), 4));
-        p.confirm("c", 5, 4);
+        p.confirm(2, "c", 5, 4);
         assert!(waiting.join().unwrap());
         assert_eq!(p.waiting(), None);
+    }
+
+    #[test]
+    fn what_was_confirmed_at_another_epoch_does_not_count() {
+        let p = primary(&["a", "b"]);
+        p.written((3, 5));
+        p.go_above(3);
+        p.confirm(2, "b", 5, 3);
+        assert_eq!(p.commit(), 3, "a stream of the epoch before");
+        p.confirm(3, "b", 5, 3);
+        assert_eq!(p.commit(), 4, "synced here");
+        assert_eq!(p.log().0.last().map(|mark| (mark.epoch, mark.first_seq)), Some((3, 5)));
+    }
+
+    #[test]
+    fn the_gate_is_told_who_counts_and_whether_they_were_heard() {
+        let p = primary(&["a", "b"]);
+        let standing = |others_heard, commit| Standing { commit, effective: 2, others_heard };
+        assert_eq!(p.standing(Duration::from_secs(60)), standing(false, 3));
+        p.confirm(2, "b", 4, 2);
+        assert_eq!(p.standing(Duration::from_secs(60)), standing(true, 4));
+        assert_eq!(p.standing(Duration::ZERO), standing(false, 4));
+        assert_eq!(p.heard()["b"].level, None, "its index is behind");
+        p.confirm(2, "b", 4, 4);
+        assert!(p.heard()["b"].level.is_some());
     }
 
     #[test]

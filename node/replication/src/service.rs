@@ -7,7 +7,7 @@ use mailcluster_rpc::mirror::v1::{
     mirror_server::{Mirror, MirrorServer},
 };
 use mailcluster_store::{FollowError, Follower, Identity, LoggedBatch};
-use mailcluster_types::Seq;
+use mailcluster_types::{Epoch, Seq};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -47,6 +47,7 @@ impl Mirror for Service {
             identity: self.identity.clone(),
             inbound: request.into_inner(),
             answers,
+            stream: 0,
         };
         tokio::spawn(fed.run());
         Ok(Response::new(ReceiverStream::new(stream)))
@@ -59,11 +60,15 @@ struct Fed {
     identity: Arc<Identity>,
     inbound: Streaming<FromPrimary>,
     answers: mpsc::Sender<Result<FromMirror, Status>>,
+    /// Its number, once it was greeted.
+    stream: u64,
 }
 
 impl Fed {
     async fn run(mut self) {
-        if let Err(status) = self.follow().await {
+        let ended = self.follow().await;
+        self.standby.left(self.stream);
+        if let Err(status) = ended {
             tracing::info!(store = %self.identity.store, %status, "a primary's stream has ended");
             let _ = self.answers.send(Err(status)).await;
         }
@@ -74,23 +79,24 @@ impl Fed {
             return Err(out_of_place());
         };
         let Some(stream) = self.greet(hello).await? else { return Ok(()) };
+        self.stream = stream;
         let Some(from_primary::Message::Start(start)) = self.next().await? else {
             return Err(out_of_place());
         };
-        self.work(stream, move |follower| follower.cut(start.after)).await?;
+        self.work(stream, move |follower, _| follower.cut(start.after)).await?;
         let mut assembly = Assembly::default();
         while let Some(message) = self.next().await? {
             let batch = match message {
                 from_primary::Message::Batch(head) => assembly.begin(limited(head)?),
                 from_primary::Message::More(part) => assembly.more(&part),
                 from_primary::Message::Commit(commit) => {
-                    self.work(stream, move |follower| follower.advance(commit.seq)).await?;
+                    self.work(stream, move |follower, _| follower.advance(commit.seq)).await?;
                     continue;
                 }
                 from_primary::Message::Hello(_) | from_primary::Message::Start(_) => Err(OutOfPlace),
             };
             if let Some((batch, commit)) = batch.map_err(|_| out_of_place())? {
-                self.work(stream, move |follower| take(follower, &batch, commit)).await?;
+                self.work(stream, move |follower, epoch| take(follower, epoch, &batch, commit)).await?;
             }
         }
         Ok(())
@@ -133,7 +139,7 @@ impl Fed {
     async fn work(
         &self,
         stream: u64,
-        work: impl FnOnce(&mut Follower) -> Result<(), FollowError> + Send + 'static,
+        work: impl FnOnce(&mut Follower, Epoch) -> Result<(), FollowError> + Send + 'static,
     ) -> Result<(), Status> {
         let standby = self.standby.clone();
         let Has { seq, applied } = blocking(move || standby.on(stream, work)).await?;
@@ -147,8 +153,8 @@ impl Fed {
 }
 
 /// Appends a batch, and applies what is committed by now.
-fn take(follower: &mut Follower, batch: &LoggedBatch, commit: Seq) -> Result<(), FollowError> {
-    follower.append(batch)?;
+fn take(follower: &mut Follower, epoch: Epoch, batch: &LoggedBatch, commit: Seq) -> Result<(), FollowError> {
+    follower.append(epoch, batch)?;
     follower.advance(commit)
 }
 

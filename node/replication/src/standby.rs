@@ -1,13 +1,17 @@
 //! A replica that is fed: whoever feeds it, and its own process, meet here.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use mailcluster_failover::mirror::{self, Hello};
-use mailcluster_store::{EpochMark, FollowError, Follower, OpenError};
+use mailcluster_store::{EpochMark, FollowError, Follower, OpenError, ReplicaDescription};
 use mailcluster_types::{Epoch, Seq};
+use tokio::sync::watch;
 
 /// Why a stream ends from this side.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,59 +47,122 @@ pub(crate) struct Has {
 struct Inner {
     follower: Option<Follower>,
     promise: Epoch,
-    /// The stream that may write; each has its own number.
-    stream: u64,
-    /// When a primary was last heard.
-    heard: Option<Instant>,
+    /// The stream that may write, with the epoch of its primary; each has its own number.
+    stream: (u64, Epoch),
 }
 
-/// A replica that is fed. Everything here reads and writes its disk: not for async code.
-pub struct Standby(Mutex<Inner>);
+/// A replica's place: while it is here, it is fed; while its own process has it, it serves or is closed. Most of what
+/// is here reads and writes the replica's disk: not for async code.
+pub struct Standby {
+    inner: Mutex<Inner>,
+    /// When a primary was last heard.
+    heard: Mutex<Option<Instant>>,
+    /// The stream that is open, by its number; 0: none.
+    open: AtomicU64,
+    /// The highest epoch at which another wanted to feed it while its own process had it.
+    wanted: watch::Sender<Epoch>,
+}
+
+impl Default for Standby {
+    fn default() -> Self {
+        let inner = Inner { follower: None, promise: 0, stream: (0, 0) };
+        Self {
+            inner: Mutex::new(inner),
+            heard: Mutex::new(None),
+            open: AtomicU64::new(0),
+            wanted: watch::Sender::new(0),
+        }
+    }
+}
 
 impl Standby {
-    /// From now on it may be fed.
-    #[must_use]
-    pub fn new(follower: Follower) -> Self {
-        let promise = follower.promised();
-        Self(Mutex::new(Inner { follower: Some(follower), promise, stream: 0, heard: None }))
-    }
-
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the replica, to serve or to close it: whoever feeds it cannot write from then on. `None`: it was taken.
+    /// From now on the replica may be fed.
+    pub fn give(&self, follower: Follower) {
+        let mut inner = self.lock();
+        inner.promise = inner.promise.max(follower.promised());
+        inner.follower = Some(follower);
+    }
+
+    /// Takes the replica, to serve or to close it: whoever feeds it cannot write from then on. `None`: it is not here.
     #[must_use]
     pub fn take(&self) -> Option<Follower> {
-        self.lock().follower.take()
+        let mut inner = self.lock();
+        // Nor may a stream go on when the replica comes back from a term of its own.
+        inner.stream.0 += 1;
+        inner.follower.take()
+    }
+
+    /// What the replica says of itself, and whether its disk has kept its promises; `None`: it is not here.
+    #[must_use]
+    pub fn describe(&self) -> Option<(ReplicaDescription, bool)> {
+        self.lock().follower.as_ref().map(|follower| (follower.describe(), follower.is_sound()))
+    }
+
+    /// Is the replica here?
+    #[must_use]
+    pub fn has_replica(&self) -> bool {
+        self.lock().follower.is_some()
     }
 
     /// Was a primary heard within this span?
     #[must_use]
     pub fn heard_within(&self, span: Duration) -> bool {
-        self.lock().heard.is_some_and(|at| at.elapsed() < span)
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.is_some_and(|at| at.elapsed() < span)
+    }
+
+    /// Is a stream open, on which a primary was heard within this span? Nobody need look for another primary then.
+    #[must_use]
+    pub fn is_fed(&self, span: Duration) -> bool {
+        self.open.load(Ordering::Acquire) != 0 && self.heard_within(span)
+    }
+
+    /// The stream has ended.
+    pub(crate) fn left(&self, stream: u64) {
+        let _ = self.open.compare_exchange(stream, 0, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// The highest epoch at which another wanted to feed this replica while its own process had it.
+    #[must_use]
+    pub fn wanted(&self) -> watch::Receiver<Epoch> {
+        self.wanted.subscribe()
+    }
+
+    fn hear(&self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     /// A primary of this epoch begins a stream. The promise is on disk before this answers, and every other stream over.
     pub(crate) fn hello(&self, epoch: Epoch) -> Result<Greeting, Over> {
         let mut inner = self.lock();
-        let Inner { follower, promise, stream, heard } = &mut *inner;
-        let follower = follower.as_mut().ok_or(Over::Taken)?;
+        let Inner { follower, promise, stream } = &mut *inner;
+        let Some(follower) = follower.as_mut() else {
+            self.wanted.send_if_modified(|wanted| {
+                let is_new = epoch > *wanted;
+                *wanted = epoch.max(*wanted);
+                is_new
+            });
+            return Err(Over::Taken);
+        };
         let failed = |error: OpenError| Over::Follow(FollowError::Index(error.to_string()));
         match mirror::hello(*promise, epoch) {
             Hello::Refuse { promise } => return Ok(Greeting::Refused { promise }),
-            Hello::Promise(epoch) if epoch > *promise => {
+            Hello::Promise(epoch) => {
                 // Also when it cannot be said whether it is on disk: nothing of a lower epoch is taken any more.
                 *promise = epoch;
-                *stream += 1;
+                *stream = (stream.0 + 1, epoch);
                 follower.promise(epoch).map_err(failed)?;
             }
-            Hello::Promise(_) => *stream += 1,
         }
-        *heard = Some(Instant::now());
+        self.hear();
+        self.open.store(stream.0, Ordering::Release);
         let end = follower.end();
         Ok(Greeting::Table {
-            stream: *stream,
+            stream: stream.0,
             epochs: follower.epochs().map_err(failed)?,
             end: (end.epoch, end.seq),
             applied: follower.applied(),
@@ -106,15 +173,20 @@ impl Standby {
     pub(crate) fn on(
         &self,
         stream: u64,
-        work: impl FnOnce(&mut Follower) -> Result<(), FollowError>,
+        work: impl FnOnce(&mut Follower, Epoch) -> Result<(), FollowError>,
     ) -> Result<Has, Over> {
         let mut inner = self.lock();
-        if inner.stream != stream {
+        let (newest, epoch) = inner.stream;
+        if newest != stream {
             return Err(Over::Superseded);
         }
-        inner.heard = Some(Instant::now());
+        self.hear();
+        let promise = inner.promise;
         let follower = inner.follower.as_mut().ok_or(Over::Taken)?;
-        work(follower)?;
+        if epoch < promise.max(follower.promised()) {
+            return Err(Over::Superseded);
+        }
+        work(follower, epoch)?;
         Ok(Has { seq: follower.end().seq, applied: follower.applied().1 })
     }
 }

@@ -7,10 +7,8 @@ mod support;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use mailcluster_failover::{Position, mirror::InSync};
-use mailcluster_replication::{Ended, Progress, Source, Standby, service};
-use mailcluster_store::{
-    EpochMark, Follower, Identity, OpenGate, Replica, Store, WriteError, testing::Setup,
-};
+use mailcluster_replication::{Begun, Ended, Progress, Source, Standby, service};
+use mailcluster_store::{Follower, Identity, OpenGate, Replica, Store, WriteError, testing::Setup};
 use mailcluster_types::{Epoch, ReplicaId, Seq};
 use support::{account, deliver, delivery, target};
 use tempfile::TempDir;
@@ -58,14 +56,13 @@ impl Primary {
         let before = replica.end().seq;
         let (_, start) = replica.begin(epoch, &ids).unwrap();
         let set = InSync::new(in_sync.iter().map(|n| id(*n)), 1);
-        let progress = Arc::new(Progress::new(id(n), set, start, before));
+        let log = Begun { epochs: replica.epochs().unwrap(), end: start, commit: before };
+        let progress = Arc::new(Progress::new(id(n), set, log));
         replica.tell(progress.clone());
-        let epochs: Vec<EpochMark> = replica.epochs().unwrap();
         let source = Arc::new(Source {
             dir: dir.path().to_owned(),
             identity: identity(n),
             epoch,
-            epochs,
             progress: progress.clone(),
             beat: BEAT,
         });
@@ -109,7 +106,8 @@ struct Mirror {
 
 impl Mirror {
     async fn serve(n: u128, follower: Follower) -> Self {
-        let standby = Arc::new(Standby::new(follower));
+        let standby = Arc::new(Standby::default());
+        standby.give(follower);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
@@ -215,12 +213,27 @@ async fn a_promise_ends_a_primary_and_what_nobody_has_is_cut_off() {
     let mirror = Mirror::serve(1, back).await;
     let _feed = new.feed(&mirror);
     let (_, end) = new.store.committed();
-    until("it follows", || new.progress.confirmed().get(&id(1)) == Some(&end)).await;
+    until("it follows", || new.progress.heard().get(&id(1)).is_some_and(|heard| heard.synced == end)).await;
     assert!(matches!(ended(old.feed(&mirror)).await, Ended::Refused { promise: 2 }));
     applied(&new, 1, end).await;
     let copy = mirror.take();
     assert_eq!(copy.describe().end, (2, end));
     assert_eq!(copy.view().verify().unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_comes_late_gets_what_older_epochs_wrote() {
+    let (one, first) = fresh(1);
+    let (old, _) = Primary::begin((&one, first), (1, 1), &[1], None).await;
+    work(&old.store, 1).await;
+    let again = Follower::new(old.store.stop().await.unwrap()).unwrap();
+    let (new, _) = Primary::begin((&one, again), (1, 2), &[1], None).await;
+    let (_two, second) = fresh(2);
+    let mirror = Mirror::serve(2, second).await;
+    let _feed = new.feed(&mirror);
+    let end = work(&new.store, 2).await;
+    applied(&new, 2, end).await;
+    assert_eq!(mirror.take().view().verify().unwrap(), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,7 +17,7 @@ use crate::{
     model::EpochMark,
     record::{self, EpochStart},
     replay::{Index, PER_TRANSACTION, Placed},
-    replica::Replica,
+    replica::{Replica, ReplicaDescription},
     schema,
     segment::{Found, Reader},
 };
@@ -185,6 +185,18 @@ impl Follower {
         (link.epoch, link.seq)
     }
 
+    /// What it says of itself.
+    #[must_use]
+    pub fn describe(&self) -> ReplicaDescription {
+        self.replica.describe()
+    }
+
+    /// Did every write and sync so far succeed? If not, this replica never serves again on this boot.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        !self.replica.engine.broken
+    }
+
     /// The highest epoch that was promised, or has been followed.
     #[must_use]
     pub fn promised(&self) -> Epoch {
@@ -207,18 +219,21 @@ impl Follower {
         self.replica.engine.cut(after)
     }
 
-    /// Appends a batch of the primary's log, and syncs it.
+    /// Appends a batch of the log of a primary that feeds this replica at epoch `stream`, and syncs it. The batch may be of
+    /// an older epoch: what this replica has missed.
     ///
     /// # Errors
-    /// [`FollowError::Gap`] when it does not follow what is here, [`FollowError::Damaged`] when it is not what its sender
-    /// says, and as the disk says.
-    pub fn append(&mut self, batch: &LoggedBatch) -> Result<(Epoch, Seq), FollowError> {
+    /// [`FollowError::Promised`] when another was promised, [`FollowError::Gap`] when it does not follow what is here,
+    /// [`FollowError::Damaged`] when it is not what its sender says, and as the disk says.
+    pub fn append(&mut self, stream: Epoch, batch: &LoggedBatch) -> Result<(Epoch, Seq), FollowError> {
         let header = batch.header()?;
-        if batch.prev != self.end() || header.seq != batch.prev.seq + 1 {
-            return Err(FollowError::Gap);
+        let promise = self.replica.engine.superblock.promise;
+        if stream < promise {
+            return Err(FollowError::Promised(promise));
         }
-        if header.epoch < self.replica.engine.superblock.promise {
-            return Err(FollowError::Promised(self.replica.engine.superblock.promise));
+        let follows = batch.prev == self.end() && header.seq == batch.prev.seq + 1;
+        if !follows || header.epoch > stream {
+            return Err(FollowError::Gap);
         }
         self.replica.engine.append_raw(header, &batch.payload)?;
         Ok((header.epoch, header.last_seq()))

@@ -7,7 +7,7 @@ use k8s_openapi::{
 use mailcluster_api::{
     config::{
         BackendConfig, CONFIG_FILE, ConfigError, DATA_DIR, FrontendConfig, FrontendLimits, IDENTITY_DIR,
-        LeaseConfig, NodeConfig, TLS_DIR,
+        LeaseConfig, MirrorsConfig, NodeConfig, TLS_DIR,
     },
     mailstore::StoreKind,
 };
@@ -51,9 +51,19 @@ pub fn store(cluster: &Cluster, store: &Store, owner: &OwnerReference) -> Result
             lease_seconds: cluster.spec.lease_seconds(),
             fencing_minimum: cluster.spec.failover.fencing.minimum,
         },
+        mirrors: mirrors(cluster, store),
         admin_service_accounts: admins,
     });
     config_map(store_meta(cluster, store, owner, store.name.clone()), &config)
+}
+
+fn mirrors(cluster: &Cluster, store: &Store) -> Option<MirrorsConfig> {
+    let stores = &cluster.spec.stores;
+    Some(MirrorsConfig {
+        replicas: store.all.clone(),
+        durability: stores.durability()?,
+        timeout_milliseconds: stores.mirror_timeout(),
+    })
 }
 
 /// The CA's public certificates, for whoever wants to check a mail pod's.

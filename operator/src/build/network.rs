@@ -46,10 +46,13 @@ pub fn build(cluster: &Cluster, config: &OperatorConfig) -> Vec<NetworkPolicy> {
     let mut of_backends = vec![
         rule(one(&frontends), &sessions),
         rule(one(&backends), &[ports::BACKEND_LMTP]),
+        // The copies of a store feed each other; their certificates keep the stores apart.
+        rule(one(&backends), &[ports::BACKEND_GRPC]),
         // The directory reads and writes the accounts' records that each store carries.
         rule(&[peer(Role::Directory), operator.clone()], &[ports::BACKEND_GRPC]),
     ];
-    let mut of_directory = vec![rule(&[frontends, backends, operator], &[ports::DIRECTORY_GRPC])];
+    let asking = [frontends, backends, peer(Role::Directory), operator];
+    let mut of_directory = vec![rule(&asking, &[ports::DIRECTORY_GRPC])];
     of_backends.extend(metrics.clone());
     of_directory.extend(metrics);
     vec![

@@ -8,7 +8,8 @@ use k8s_openapi::{
         apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy},
         core::v1::{
             Affinity, ContainerPort, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm,
-            PersistentVolumeClaimVolumeSource, PodSpec, PodTemplateSpec, Toleration, Volume,
+            PersistentVolumeClaimVolumeSource, PodAffinityTerm, PodAntiAffinity, PodSpec, PodTemplateSpec,
+            Toleration, Volume,
         },
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
@@ -88,14 +89,14 @@ pub fn build(
     pinned_node: Option<&str>,
 ) -> StatefulSet {
     if let Some(spec) = &mut template.spec {
-        spec.affinity = pinned_node.map(pinned);
+        spec.affinity = pinned_node.map(pinned).or_else(|| apart(cluster, store));
     }
     StatefulSet {
         metadata: store_meta(cluster, store, owner, store.stateful_set()),
         spec: Some(StatefulSetSpec {
             replicas: Some(1),
             service_name: Some(store.name.clone()),
-            selector: select(labels::store_selector(&cluster.name, store.role(), &store.name)),
+            selector: select(own_labels(cluster, store)),
             pod_management_policy: Some("Parallel".into()),
             update_strategy: Some(StatefulSetUpdateStrategy {
                 type_: Some("OnDelete".into()),
@@ -107,6 +108,31 @@ pub fn build(
         }),
         status: None,
     }
+}
+
+/// The labels that no other StatefulSet's pods have.
+fn own_labels(cluster: &Cluster, store: &Store) -> BTreeMap<String, String> {
+    let mut own = labels::store_selector(&cluster.name, store.role(), &store.name);
+    if store.all.len() > 1 {
+        own.insert(labels::REPLICA.into(), store.replica.clone());
+    }
+    own
+}
+
+/// Each copy of a store on a node of its own.
+fn apart(cluster: &Cluster, store: &Store) -> Option<Affinity> {
+    let term = PodAffinityTerm {
+        label_selector: Some(select(labels::store_selector(&cluster.name, store.role(), &store.name))),
+        topology_key: "kubernetes.io/hostname".into(),
+        ..PodAffinityTerm::default()
+    };
+    (store.all.len() > 1).then(|| Affinity {
+        pod_anti_affinity: Some(PodAntiAffinity {
+            required_during_scheduling_ignored_during_execution: Some(vec![term]),
+            ..PodAntiAffinity::default()
+        }),
+        ..Affinity::default()
+    })
 }
 
 fn pod_spec(cluster: &Cluster, config: &OperatorConfig, store: &Store) -> PodSpec {

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::{api::apps::v1::StatefulSet, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use kube::ResourceExt;
 use mailcluster_api::{MailCluster, mailstore::StoreKind};
 use serde::Serialize;
 use serde_json::json;
@@ -56,7 +57,8 @@ fn store(kind: StoreKind) -> Store {
         StoreKind::Directory => ("demo-directory", "d"),
     };
     let replica = digit.repeat(32);
-    Store { name: name.into(), kind, claim: format!("mail-{name}-{}", &replica[..8]), replica }
+    let claim = format!("mail-{name}-{}", &replica[..8]);
+    Store::new(name, kind, vec![(replica, claim)]).remove(0)
 }
 
 fn owner(store: &Store) -> OwnerReference {
@@ -166,10 +168,36 @@ fn claims() {
 }
 
 #[test]
+fn copies_of_a_store_are_told_apart_and_kept_apart() {
+    let mut cluster = cluster();
+    cluster.spec.stores.replicas = Some(2);
+    let ids = ["1", "2"].map(|digit| (digit.repeat(32), format!("mail-demo-0-{digit}")));
+    let copies = Store::new("demo-0", StoreKind::Mail, ids.into());
+    let set = |copy: &Store, pinned| {
+        let template = statefulset::template(&cluster, &config(), copy, "hash");
+        statefulset::build(&cluster, copy, &owner(copy), template, pinned)
+    };
+    let [first, second] = [&copies[0], &copies[1]].map(|copy| set(copy, None));
+    assert_eq!((first.name_any(), second.name_any()), ("demo-0-a".into(), "demo-0-b".into()));
+    let selector = |set: &StatefulSet| set.spec.clone().unwrap().selector.match_labels.unwrap();
+    assert_ne!(selector(&first), selector(&second));
+    let affinity = first.spec.unwrap().template.spec.unwrap().affinity.unwrap();
+    let apart =
+        affinity.pod_anti_affinity.unwrap().required_during_scheduling_ignored_during_execution.unwrap();
+    let of_all = apart[0].label_selector.clone().unwrap().match_labels.unwrap();
+    assert!(of_all.iter().all(|(key, value)| selector(&second).get(key) == Some(value)), "{of_all:?}");
+    let object = mailstore::build(&cluster, &copies.iter().collect::<Vec<_>>()).unwrap();
+    assert_eq!(Store::copies(&object), copies);
+    let config = config::store(&cluster, &copies[1], &owner(&copies[1])).unwrap();
+    let read = mailcluster_api::config::NodeConfig::from_yaml(&config.data.unwrap()["node.yaml"]).unwrap();
+    assert_eq!(read.backend.unwrap().mirrors.unwrap().replicas, copies[0].all);
+}
+
+#[test]
 fn mail_stores() {
     golden(
         "mailstores",
-        &[StoreKind::Mail, StoreKind::Directory].map(|k| mailstore::build(&cluster(), &store(k))),
+        &[StoreKind::Mail, StoreKind::Directory].map(|k| mailstore::build(&cluster(), &[&store(k)])),
     );
 }
 

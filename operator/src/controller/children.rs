@@ -34,8 +34,8 @@ use crate::{
 
 /// What is there after everything was applied.
 pub struct Applied {
-    /// The MailStores with their plans.
-    pub stores: Vec<(Planned, MailStore)>,
+    /// The MailStores with the plans of their copies.
+    pub stores: Vec<(Vec<Planned>, MailStore)>,
     /// The stores' StatefulSets.
     pub sets: Vec<StatefulSet>,
     /// The frontends.
@@ -51,7 +51,8 @@ pub struct Applied {
 /// The ServiceAccounts of pods, by name.
 type Accounts = BTreeMap<String, ServiceAccount>;
 
-/// A store with its MailStore's owner reference.
+/// A copy of a store with its MailStore's owner reference.
+#[derive(Clone)]
 struct Owned<'a> {
     store: &'a Store,
     owner: OwnerReference,
@@ -69,15 +70,20 @@ pub async fn apply(
     now: i64,
 ) -> Result<Applied, Error> {
     let applier = Applier::new(ctx, &cluster.namespace, &cluster.name);
-    let wanted = plan.iter().map(|p| build::mailstore::build(cluster, &p.store)).collect();
+    let plans: Vec<&[Planned]> = plan.chunk_by(|a, b| a.store.name == b.store.name).collect();
+    let copies = |plan: &&[Planned]| {
+        build::mailstore::build(cluster, &plan.iter().map(|p| &p.store).collect::<Vec<_>>())
+    };
+    let wanted = plans.iter().filter_map(copies).collect();
     let objects: Vec<MailStore> = applier.apply(wanted, &observed.stores).await?;
-    let owned: Vec<Owned<'_>> = plan
+    let all: Vec<Owned<'_>> = plans
         .iter()
         .zip(&objects)
-        .filter_map(|(planned, object)| {
-            Some(Owned { store: &planned.store, owner: object.controller_owner_ref(&())? })
-        })
+        .filter_map(|(plan, object)| Some((plan, object.controller_owner_ref(&())?)))
+        .flat_map(|(plan, owner)| plan.iter().map(move |p| Owned { store: &p.store, owner: owner.clone() }))
         .collect();
+    // What belongs to the store as a whole.
+    let owned: Vec<Owned<'_>> = all.iter().filter(|o| o.store.is_first()).cloned().collect();
     let (tls, due, bundle) = secrets(ctx, &applier, cluster, observed, &owned, now).await?;
     let config_hash = configs(&applier, cluster, &owned, &bundle).await?;
     let accounts = accounts(ctx, &applier, cluster, &owned).await?;
@@ -85,10 +91,10 @@ pub async fn apply(
     let service: Vec<Service> = sync(&applier, vec![build::service::build(cluster)]).await?;
     claims(ctx, &applier, cluster, observed, &plan).await?;
     let binding: BTreeSet<&str> =
-        plan.iter().filter(|p| p.waits_for_its_volume(observed)).map(|p| p.store.name.as_str()).collect();
-    let sets = stateful_sets(ctx, &applier, cluster, &owned, (&binding, &accounts)).await?;
+        plan.iter().filter(|p| p.waits_for_its_volume(observed)).map(|p| p.store.claim.as_str()).collect();
+    let sets = stateful_sets(ctx, &applier, cluster, &all, (&binding, &accounts)).await?;
     let deployment = frontends(ctx, &applier, cluster, &config_hash, &accounts).await?;
-    let stores = plan.into_iter().zip(objects).collect();
+    let stores = plans.iter().map(|plan| plan.to_vec()).zip(objects).collect();
     Ok(Applied { stores, sets, deployment, service: service.into_iter().next(), tls, due })
 }
 
@@ -96,7 +102,7 @@ pub async fn apply(
 /// deletes the old pod, and an older pin written over that one would bring the pod back to the dead node. So the
 /// StatefulSets are read first, then the pins, and a StatefulSet that was changed in between is not written.
 ///
-/// `binding`: stores whose claim asks for a volume by name and has not got it yet. The scheduler refuses a pod that comes
+/// `binding`: claims that ask for a volume by name and have not got it yet. The scheduler refuses a pod that comes
 /// before, and may look at it again only after five minutes. `accounts`: the ServiceAccounts, by name.
 async fn stateful_sets(
     ctx: &Context,
@@ -111,7 +117,7 @@ async fn stateful_sets(
     for o in owned {
         let pinned = stores.get(&o.store.name).and_then(|s| s.spec.pinned_node.as_deref());
         let old = live.get(&o.store.stateful_set());
-        if old.is_none() && binding.contains(o.store.name.as_str()) {
+        if old.is_none() && binding.contains(o.store.claim.as_str()) {
             continue;
         }
         let account = accounts.get(&o.store.name);

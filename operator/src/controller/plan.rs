@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::ResourceExt;
-use mailcluster_api::{MailStore, mailstore::StoreKind};
+use mailcluster_api::{MailStore, mailstore::StoreKind, names::StoreNames};
 
 use super::observe::Observed;
 use crate::{
@@ -24,16 +24,16 @@ pub enum ClaimStep {
     Missing,
 }
 
-/// A store that shall be.
+/// A copy of a store that shall be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Planned {
-    /// The store.
+    /// The store, as this copy.
     pub store: Store,
     /// What to do about its claim.
     pub claim: ClaimStep,
 }
 
-/// Plans all stores of a cluster, the directory first. `draw` gives new replica ids.
+/// Plans all stores of a cluster, the directory first, each with its copies in their order. `draw` gives new replica ids.
 ///
 /// # Errors
 /// When volumes contradict each other.
@@ -48,27 +48,39 @@ pub fn stores<E: From<Invalid>>(
     // A store beyond the count stays: accounts live on it, and the schema refuses to shrink.
     let beyond = observed.stores.keys().filter_map(|name| names.store_number(name)).map(|n| n + 1).max();
     let count = cluster.store_count().max(beyond.unwrap_or(0));
-    names
-        .stores(count)
-        .map(|name| {
-            let kind = if name == directory { StoreKind::Directory } else { StoreKind::Mail };
-            let known = volumes::replica_of(&name, &cluster.namespace, &claims, &observed.volumes)?;
-            let object = observed.stores.get(&name);
-            let store = match (object.and_then(Store::of), &known) {
-                (Some(store), _) => store,
-                (None, Some(known)) => {
-                    Store { name, kind, replica: known.replica.clone(), claim: known.claim.clone() }
-                }
-                (None, None) => {
+    let mut plan = Vec::new();
+    for name in names.stores(count) {
+        let kind = if name == directory { StoreKind::Directory } else { StoreKind::Mail };
+        let known = volumes::replicas_of(&name, &cluster.namespace, &claims, &observed.volumes);
+        let object = observed.stores.get(&name);
+        let copies = match object.map(Store::copies).filter(|copies| !copies.is_empty()) {
+            Some(copies) => copies,
+            None => {
+                let mut ids = known_ids(cluster, &name, &known)?;
+                while ids.len() < cluster.spec.stores.replicas() {
                     let replica = draw()?;
-                    let claim = mailcluster_api::names::StoreNames::new(name.clone()).claim(&replica);
-                    Store { name, kind, replica, claim }
+                    let claim = StoreNames::new(name.clone()).claim(&replica);
+                    ids.push((replica, claim));
                 }
-            };
-            let claim = claim_step(&store, object, known.as_ref(), observed);
-            Ok(Planned { store, claim })
-        })
-        .collect()
+                Store::new(&name, kind, ids)
+            }
+        };
+        plan.extend(copies.into_iter().map(|store| {
+            let known = known.iter().find(|known| known.replica == store.replica);
+            let claim = claim_step(&store, object, known, observed);
+            Planned { store, claim }
+        }));
+    }
+    Ok(plan)
+}
+
+/// The copies that volumes tell of, with their claims; there may not be more of them than the store shall have.
+fn known_ids(cluster: &Cluster, store: &str, known: &[Known]) -> Result<Vec<(String, String)>, Invalid> {
+    if known.len() > cluster.spec.stores.replicas() {
+        let claims = known.iter().map(|k| k.claim.as_str()).collect::<Vec<_>>().join(", ");
+        return Err(Invalid::TooManyReplicas { store: store.into(), claims });
+    }
+    Ok(known.iter().map(|k| (k.replica.clone(), k.claim.clone())).collect())
 }
 
 impl Planned {
@@ -92,7 +104,7 @@ fn claim_step(
     if observed.claims.contains_key(&store.claim) {
         return ClaimStep::Keep;
     }
-    let volume = known.filter(|k| k.replica == store.replica).and_then(|k| k.volume.clone());
+    let volume = known.and_then(|k| k.volume.clone());
     // A volume that is being deleted cannot be kept from going.
     let stays = |v: &PersistentVolume| v.metadata.deletion_timestamp.is_none();
     let volume = volume.filter(|name| observed.volumes.iter().any(|v| v.name_any() == *name && stays(v)));

@@ -13,7 +13,10 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     runtime::events::{Event, EventType},
 };
-use mailcluster_api::{FAILOVER_FIELD_MANAGER, FINALIZER, MailStore, names};
+use mailcluster_api::{
+    FAILOVER_FIELD_MANAGER, FINALIZER, MailStore,
+    names::{self, REPLICAS},
+};
 use mailcluster_failover::{Blocked, Decision, EvidenceKind, Observation, Step, TargetKind};
 use serde_json::{Value, json};
 
@@ -29,6 +32,8 @@ use crate::apply;
 pub(super) const FINAL_LIMIT: Duration = Duration::from_secs(2);
 /// A target is void after this.
 const TARGET_SECONDS: i64 = 120;
+/// A mirror that was asked takes the lease within a second or two: another is asked after this.
+const PROMOTION_SECONDS: i64 = 10;
 
 /// One store, all that is known of it, read live.
 pub struct Scene<'a> {
@@ -45,7 +50,13 @@ impl Failover {
     pub(super) fn intend(scene: &Scene<'_>, decision: &Decision, part: &mut Part) {
         let now = Timestamp::now();
         match &decision.step {
-            Step::SetTarget(kind) => part.target = report::target(scene.o, *kind, now, TARGET_SECONDS),
+            Step::SetTarget(kind) => {
+                let asked = (scene.o.store.replica.as_str(), *kind);
+                part.target = report::target(scene.o, asked, now, TARGET_SECONDS);
+            }
+            Step::Promote(copy, kind) => {
+                part.target = report::target(scene.o, (copy, *kind), now, PROMOTION_SECONDS);
+            }
             Step::ClearTarget => part.target = None,
             Step::RecordEvidence(kind) => {
                 part.evidence.extend(report::evidence(scene.o, *kind, now));
@@ -81,12 +92,12 @@ impl Failover {
             Step::CreateLease => self.create_lease(scene).await,
             Step::RestoreLease => self.restore_lease(scene).await,
             Step::ReleaseLease => self.release_lease(scene).await,
-            Step::SetTarget(TargetKind::Auto) => {
+            Step::SetTarget(TargetKind::Auto) | Step::Promote(_, TargetKind::Auto) => {
                 let note = "the lease was not renewed, and nobody reaches the store";
                 self.say(scene, EventType::Warning, "FailoverStarted", note);
                 Ok(())
             }
-            Step::SetTarget(_) => Ok(()),
+            Step::SetTarget(_) | Step::Promote(..) => Ok(()),
             Step::RecordEvidence(kind) => {
                 let note = format!("{kind:?} against the holder's process");
                 self.say(scene, EventType::Normal, "EvidenceRecorded", &note);
@@ -95,6 +106,7 @@ impl Failover {
             Step::CreateFenceJob { node, boot_id } => self.create_fence_job(scene, node, boot_id).await,
             Step::NameRequest(node) => self.annotate(scene.store, &json!({ keys::FAILOVER: node })).await,
             Step::RefuseRequest(why) => self.refuse_request(scene, why).await,
+            Step::HandOver(copy) => self.hand_over(scene, copy).await,
             Step::Pin(node) => self.pin(scene, node).await,
             Step::Adopt(step) => self.adopt(scene, *step).await,
             Step::RefuseAdoption(why) => self.refuse_adoption(scene, why).await,
@@ -111,6 +123,13 @@ impl Failover {
             Step::DeleteGracefully(uid) => self.delete_pod(scene, uid, None).await,
             Step::DeleteForced(uid) => self.delete_pod(scene, uid, Some(0)).await,
         }
+    }
+
+    /// Asks the holder's process; the mirror takes the lease when the holder has given it back.
+    async fn hand_over(&self, scene: &Scene<'_>, copy: &str) -> anyhow::Result<()> {
+        let pod = scene.world.pod(scene.store).ok_or_else(|| anyhow::anyhow!("the holder's pod is gone"))?;
+        let epoch = scene.o.lease.as_ref().map_or(0, |lease| lease.record.epoch);
+        self.peers.drain(pod, epoch, copy).await
     }
 
     fn leases(&self, store: &MailStore) -> Api<Lease> {
@@ -139,11 +158,10 @@ impl Failover {
 
     /// Makes the lease anew, or replaces one at an epoch below the volume's, from the replica's own account (A5).
     async fn restore_lease(&self, scene: &Scene<'_>) -> anyhow::Result<()> {
-        let uid = scene.world.pod(scene.store).and_then(|p| p.uid()).unwrap_or_default();
-        let described =
-            self.heard.described.get(&uid).ok_or_else(|| anyhow::anyhow!("the replica does not answer"))?;
-        let record = lease::restored(scene.store, described)
-            .ok_or_else(|| anyhow::anyhow!("the replica that answers is not this store's"))?;
+        let pods = REPLICAS.iter().filter_map(|letter| scene.world.pod_of(scene.store, *letter)?.uid());
+        let described: Vec<_> = pods.filter_map(|uid| self.heard.described.get(&uid)).collect();
+        let record = lease::restored(scene.store, &described)
+            .ok_or_else(|| anyhow::anyhow!("not every replica of this store answers"))?;
         let new = lease::build(scene.store, &record, Self::lease_seconds(scene));
         match scene.world.lease(scene.store) {
             None => self.create(scene.store, &new).await?,
@@ -236,7 +254,11 @@ impl Failover {
         if grace.is_none() {
             self.annotate(scene.store, &json!({ keys::DELETING: uid })).await?;
         }
-        let name = names::StoreNames::new(scene.store.name_any()).pod(names::FIRST_REPLICA);
+        let is_meant = |letter: &char| {
+            scene.world.pod_of(scene.store, *letter).is_some_and(|pod| pod.uid().as_deref() == Some(uid))
+        };
+        let letter = REPLICAS.into_iter().find(is_meant).unwrap_or(names::FIRST_REPLICA);
+        let name = names::StoreNames::new(scene.store.name_any()).pod(letter);
         let api: Api<Pod> =
             Api::namespaced(self.ctx.client.clone(), &scene.store.namespace().unwrap_or_default());
         let params = DeleteParams {

@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, future::ready, sync::Arc, time::Duration};
 
-use futures::StreamExt;
+use futures::{StreamExt, future::try_join_all};
 use k8s_openapi::{
     ClusterResourceScope, NamespaceResourceScope,
     api::{
@@ -18,7 +18,12 @@ use kube::{
     core::DeserializeGuard,
     runtime::{WatchStreamExt, reflector, watcher},
 };
-use mailcluster_api::{MailCluster, MailStore, labels, names::StoreNames, roles::Role};
+use mailcluster_api::{
+    MailCluster, MailStore, labels,
+    names::{FIRST_REPLICA, REPLICAS, StoreNames},
+    roles::Role,
+};
+use mailcluster_failover::keys::REPLICA;
 use serde::de::DeserializeOwned;
 
 use super::unreadable::{Invalid, sort_out};
@@ -67,27 +72,43 @@ impl World {
         self.leases.iter().find(|l| same(&***l, store))
     }
 
-    /// The pod of a store's replica.
+    /// The pod of a store: of its only copy, or of the one that holds it.
     #[must_use]
     pub fn pod(&self, store: &MailStore) -> Option<&Arc<Pod>> {
-        let name = StoreNames::new(store.name_any()).pod(mailcluster_api::names::FIRST_REPLICA);
+        self.pod_of(store, self.holding(store))
+    }
+
+    /// The StatefulSet of that pod.
+    #[must_use]
+    pub fn set(&self, store: &MailStore) -> Option<&Arc<StatefulSet>> {
+        self.set_of(store, self.holding(store))
+    }
+
+    /// The pod of one of a store's copies.
+    #[must_use]
+    pub fn pod_of(&self, store: &MailStore, letter: char) -> Option<&Arc<Pod>> {
+        let name = StoreNames::new(store.name_any()).pod(letter);
         self.pods.iter().find(|p| p.namespace() == store.namespace() && p.name_any() == name)
     }
 
-    /// The StatefulSet of a store's replica.
+    /// The StatefulSet of one of a store's copies.
     #[must_use]
-    pub fn set(&self, store: &MailStore) -> Option<&Arc<StatefulSet>> {
-        let name = set_name(store);
+    pub fn set_of(&self, store: &MailStore, letter: char) -> Option<&Arc<StatefulSet>> {
+        let name = StoreNames::new(store.name_any()).stateful_set(letter);
         self.sets.iter().find(|s| s.namespace() == store.namespace() && s.name_any() == name)
+    }
+
+    /// The copy whose replica the Lease names, or the first.
+    fn holding(&self, store: &MailStore) -> char {
+        let named = self.lease(store).and_then(|l| l.annotations().get(REPLICA).cloned());
+        let copies = store.spec.replicas.iter().zip(REPLICAS);
+        let holding = copies.into_iter().find(|(replica, _)| Some(&replica.id) == named.as_ref());
+        holding.map_or(FIRST_REPLICA, |(_, letter)| letter)
     }
 }
 
 fn same<K: ResourceExt>(object: &K, store: &MailStore) -> bool {
     object.name_any() == store.name_any() && object.namespace() == store.namespace()
-}
-
-fn set_name(store: &MailStore) -> String {
-    StoreNames::new(store.name_any()).stateful_set(mailcluster_api::names::FIRST_REPLICA)
 }
 
 /// The watches of everything; the frontends' probe looks at the same pods.
@@ -233,18 +254,21 @@ pub async fn live(ctx: &Context, cached: &World, store: &MailStore) -> anyhow::R
     let namespace = store.namespace().unwrap_or_default();
     let mut world = cached.clone();
     let name = store.name_any();
-    let (cluster, set) = (&store.spec.cluster, set_name(store));
-    let pod = StoreNames::new(name.clone()).pod(mailcluster_api::names::FIRST_REPLICA);
+    let cluster = &store.spec.cluster;
+    let names = StoreNames::new(name.clone());
+    let letters: Vec<char> = REPLICAS.into_iter().take(store.spec.replicas.len().max(1)).collect();
+    let sets: Vec<String> = letters.iter().map(|letter| names.stateful_set(*letter)).collect();
+    let pods: Vec<String> = letters.iter().map(|letter| names.pod(*letter)).collect();
     let replica = store.spec.replicas.first();
     let jobs: Api<Job> = Api::namespaced(ctx.client.clone(), &namespace);
     let ours = ListParams::default().labels(&format!("{}={}", labels::NAME, labels::APP_NAME));
     // All at once: a failover reads them before each of its steps.
-    let (live_store, lease, live_cluster, live_set, live_pod, claim, nodes, live_jobs) = tokio::try_join!(
+    let (live_store, lease, live_cluster, live_sets, live_pods, claim, nodes, live_jobs) = tokio::try_join!(
         get(ctx, &namespace, &name),
         get(ctx, &namespace, &name),
         get(ctx, &namespace, cluster),
-        get(ctx, &namespace, &set),
-        get(ctx, &namespace, &pod),
+        try_join_all(sets.iter().map(|set| get(ctx, &namespace, set))),
+        try_join_all(pods.iter().map(|pod| get(ctx, &namespace, pod))),
         claim_of(ctx, &namespace, replica.map(|r| r.pvc.as_str())),
         nodes(ctx),
         limited(jobs.list(&ours)),
@@ -252,8 +276,12 @@ pub async fn live(ctx: &Context, cached: &World, store: &MailStore) -> anyhow::R
     replace(&mut world.stores, &name, &namespace, live_store);
     replace(&mut world.leases, &name, &namespace, lease);
     replace(&mut world.clusters, cluster, &namespace, live_cluster);
-    replace(&mut world.sets, &set, &namespace, live_set);
-    replace(&mut world.pods, &pod, &namespace, live_pod);
+    for (name, live) in sets.iter().zip(live_sets) {
+        replace(&mut world.sets, name, &namespace, live);
+    }
+    for (name, live) in pods.iter().zip(live_pods) {
+        replace(&mut world.pods, name, &namespace, live);
+    }
     if let Some(replica) = replica {
         let volume = claim.as_ref().and_then(|c| c.spec.as_ref()?.volume_name.clone());
         replace(&mut world.claims, &replica.pvc, &namespace, claim);

@@ -23,9 +23,13 @@ pub fn shut(pod_uid: &str) -> String {
     format!("{pod_uid} {SHUT}")
 }
 
-/// How many of a store's one pod may be away by eviction. What is not understood lets none go.
+/// How many of a store's pods may be away by eviction. Of a mirrored store one, as a primary hands its store over when it
+/// is told to end; else what is not understood lets none go.
 #[must_use]
 pub fn budget(store: &MailStore) -> i32 {
+    if store.spec.replicas.len() > 1 {
+        return 1;
+    }
     i32::from(parse(store).is_some_and(|(_, since)| since.is_some()))
 }
 

@@ -61,20 +61,34 @@ pub fn first(store: &MailStore) -> LeaseRecord {
     LeaseRecord::initial(store.spec.replicas.iter().map(|r| r.id.clone()).collect(), 1)
 }
 
-/// The record that a replica's own account of its volume gives (A5): its epoch is the highest that the volume has seen
+/// The record that the replicas' own accounts of their volumes give (A5), all of them; `None` while one is missing. Its epoch is the highest that the volume has seen
 /// or promised, and nothing below its end is accepted. A process that serves goes on holding it, under the strictest
 /// rule: a restored Lease must not let another take the store without evidence against it.
 #[must_use]
-pub fn restored(store: &MailStore, described: &DescribeResponse) -> Option<LeaseRecord> {
-    let named = store.spec.replicas.iter().any(|r| r.id == described.replica);
+pub fn restored(store: &MailStore, all: &[&DescribeResponse]) -> Option<LeaseRecord> {
+    let is_copy =
+        |d: &&&DescribeResponse, id: &String| d.open && d.replica == *id && d.store == store.name_any();
+    let ids = || store.spec.replicas.iter().map(|r| &r.id);
+    let copies: Vec<&DescribeResponse> =
+        ids().filter_map(|id| all.iter().find(|d| is_copy(d, id)).copied()).collect();
+    if copies.len() < store.spec.replicas.len() {
+        return None;
+    }
+    // Every copy was asked, so the last primary was: the one that serves, or whose log is the longest of the last epoch.
+    let described = copies.iter().max_by_key(|d| (d.epoch, d.last_epoch, d.end_epoch, d.end_seq))?;
+    let highest = |of: fn(&DescribeResponse) -> u64| copies.iter().map(|d| of(d)).max().unwrap_or(0);
+    // Of several, the others are let in when they have been seen to have everything, too.
+    let (in_sync, above) =
+        if copies.len() > 1 { (vec![described.replica.clone()], 1) } else { (first(store).in_sync, 0) };
     // The route and the status may know an epoch that an older volume does not: it never falls.
     let status = store.status.as_ref();
     let routed = status.and_then(|s| s.serving.as_ref()).map(|s| s.epoch);
     let shown =
         [routed, status.and_then(|s| s.epoch)].into_iter().flatten().filter_map(|e| u64::try_from(e).ok());
-    (described.open && named && described.store == store.name_any()).then(|| LeaseRecord {
-        epoch: shown.fold(described.last_epoch.max(described.promise), u64::max),
-        in_sync_version: described.in_sync_version.max(1),
+    Some(LeaseRecord {
+        epoch: shown.fold(highest(|d| d.last_epoch.max(d.promise)), u64::max),
+        in_sync,
+        in_sync_version: highest(|d| d.in_sync_version).max(1) + above,
         position: Position { epoch: described.end_epoch, seq: described.end_seq },
         holder: (described.epoch > 0)
             .then(|| Holder { pod_uid: described.pod_uid.clone(), start_id: described.start_id.clone() }),
@@ -134,7 +148,7 @@ mod tests {
             in_sync_version: 3,
             ..DescribeResponse::default()
         };
-        let record = restored(&store(), &described).unwrap();
+        let record = restored(&store(), &[&described]).unwrap();
         assert_eq!((record.epoch, record.in_sync_version), (8, 3));
         assert_eq!(record.position, Position { epoch: 7, seq: 42 });
         assert_eq!(record.holder, None);
@@ -143,13 +157,13 @@ mod tests {
             serde_json::from_value(serde_json::json!({"epoch": 11, "serving": {"epoch": 12, "replica": "aa",
             "podUID": "p", "endpoint": "10.0.0.1:11443", "since": "2026-01-01T00:00:00Z"}}))
             .unwrap();
-        assert_eq!(restored(&routed, &described).unwrap().epoch, 12, "the epoch never falls");
+        assert_eq!(restored(&routed, &[&described]).unwrap().epoch, 12, "the epoch never falls");
         for other in [
             DescribeResponse { open: false, ..described.clone() },
             DescribeResponse { replica: "bb".into(), ..described.clone() },
             DescribeResponse { store: "demo-1".into(), ..described },
         ] {
-            assert_eq!(restored(&store(), &other), None);
+            assert_eq!(restored(&store(), &[&other]), None);
         }
     }
 }

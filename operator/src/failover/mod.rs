@@ -132,7 +132,7 @@ impl Failover {
                 continue;
             }
             match self.step(&world, &store, &others).await {
-                Ok(Some(Phase::Fencing | Phase::Reattaching | Phase::Draining)) => {
+                Ok(Some(Phase::Fencing | Phase::Reattaching | Phase::Promoting | Phase::Draining)) => {
                     others.iter_mut().for_each(|other| other.began_to_move(&store));
                 }
                 Ok(_) => {}

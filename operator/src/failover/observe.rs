@@ -12,11 +12,12 @@ use mailcluster_api::{
     MailStore,
     mailcluster::{FailoverPolicy, FencingMinimum as SpecMinimum},
     mailstore::{self, StoreKind},
+    names::REPLICAS,
 };
 use mailcluster_failover::{
     Adoption, AdoptionState, Cluster, Evidence, EvidenceKind, FencingMinimum, LeaseView, Millis, NodeView,
-    Observation, Placement, PodState, PodView, Policy, Request, StoreView, Target, TargetKind, Unplaced,
-    VolumeView,
+    Observation, Placement, PodState, PodView, Policy, Position, ReplicaView, Request, StoreView, Target,
+    TargetKind, Unplaced, VolumeAccount, VolumeView,
 };
 use mailcluster_rpc::control::v1::{DescribeResponse, State};
 
@@ -80,12 +81,17 @@ fn alone(world: &World, heard: &Heard, store: &MailStore) -> Option<Observation>
         store: StoreView { lease_ms, ..store_view(store, cluster, &status, epoch, heard.now) },
         nodes: nodes.clone(),
         pod: pod.map(|p| pod_view(p, heard)),
+        replicas: replicas(world, heard, store),
         tried: last.map(|l| l.tried.clone()).unwrap_or_default(),
         deleting: annotation(keys::DELETING),
         eviction: evictable::view(store, heard.now),
         pin: store.spec.pinned_node.clone(),
         template_pin: world.set(store).and_then(|s| nodes::template_pin(s)),
-        volume: volume_to_be(world, store, adoption.as_ref()),
+        volume: if store.spec.replicas.len() > 1 {
+            no_volume_moves()
+        } else {
+            volume_to_be(world, store, adoption.as_ref())
+        },
         reach,
         evidence: status.evidence.iter().map(evidence_of).collect(),
         fence_job: job,
@@ -215,6 +221,33 @@ fn pod_view(pod: &Pod, heard: &Heard) -> PodView {
         lock_held: described.is_some_and(|d| d.open),
         volume_epoch: described.filter(|d| d.open).map_or(0, |d| d.last_epoch),
     }
+}
+
+/// The copies of a mirrored store; none of a single one.
+fn replicas(world: &World, heard: &Heard, store: &MailStore) -> Vec<ReplicaView> {
+    if store.spec.replicas.len() < 2 {
+        return Vec::new();
+    }
+    let view = |(replica, letter): (&mailstore::Replica, char)| {
+        let pod = world.pod_of(store, letter);
+        let described = pod.and_then(|pod| heard.described.get(&pod.uid()?));
+        ReplicaView {
+            id: replica.id.clone(),
+            pod: pod.map(|pod| pod_view(pod, heard)),
+            volume: described.filter(|d| d.open && d.replica == replica.id).map(|d| VolumeAccount {
+                end: Position { epoch: d.end_epoch, seq: d.end_seq },
+                last_epoch: d.last_epoch,
+                in_sync_version: d.in_sync_version,
+            }),
+            outdated: world.set_of(store, letter).zip(pod).is_some_and(|(set, pod)| outdated(set, pod)),
+        }
+    };
+    store.spec.replicas.iter().zip(REPLICAS).map(view).collect()
+}
+
+/// A mirrored store leaves its volumes where they are.
+fn no_volume_moves() -> VolumeView {
+    VolumeView { bound: true, retain: true, nodes: Vec::new(), shared_block: false }
 }
 
 fn pod_state(described: &DescribeResponse) -> PodState {

@@ -21,8 +21,8 @@ use mailcluster_api::{
     roles::{Identity, Role},
 };
 use mailcluster_rpc::control::v1::{
-    DescribeRequest, DescribeResponse, ReachabilityRequest, StatusRequest, StatusResponse, StoreReach,
-    control_client::ControlClient,
+    DescribeRequest, DescribeResponse, DrainRequest, ReachabilityRequest, StatusRequest, StatusResponse,
+    StoreReach, control_client::ControlClient,
 };
 use rustls::{
     ClientConfig, RootCertStore,
@@ -112,6 +112,19 @@ impl Peers {
             Some((uid, limited(client.status(StatusRequest {})).await?))
         });
         join_all(calls).await.into_iter().flatten().collect()
+    }
+
+    /// Asks the holder in this pod, which was asked other things before, to hand its store over to a mirror.
+    ///
+    /// # Errors
+    /// When it does not answer, or does not serve at this epoch.
+    pub async fn drain(&self, pod: &Pod, epoch: u64, to: &str) -> anyhow::Result<()> {
+        let channel = pod.uid().and_then(|uid| self.channels.get(&uid));
+        let (_, channel) = channel.ok_or_else(|| anyhow::anyhow!("the holder has not answered yet"))?;
+        let mut client = ControlClient::new(channel.clone());
+        let request = DrainRequest { epoch, to: to.to_owned() };
+        tokio::time::timeout(ANSWER_LIMIT, client.drain(request)).await??;
+        Ok(())
     }
 
     /// Closes connections to pods that are no more.

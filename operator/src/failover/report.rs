@@ -175,7 +175,8 @@ fn begin(part: &mut Part, o: &Observation, decision: &Decision, now: Timestamp) 
     let held_back = decision.phase == Phase::Blocked && silent >= o.store.lease_ms;
     let starts = matches!(decision.phase, Phase::Fencing | Phase::Draining)
         || held_back
-        || (decision.phase == Phase::Reattaching && o.lease.as_ref().is_some_and(|l| l.record.epoch > 0));
+        || (matches!(decision.phase, Phase::Reattaching | Phase::Promoting)
+            && o.lease.as_ref().is_some_and(|l| l.record.epoch > 0));
     let under_way = part.last_failover.as_ref().is_some_and(|l| l.serving_at.is_none());
     if starts && !under_way {
         let late = i64::try_from(silent.saturating_sub(o.store.lease_ms)).unwrap_or(0);
@@ -243,6 +244,8 @@ pub fn doing(step: &Step) -> String {
         Step::CreateFenceJob { node, .. } => format!("switches off node {node}"),
         Step::Pin(node) => format!("pins the store to node {node}"),
         Step::SetTarget(_) => "asks the replica to take the lease".into(),
+        Step::HandOver(copy) => format!("asks the holder to hand the store over to copy {copy}"),
+        Step::Promote(copy, _) => format!("asks copy {copy} to take the lease"),
         Step::Adopt(AdoptionStep::Record) => "writes down the volume as it shall be".into(),
         Step::Adopt(AdoptionStep::Delete) => "deletes the object of the old volume".into(),
         Step::Adopt(AdoptionStep::Release) => "lets the object of the old volume go".into(),
@@ -272,6 +275,7 @@ pub fn message(why: &Blocked) -> String {
         Blocked::Undetected(Undetected::TooFewReports) => "the lease is not renewed, and too few frontends say whether they reach the store: see why frontends do not answer".into(),
         Blocked::Undetected(Undetected::NodeDisagrees) => "the lease is not renewed, the node is Ready, and there is no frontend to ask: bring frontends up, or delete the store's pod".into(),
         Blocked::Undetected(_) => "the lease is not renewed, but frontends reach the store: see why its node does not reach the API server".into(),
+        Blocked::NoCopy(copies) => format!("no copy that has everything can take the store{}: bring one of those back that have it", each(copies)),
         Blocked::SharedBlockDevice => "the volume is a block device that several nodes reach: it is moved only after its node was fenced".into(),
     }
 }
@@ -279,11 +283,14 @@ pub fn message(why: &Blocked) -> String {
 /// So many nodes are named, where many reach a volume.
 const NAMED: usize = 5;
 
+fn each(named: &[(String, &'static str)]) -> String {
+    named.iter().take(NAMED).map(|(what, why)| format!("; {what}: {why}")).collect()
+}
+
 fn no_candidate(nodes: &[(String, &'static str)]) -> String {
-    let each = nodes.iter().take(NAMED).map(|(node, why)| format!("; {node}: {why}"));
     let more = nodes.len().saturating_sub(NAMED);
     let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
-    format!("no other node can take the store{}{rest}", each.collect::<String>())
+    format!("no other node can take the store{}{rest}", each(nodes))
 }
 
 fn phase_to(phase: Phase) -> mailstore::Phase {
@@ -294,6 +301,7 @@ fn phase_to(phase: Phase) -> mailstore::Phase {
         Phase::Draining => mailstore::Phase::Draining,
         Phase::Fencing => mailstore::Phase::Fencing,
         Phase::Reattaching => mailstore::Phase::Reattaching,
+        Phase::Promoting => mailstore::Phase::Promoting,
         Phase::Settling => mailstore::Phase::Settling,
         Phase::Blocked => mailstore::Phase::Blocked,
         Phase::Down => mailstore::Phase::Down,
@@ -304,7 +312,7 @@ fn phase_to(phase: Phase) -> mailstore::Phase {
 #[must_use]
 pub fn target(
     o: &Observation,
-    kind: mailcluster_failover::TargetKind,
+    (replica, kind): (&str, mailcluster_failover::TargetKind),
     now: Timestamp,
     seconds: i64,
 ) -> Option<Target> {
@@ -312,7 +320,7 @@ pub fn target(
     let lease = o.lease.as_ref()?;
     let deadline = Timestamp::from_second(now.as_second() + seconds).ok()?;
     Some(Target {
-        replica: o.store.replica.clone(),
+        replica: replica.to_owned(),
         lease_version: lease.resource_version.clone(),
         epoch: i64::try_from(lease.record.epoch).ok()?,
         kind: match kind {

@@ -23,6 +23,9 @@ pub async fn refusals(world: &World) {
             "networks in CIDR notation",
         ),
         (json!({"stores": {"count": 0}}), "greater than or equal to 1"),
+        (json!({"stores": {"replicas": 4}}), "less than or equal to 3"),
+        (json!({"stores": {"durability": "Required"}}), "for stores with mirrors"),
+        (json!({"stores": {"replicas": 2, "durability": "Required"}}), "stops every write while one"),
     ] {
         let object = serde_json::from_value(world.manifest("other", &change)).unwrap();
         refused(world.clusters().create(&dry, &object).await, &change, part);
@@ -36,6 +39,7 @@ pub async fn refusals(world: &World) {
         (json!({"stores": {"storage": {"storageClassName": "other"}}}), "storageClassName is fixed"),
         (json!({"stores": {"storage": {"size": "2Gi"}}}), "size is fixed"),
         (json!({"stores": {"storage": {"accessMode": "ReadWriteOnce"}}}), "accessMode is fixed"),
+        (json!({"stores": {"replicas": 2}}), "stores.replicas is fixed"),
         (json!({"directory": {"storage": {"size": "2Gi"}}}), "neither add nor remove it"),
     ] {
         let patch = Patch::Merge(json!({"spec": change}));

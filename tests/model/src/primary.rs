@@ -102,7 +102,7 @@ impl Cluster {
             me: &disk.id.name(),
             members: &members,
             min: self.min(),
-            end: u64::from(disk.len()),
+            commit: u64::from(disk.commit),
             mirrors: &mirrors,
             waiting: (disk.commit < disk.len()).then(|| (u64::from(disk.commit) + 1, LONG)),
             timeout: LONG,

@@ -1,8 +1,8 @@
 //! How a process gets the lease.
 
 use mailcluster_failover::{
-    Position, Restart, RestartView, Takeover, TakeoverView, Taker, TargetKind, opened, restart, take,
-    takeover,
+    Position, Restart, RestartView, Takeover, TakeoverView, Taker, TargetKind, complete, known, restart,
+    take, takeover,
 };
 
 use crate::{
@@ -34,7 +34,7 @@ impl Cluster {
             false => (0, 0),
         };
         let end = if member { disk.end() } else { lease.position };
-        opened(&lease, last, version, end).ok()
+        known(&lease, last, version).and_then(|()| complete(&lease, end)).ok()
     }
 
     /// The operator names this replica at any moment: no clock is trusted, so no wait is a rule.

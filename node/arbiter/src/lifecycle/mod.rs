@@ -1,17 +1,23 @@
 //! From an opening volume to a serving store and back: Opening -> Standby -> Candidate -> Settling -> Primary ->
-//! (Draining | fenced) -> Standby, and Poisoned, from where only the process' end leads.
+//! (Draining | fenced) -> Standby, and Poisoned, from where only the process' end leads. A single copy is a store whose
+//! in-sync set is itself: it goes the same way.
 //!
 //! A cut-off or deposed holder steps down in the process, at once and without a graceful shutdown; nothing rests on the
 //! process' exit. Only a poisoned replica ends it.
 
+mod feeds;
 mod hold;
+mod members;
 mod open;
+mod settle;
 mod stand;
+mod term;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use mailcluster_failover::{FencingMinimum, Holder, InForce, Millis, Role};
+use mailcluster_failover::{Durability, FencingMinimum, Holder, InForce, Millis, Role};
+use mailcluster_replication::Standby;
 use mailcluster_store::{Identity, Store};
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +27,7 @@ use crate::{
     gate::LeaseGate,
     status::{ReplicaState, StatusHandle},
 };
+pub use feeds::{Alone, Peers};
 
 /// How often lease and target are looked at by a process that does not hold the store.
 const POLL: Duration = Duration::from_millis(500);
@@ -46,6 +53,12 @@ pub struct LifecycleConfig {
     pub lease_seconds: u32,
     /// What a takeover of this holder shall want, written into the lease.
     pub fencing: FencingMinimum,
+    /// How many copies an acknowledgement wants, written into the lease.
+    pub durability: Durability,
+    /// How long a client waits for a mirror before the mirror is left out.
+    pub mirror_timeout: Duration,
+    /// The other replicas of the store.
+    pub peers: Arc<dyn Peers>,
 }
 
 impl LifecycleConfig {
@@ -53,12 +66,16 @@ impl LifecycleConfig {
         u64::from(self.lease_seconds) * 1000
     }
 
+    pub(crate) fn lease(&self) -> Duration {
+        Duration::from_secs(u64::from(self.lease_seconds))
+    }
+
     pub(crate) fn me(&self) -> Holder {
         Holder { pod_uid: self.pod_uid.clone(), start_id: self.start_id.clone() }
     }
 
     pub(crate) fn rules(&self) -> InForce {
-        InForce { durability: mailcluster_failover::Durability::Single, fencing: self.fencing }
+        InForce { durability: self.durability, fencing: self.fencing }
     }
 }
 
@@ -94,39 +111,86 @@ pub(crate) struct Life {
     pub status: StatusHandle,
     pub shutdown: CancellationToken,
     pub boot_id: String,
+    /// Where the replica is while it does not serve.
+    pub standby: Arc<Standby>,
+}
+
+/// A replica's place among the others.
+pub struct Replica {
+    /// Who decides.
+    pub arbiter: Arc<dyn Arbiter>,
+    /// Where it is fed; what serves [`mailcluster_replication::service`] has it too.
+    pub standby: Arc<Standby>,
 }
 
 /// Runs a replica until `shutdown` is cancelled or a sync fails. `gate` is what the store will ask; `status` is what
 /// Describe says.
 pub async fn run(
     config: LifecycleConfig,
-    arbiter: Arc<dyn Arbiter>,
+    replica: Replica,
     events: Arc<dyn Lifecycle>,
     gate: Arc<LeaseGate>,
     status: StatusHandle,
     shutdown: CancellationToken,
 ) -> Outcome {
-    let life = Life { config, arbiter, gate, status, shutdown, boot_id: clock::boot_id() };
-    loop {
-        life.gate.set_role(Role::Opening);
-        let Some(replica) = life.open().await else { return Outcome::Stopped };
-        let taken = match life.stand(replica).await {
-            stand::Stood::Taken(taken) => taken,
-            stand::Stood::Closed => continue,
-            stand::Stood::Ended => return Outcome::Stopped,
-        };
-        match life.hold(*taken, events.as_ref()).await {
-            hold::Ended::Poisoned => {
-                life.status.set(ReplicaState::Poisoned);
-                return Outcome::Poisoned;
-            }
-            hold::Ended::Shutdown => return Outcome::Stopped,
-            hold::Ended::Closed => {}
-        }
-    }
+    let Replica { arbiter, standby } = replica;
+    let life = Life { config, arbiter, gate, status, shutdown, boot_id: clock::boot_id(), standby };
+    let ended = tokio::select! {
+        ended = life.live(events.as_ref()) => ended,
+        () = life.hear_of_others() => Outcome::Stopped,
+    };
+    // Closes the volume of one that stood by.
+    let standby = life.standby;
+    let _ = tokio::task::spawn_blocking(move || drop(standby.take())).await;
+    ended
 }
 
 impl Life {
+    async fn live(&self, events: &dyn Lifecycle) -> Outcome {
+        loop {
+            if !self.standby.has_replica() {
+                self.gate.set_role(Role::Opening);
+                let Some(follower) = self.open().await else { return Outcome::Stopped };
+                self.standby.give(follower);
+            }
+            let taken = match self.stand().await {
+                stand::Stood::Taken(taken) => taken,
+                stand::Stood::Closed => continue,
+                stand::Stood::Poisoned => return self.poisoned_standby(),
+                stand::Stood::Ended => return Outcome::Stopped,
+            };
+            match self.hold(*taken, events).await {
+                hold::Ended::Poisoned => {
+                    self.status.set(ReplicaState::Poisoned);
+                    return Outcome::Poisoned;
+                }
+                hold::Ended::Shutdown => return Outcome::Stopped,
+                hold::Ended::Over => {}
+            }
+        }
+    }
+
+    fn poisoned_standby(&self) -> Outcome {
+        tracing::error!("a sync failed: this mirror is poisoned");
+        mailcluster_store::Gate::poisoned(&*self.gate);
+        self.status.set(ReplicaState::Poisoned);
+        Outcome::Poisoned
+    }
+
+    /// Another primary that wants to feed this replica, while it serves, shows its epoch.
+    async fn hear_of_others(&self) {
+        let mut wanted = self.standby.wanted();
+        while wanted.changed().await.is_ok() {
+            let epoch = *wanted.borrow_and_update();
+            self.status.higher_epoch_seen(epoch);
+        }
+    }
+
+    /// Has the store other replicas?
+    pub(crate) fn is_mirrored(&self) -> bool {
+        !self.config.peers.others().is_empty()
+    }
+
     /// Sleeps; `false` when the process is to end.
     pub(crate) async fn pause(&self, span: Duration) -> bool {
         tokio::select! {

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use mailcluster_failover::{
-    LeaseRecord, Opening, OpeningView, Position, RestartView, Role, Volume, enough, opened, opening, restart,
+    LeaseRecord, Opening, OpeningView, Position, RestartView, Role, Volume, complete, enough, known, opening,
+    restart,
 };
-use mailcluster_store::{OpenError, Replica, ReplicaDescription};
+use mailcluster_store::{Follower, OpenError, Replica, ReplicaDescription};
 
 use super::{Life, POLL};
 use crate::{
@@ -22,13 +23,13 @@ pub(super) struct Seen {
 
 impl Life {
     /// Waits until the volume may be opened, and opens it. `None` when the process is to end.
-    pub(super) async fn open(&self) -> Option<Replica> {
+    pub(super) async fn open(&self) -> Option<Follower> {
         loop {
             let state = match self.look().await {
                 Ok(seen) => match self.try_open(&seen).await {
-                    Ok(replica) => {
-                        self.remember(Some(replica.describe()));
-                        return Some(replica);
+                    Ok(follower) => {
+                        self.remember(Some(follower.describe()));
+                        return Some(follower);
                     }
                     Err(state) => state,
                 },
@@ -54,7 +55,7 @@ impl Life {
         self.status.update(|status| status.description = description);
     }
 
-    async fn try_open(&self, seen: &Seen) -> Result<Replica, ReplicaState> {
+    async fn try_open(&self, seen: &Seen) -> Result<Follower, ReplicaState> {
         let dir = self.config.data_dir.clone();
         let volume = look_at(&dir, &self.config.identity).map_err(ReplicaState::Refused)?;
         match self.opening(seen, volume) {
@@ -78,6 +79,7 @@ impl Life {
             pod_uid: &self.config.pod_uid,
             replica: &replica,
             volume,
+            mirrored: self.is_mirrored(),
             same_kernel,
             served_last,
             allowed_by_target,
@@ -103,14 +105,15 @@ impl Life {
         enough(&seen.advice.evidence, record, self.config.fencing)
     }
 
-    async fn touch(&self, initialise: bool) -> Result<Replica, ReplicaState> {
+    async fn touch(&self, initialise: bool) -> Result<Follower, ReplicaState> {
         let (dir, identity) = (self.config.data_dir.clone(), self.config.identity.clone());
         let outcome = tokio::task::spawn_blocking(move || {
-            if initialise { Replica::initialise(&dir, &identity) } else { Replica::open(&dir, &identity) }
+            let open = if initialise { Replica::initialise } else { Replica::open };
+            Follower::new(open(&dir, &identity)?)
         })
         .await;
         match outcome {
-            Ok(Ok(replica)) => Ok(replica),
+            Ok(Ok(follower)) => Ok(follower),
             Ok(Err(OpenError::Locked(dir))) => {
                 Err(ReplicaState::Waiting(format!("{dir} is in use by another process")))
             }
@@ -119,14 +122,18 @@ impl Life {
         }
     }
 
-    /// Does the open volume agree with the lease as it is now?
+    /// Does the open volume agree with the lease as it is now? A mirror may be behind it, and never ahead.
     pub(super) fn agrees(&self, seen: &Seen, description: &ReplicaDescription) -> Result<(), ReplicaState> {
         let Some(record) = &seen.current.record else {
             return Err(ReplicaState::Waiting("the Lease is missing: the operator makes it anew".into()));
         };
-        let end = Position { epoch: description.end.0, seq: description.end.1 };
-        opened(record, description.last_epoch, description.in_sync_version, end)
-            .map_err(|why| ReplicaState::Refused(why.to_string()))
+        let refused = |why: mailcluster_failover::OpeningRefused| ReplicaState::Refused(why.to_string());
+        known(record, description.last_epoch, description.in_sync_version).map_err(refused)?;
+        let mine = record.replica.as_deref() == Some(&self.config.identity.replica.to_string());
+        if mine || !self.is_mirrored() {
+            complete(record, end_of(description)).map_err(refused)?;
+        }
+        Ok(())
     }
 
     /// May this process take the lease as the holder's next incarnation?
@@ -149,6 +156,11 @@ impl Life {
         }
         restart(&view)
     }
+}
+
+/// Where its log ends.
+pub(super) fn end_of(description: &ReplicaDescription) -> Position {
+    Position { epoch: description.end.0, seq: description.end.1 }
 }
 
 fn look_at(dir: &Path, expected: &mailcluster_store::Identity) -> Result<Volume, String> {

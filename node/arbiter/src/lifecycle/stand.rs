@@ -1,21 +1,29 @@
 //! Standby and candidate: wait for the right moment, promise, swap.
 
+use std::time::{Duration, Instant};
+
 use mailcluster_failover::{
-    LeaseRecord, Millis, Opening, Position, Restart, Role, Takeover, TakeoverView, Taker, Volume, enough,
+    LeaseRecord, Millis, Opening, Restart, Role, Takeover, TakeoverView, Taker, Volume, enough, inherits,
     take, takeover,
 };
-use mailcluster_store::Replica;
+use mailcluster_store::{Follower, ReplicaDescription};
 
-use super::{Life, POLL, open::Seen};
+use super::{
+    Life, POLL,
+    open::{Seen, end_of},
+};
 use crate::{
     arbiter::{Current, SwapError},
     clock::boottime,
     status::ReplicaState,
 };
 
+/// How often a mirror that is fed looks at lease and target.
+const SELDOM: Duration = Duration::from_secs(30);
+
 /// The lease is this process', and its volume is open.
 pub(super) struct Taken {
-    pub replica: Replica,
+    pub follower: Follower,
     pub current: Current,
     pub record: LeaseRecord,
     /// When the request that took it began.
@@ -28,6 +36,8 @@ pub(super) enum Stood {
     Taken(Box<Taken>),
     /// The volume is closed: another process may have it now, or the candidacy broke it off.
     Closed,
+    /// A sync failed.
+    Poisoned,
     /// The process is to end.
     Ended,
 }
@@ -35,30 +45,43 @@ pub(super) enum Stood {
 /// What a candidacy came to.
 enum Candidacy {
     Won(Box<Taken>),
-    /// With the replica, unless it went down.
-    Lost(Option<Box<Replica>>),
+    /// The replica stands by again.
+    Lost,
+    /// It went down.
+    Down,
 }
 
 impl Life {
-    /// Waits for a restart's or a target's permission, and takes the lease.
-    pub(super) async fn stand(&self, replica: Replica) -> Stood {
-        let mut replica = Box::new(replica);
+    /// Waits for a restart's or a target's permission, and takes the lease. Until then the replica may be fed.
+    pub(super) async fn stand(&self) -> Stood {
         self.gate.set_role(Role::Standby);
+        let mut looked = None;
         loop {
+            // First the volume, then the lease: what a primary has written by then, the lease knows of.
+            let Some((description, is_sound)) = self.describe().await else { return Stood::Closed };
+            if !is_sound {
+                return Stood::Poisoned;
+            }
+            self.remember(Some(description.clone()));
+            if self.is_followed(&mut looked) {
+                self.status.set(ReplicaState::Standby);
+                if !self.pause(POLL).await {
+                    return Stood::Ended;
+                }
+                continue;
+            }
             let state = match self.look().await {
                 Ok(seen) if self.must_close(&seen) => {
                     tracing::warn!("another pod holds the store: closing the volume");
+                    drop(self.standby.take());
                     self.remember(None);
                     return Stood::Closed;
                 }
-                Ok(seen) => match self.may_take(&seen, &replica) {
-                    Ok(record) => match self.candidate(replica, &seen.current, &record).await {
+                Ok(seen) => match self.may_take(&seen, &description) {
+                    Ok(record) => match self.candidate(&seen.current, &record).await {
                         Candidacy::Won(taken) => return Stood::Taken(taken),
-                        Candidacy::Lost(Some(back)) => {
-                            replica = back;
-                            ReplicaState::Standby
-                        }
-                        Candidacy::Lost(None) => return Stood::Closed,
+                        Candidacy::Lost => ReplicaState::Standby,
+                        Candidacy::Down => return Stood::Closed,
                     },
                     Err(state) => state,
                 },
@@ -76,22 +99,40 @@ impl Life {
         }
     }
 
+    /// A mirror that hears its primary need not ask the API who that is: only now and then.
+    fn is_followed(&self, looked: &mut Option<Instant>) -> bool {
+        let recent = looked.is_some_and(|at| at.elapsed() < SELDOM);
+        let is_followed = recent && self.standby.is_fed(self.config.lease() / 2);
+        if !is_followed {
+            *looked = Some(Instant::now());
+        }
+        is_followed
+    }
+
+    /// What the replica that stands by says of itself, and whether its disk keeps its promises.
+    async fn describe(&self) -> Option<(ReplicaDescription, bool)> {
+        let standby = self.standby.clone();
+        tokio::task::spawn_blocking(move || standby.describe()).await.ok().flatten()
+    }
+
     /// A single copy's volume is open in one process only: not in this one when the lease has gone to another pod.
     fn must_close(&self, seen: &Seen) -> bool {
         seen.current.record.is_some() && matches!(self.opening(seen, Volume::Store), Opening::Wait(_))
     }
 
-    fn may_take(&self, seen: &Seen, replica: &Replica) -> Result<LeaseRecord, ReplicaState> {
-        let description = replica.describe();
-        self.agrees(seen, &description)?;
+    fn may_take(&self, seen: &Seen, description: &ReplicaDescription) -> Result<LeaseRecord, ReplicaState> {
+        self.agrees(seen, description)?;
         let Some(record) = &seen.current.record else { return Err(ReplicaState::Standby) };
+        let me = self.config.identity.replica.to_string();
+        if inherits(record, &me, end_of(description)) {
+            return Ok(record.clone());
+        }
         match self.may_restart(seen) {
             Restart::Take => return Ok(record.clone()),
             Restart::CrashLoop if seen.advice.target.is_none() => return Err(ReplicaState::CrashLoop),
             Restart::CrashLoop | Restart::Standby => {}
         }
         let Some(target) = &seen.advice.target else { return Err(ReplicaState::Standby) };
-        let me = self.config.identity.replica.to_string();
         let decision = takeover(&TakeoverView {
             lease: record,
             resource_version: &seen.current.version,
@@ -100,8 +141,8 @@ impl Life {
             target_version: &target.version,
             kind: target.kind,
             ready: true,
-            end: Position { epoch: description.end.0, seq: description.end.1 },
-            holder_heard: false,
+            end: end_of(description),
+            holder_heard: self.standby.heard_within(Duration::from_millis(self.config.lease_ms())),
             evidence: enough(&seen.advice.evidence, record, self.config.fencing)
                 || record.seat.as_deref() == Some(&format!("{}@{}", self.config.node, self.boot_id)),
         });
@@ -115,12 +156,7 @@ impl Life {
     }
 
     /// Promise the next epoch, sync it, swap (C7). An unknown outcome is read until it is known (A6).
-    async fn candidate(
-        &self,
-        mut replica: Box<Replica>,
-        current: &Current,
-        record: &LeaseRecord,
-    ) -> Candidacy {
+    async fn candidate(&self, current: &Current, record: &LeaseRecord) -> Candidacy {
         self.gate.set_role(Role::Candidate);
         self.status.set(ReplicaState::Candidate);
         let me = self.config.me();
@@ -137,30 +173,37 @@ impl Life {
             },
         );
         let epoch = next.epoch;
+        let standby = self.standby.clone();
         let promised = tokio::task::spawn_blocking(move || {
-            let outcome = replica.promise(epoch);
-            (replica, outcome)
+            // From here on no stream of another primary writes.
+            let mut follower = standby.take()?;
+            let outcome = follower.promise(epoch);
+            Some((follower, outcome))
         })
         .await;
-        replica = match promised {
-            Ok((replica, Ok(()))) => replica,
-            Ok((replica, Err(error))) => {
+        let follower = match promised {
+            Ok(Some((follower, Ok(())))) => follower,
+            Ok(Some((follower, Err(error)))) => {
                 tracing::error!(%error, epoch, "the promise could not be made durable");
-                return Candidacy::Lost(Some(replica));
+                self.standby.give(follower);
+                return Candidacy::Lost;
             }
-            Err(error) => {
-                tracing::error!(%error, "the promise ended early");
+            Ok(None) | Err(_) => {
+                tracing::error!(epoch, "the promise ended early");
                 self.remember(None);
-                return Candidacy::Lost(None);
+                return Candidacy::Down;
             }
         };
         let asked = boottime();
         match self.swap_until_known(current, &next).await {
             Some(current) => {
                 tracing::info!(epoch, "the lease is taken");
-                Candidacy::Won(Box::new(Taken { replica: *replica, current, record: next, asked }))
+                Candidacy::Won(Box::new(Taken { follower, current, record: next, asked }))
             }
-            None => Candidacy::Lost(Some(replica)),
+            None => {
+                self.standby.give(follower);
+                Candidacy::Lost
+            }
         }
     }
 

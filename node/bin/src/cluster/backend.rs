@@ -6,6 +6,7 @@ use anyhow::Result;
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use mailcluster_api::ports;
+use mailcluster_arbiter::StatusHandle;
 use mailcluster_backend::{Peer, SessionContext, SessionLimits, imap, lmtp, pop3};
 use mailcluster_directory::{RemoteConfig, RemoteDirectory, RemoteFeed, serve::StoreAdminServer, sync};
 use mailcluster_net::{
@@ -14,12 +15,13 @@ use mailcluster_net::{
 };
 use mailcluster_queue::QueueConfig;
 use mailcluster_store::Store;
-use mailcluster_types::{Backends, Directory, Protocol};
+use mailcluster_types::{Backends, BoxStream, Directory, Protocol};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     channel::DirectoryChannel,
     grpc::{Changing, peer_check},
+    heard::Heard,
     pod::Pod,
     routes::Routes,
     store_pod::{self, PodAdmission},
@@ -49,7 +51,7 @@ pub async fn run(options: StorePodArgs) -> Result<()> {
     };
     metrics::register_queue(&pod.registry, role.queue.handle.clone())?;
     let over = CancellationToken::new();
-    let holder = store_pod::start(&pod, &options.replica, Arc::new(role), &changing, &over)?;
+    let holder = store_pod::start(&pod, &options.replica, Arc::new(role), (&routes, &changing), &over)?;
     let admission = Arc::new(PodAdmission {
         cluster: pod.cluster,
         store: store_pod::section(&pod)?.store.as_str().into(),
@@ -57,7 +59,8 @@ pub async fn run(options: StorePodArgs) -> Result<()> {
         gate: holder.gate.clone(),
         routes,
     });
-    let sessions = Sessions { pod: &pod, admission, current, limits: Arc::new(SessionLimits::default()) };
+    let (limits, status) = (Arc::new(SessionLimits::default()), holder.status.clone());
+    let sessions = Sessions { pod: &pod, admission, current, limits, status };
     for (protocol, port) in [
         (Protocol::Lmtp, ports::BACKEND_LMTP),
         (Protocol::Imap, ports::BACKEND_IMAP),
@@ -115,6 +118,7 @@ struct Sessions<'a> {
     admission: Arc<PodAdmission>,
     current: Arc<Current>,
     limits: Arc<SessionLimits>,
+    status: StatusHandle,
 }
 
 impl Sessions<'_> {
@@ -127,9 +131,10 @@ impl Sessions<'_> {
             limits: ConnectionLimits::new(CONNECTIONS.0, CONNECTIONS.1),
         };
         let (current, hostname) = (self.current.clone(), self.pod.hostname.clone());
-        let limits = self.limits.clone();
+        let (limits, status) = (self.limits.clone(), self.status.clone());
         let handler = move |admitted: Admitted| {
             let (current, hostname, limits) = (current.clone(), hostname.clone(), limits.clone());
+            let stream: BoxStream = Box::new(Heard { stream: admitted.stream, status: status.clone() });
             async move {
                 let _under_way = current.sessions.token();
                 // Between the admission and now the store may have stopped, or another epoch's may have begun: the
@@ -149,9 +154,9 @@ impl Sessions<'_> {
                     limits,
                 };
                 match protocol {
-                    Protocol::Lmtp => lmtp::serve(admitted.stream, context).await,
-                    Protocol::Imap => imap::serve(admitted.stream, context).await,
-                    Protocol::Pop3 => pop3::serve(admitted.stream, context).await,
+                    Protocol::Lmtp => lmtp::serve(stream, context).await,
+                    Protocol::Imap => imap::serve(stream, context).await,
+                    Protocol::Pop3 => pop3::serve(stream, context).await,
                 }
             }
         };

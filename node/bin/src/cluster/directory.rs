@@ -48,10 +48,10 @@ pub async fn run(options: StorePodArgs) -> Result<()> {
     tokio::spawn(certs.clone().watch(CERTIFICATES));
     let admin = admin_port::listen(pod.listen(ports::DIRECTORY_ADMIN)?, TlsAcceptor::new(certs)?);
     let changing = Changing::new();
-    let dialer = Arc::new(RouteDialer { routes, identity: pod.identity.clone() });
+    let dialer = Arc::new(RouteDialer { routes: routes.clone(), identity: pod.identity.clone() });
     let role = DirectoryRole { config, access, dialer, admin, changing: changing.clone() };
     let over = CancellationToken::new();
-    let holder = store_pod::start(&pod, &options.replica, Arc::new(role), &changing, &over)?;
+    let holder = store_pod::start(&pod, &options.replica, Arc::new(role), (&routes, &changing), &over)?;
     store_pod::finish(&pod, holder, &over).await
 }
 

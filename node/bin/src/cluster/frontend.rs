@@ -86,7 +86,7 @@ pub async fn run(options: FrontendArgs) -> Result<()> {
     let providers = Providers::Frontend { backends, routes, identity: pod.identity.clone() };
     let me = control::Me { pod_uid: pod.uid.clone(), start_id: pod.start_id.clone() };
     let control = control::service(Arc::new(providers), None, me);
-    grpc::serve(pod.listen(ports::BACKEND_GRPC)?, pod.identity.clone(), control, &Changing::new());
+    grpc::serve(pod.listen(ports::BACKEND_GRPC)?, pod.identity.clone(), control, None, &Changing::new());
     let stopping = pod.shutdown.clone();
     pod.serve_health(Arc::new(
         move || if stopping.is_cancelled() { Err("stopping".to_owned()) } else { Ok(()) },

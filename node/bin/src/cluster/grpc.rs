@@ -5,7 +5,7 @@ use std::{convert::Infallible, sync::Arc};
 
 use arc_swap::ArcSwap;
 use axum::{Router, extract::Request, response::Response};
-use mailcluster_arbiter::control;
+use mailcluster_arbiter::{StatusHandle, control};
 use mailcluster_directory::serve::{PeerCheck, Wish};
 use mailcluster_net::{
     grpc::{PeerInfo, serve_incoming},
@@ -48,20 +48,33 @@ impl Changing {
     }
 }
 
-/// Serves control and whatever else is there, for ever.
+/// What a copy of a mirrored store serves beside.
+pub struct Mirrored {
+    /// Whoever feeds it.
+    pub routes: Routes,
+    /// Is told of everybody who asks for something else.
+    pub status: StatusHandle,
+}
+
+/// Serves control, the copies of a mirrored store, and whatever else is there, for ever.
 pub fn serve(
     listener: TcpListener,
     identity: Identity,
     control: ControlServer<control::ControlService<Providers>>,
+    mirrored: Option<Mirrored>,
     changing: &Changing,
 ) {
     let guarded = InterceptedService::new(control, only_operator);
+    let (mirrors, status) = mirrored.map(|m| (m.routes, m.status)).unzip();
+    let mirrors =
+        mirrors.map(|routes| routes.prepare().into_axum_router().reset_fallback()).unwrap_or_default();
     let changing = changing.clone();
     let fallback = move |request: Request| {
         let changing = changing.clone();
+        status.iter().for_each(StatusHandle::heard);
         async move { changing.call(request).await }
     };
-    let router = Routes::new(guarded).into_axum_router().fallback(fallback);
+    let router = Routes::new(guarded).into_axum_router().merge(mirrors).fallback(fallback);
     let incoming = serve_incoming(listener, identity, ROLES.to_vec());
     tokio::spawn(async move {
         let server = Server::builder().add_routes(Routes::from(router));

@@ -2,7 +2,8 @@
 //! that nothing is ever handed off to the directory.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -11,8 +12,12 @@ use mailcluster_arbiter::{RouteEvent, watch_routes};
 use mailcluster_net::remote::RouteTable;
 use mailcluster_queue::QueueHandle;
 use mailcluster_types::{StoreName, Unavailable};
+use tokio::sync::watch;
 
 use super::pod::Pod;
+
+/// Addresses of a store's copies, by their ids.
+pub type Copies = BTreeMap<String, SocketAddr>;
 
 /// Where everything is.
 #[derive(Clone)]
@@ -23,6 +28,8 @@ pub struct Routes {
     pub directory: RouteTable,
     /// The directory's name.
     pub directory_name: StoreName,
+    /// Where the copies of mirrored stores can be fed.
+    mirrors: watch::Sender<BTreeMap<StoreName, Copies>>,
     /// Mail stores that exist, served or not.
     existing: Arc<Mutex<(BTreeSet<StoreName>, Heard)>>,
 }
@@ -43,6 +50,7 @@ impl Routes {
             mail: RouteTable::new(),
             directory: RouteTable::new(),
             directory_name: name,
+            mirrors: watch::Sender::new(BTreeMap::new()),
             existing: Arc::default(),
         };
         let (followed, events) =
@@ -54,6 +62,11 @@ impl Routes {
             }
         });
         routes
+    }
+
+    /// Where the copies of mirrored stores can be fed, as it changes.
+    pub fn mirrors(&self) -> watch::Receiver<BTreeMap<StoreName, Copies>> {
+        self.mirrors.subscribe()
     }
 
     /// The mail stores that exist, whether they are served or not.
@@ -91,9 +104,14 @@ impl Routes {
                 }
             }
             RouteEvent::Unserved(store) => self.exists(store),
+            RouteEvent::Mirrors(store, copies) => {
+                self.mirrors
+                    .send_if_modified(|all| all.insert(store, copies.clone()).as_ref() != Some(&copies));
+            }
             RouteEvent::Synced => self.existing().1 = Heard::All,
             RouteEvent::Gone(store) => {
                 self.existing().0.remove(&store);
+                self.mirrors.send_if_modified(|all| all.remove(&store).is_some());
                 self.mail.remove(&store);
                 self.directory.remove(&store);
             }

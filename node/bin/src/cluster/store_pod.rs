@@ -1,21 +1,31 @@
 //! A pod that holds a store's replica: its life under the Lease, its gRPC port, its health.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use mailcluster_api::{config::BackendConfig, mailcluster, mailstore, ports};
 use mailcluster_arbiter::{
     KubeArbiter, KubeArbiterConfig, LeaseGate, ReplicaState, StatusHandle, control,
-    lifecycle::{LifecycleConfig, Outcome},
+    lifecycle::{Alone, LifecycleConfig, Outcome, Peers, Replica},
 };
-use mailcluster_failover::FencingMinimum;
-use mailcluster_net::remote::{Admission, Refusal, Serving};
+use mailcluster_failover::{Durability, FencingMinimum};
+use mailcluster_net::{
+    mtls::{Expect, Role},
+    remote::{Admission, Refusal, Serving},
+};
+use mailcluster_replication::Standby;
 use mailcluster_store::{Identity as StoreIdentity, StoreKind};
 use mailcluster_types::{ClusterId, Epoch, StoreName};
 use tokio_util::sync::CancellationToken;
+use tonic::service::interceptor::InterceptedService;
 
 use super::{
-    grpc::{self, Changing},
+    grpc::{self, Changing, Mirrored},
+    mirrors::{Own, PodPeers, keep_published, only_copies},
     pod::Pod,
     providers::Providers,
     routes::Routes,
@@ -35,10 +45,11 @@ pub fn start(
     pod: &Pod,
     replica: &str,
     service: Arc<dyn Service>,
-    changing: &Changing,
+    (routes, changing): (&Routes, &Changing),
     over: &CancellationToken,
 ) -> Result<Holder> {
     let section = section(pod)?;
+    let name = StoreName::from(section.store.as_str());
     let kube = KubeArbiterConfig {
         namespace: pod.config.namespace.clone(),
         lease: section.lease.name.clone(),
@@ -62,22 +73,67 @@ pub fn start(
         endpoint: SocketAddr::new(pod.ip, ports::BACKEND_GRPC),
         lease_seconds: section.lease.lease_seconds,
         fencing: fencing(section.lease.fencing_minimum),
+        durability: section.mirrors.as_ref().map_or(Durability::Single, |m| durability(m.durability)),
+        mirror_timeout: Duration::from_millis(
+            section.mirrors.as_ref().map_or(0, |m| m.timeout_milliseconds.into()),
+        ),
+        peers: peers(pod, section, replica, routes),
     };
-    let arbiter = KubeArbiter::in_cluster(kube)?;
-    let holder = HolderPlan { config, arbiter, service, shutdown: over.clone() }.start();
+    let standby = Arc::new(Standby::default());
+    let mirrors = section.mirrors.as_ref().map(|_| {
+        let service = mailcluster_replication::service(standby.clone(), config.identity.clone());
+        tonic::service::Routes::new(InterceptedService::new(service, only_copies(copies(section))))
+    });
+    if mirrors.is_some() {
+        tokio::spawn(keep_published(Own::new(pod, name, replica, config.endpoint, routes.mirrors())));
+    }
+    let replica = Replica { arbiter: KubeArbiter::in_cluster(kube)?, standby };
+    let holder = HolderPlan { config, replica, service, shutdown: over.clone() }.start();
     let me = control::Me { pod_uid: pod.uid.clone(), start_id: pod.start_id.clone() };
     let providers = Arc::new(Providers::Store(holder.status.clone()));
     let control = control::service(providers, Some(holder.status.clone()), me);
-    grpc::serve(pod.listen(ports::BACKEND_GRPC)?, pod.identity.clone(), control, changing);
-    let status = holder.status.clone();
+    let mirrored = mirrors.map(|routes| Mirrored { routes, status: holder.status.clone() });
+    grpc::serve(pod.listen(ports::BACKEND_GRPC)?, pod.identity.clone(), control, mirrored, changing);
+    let (status, is_mirrored) = (holder.status.clone(), section.mirrors.is_some());
     pod.serve_health(Arc::new(move || match status.get().state {
         ReplicaState::Primary => Ok(()),
+        // A mirror is as it should be, too: a budget counts it.
+        ReplicaState::Standby if is_mirrored => Ok(()),
         other => Err(format!("{other:?}")),
     }))?;
     pod.tell_certificates(None)?;
     let (status, gate) = (holder.status.clone(), holder.gate.clone());
     tokio::spawn(metrics::watch_store(pod.registry.clone(), section.store.clone(), status, gate));
     Ok(holder)
+}
+
+/// The other copies of the pod's store.
+fn peers(pod: &Pod, section: &BackendConfig, replica: &str, routes: &Routes) -> Arc<dyn Peers> {
+    let Some(mirrors) = &section.mirrors else { return Arc::new(Alone) };
+    Arc::new(PodPeers {
+        others: mirrors.replicas.iter().filter(|id| *id != replica).cloned().collect(),
+        store: section.store.as_str().into(),
+        mirrors: routes.mirrors(),
+        identity: pod.identity.clone(),
+        expect: copies(section),
+        kept: Mutex::default(),
+    })
+}
+
+/// What the certificates of all copies of this store name.
+fn copies(section: &BackendConfig) -> Expect {
+    let role = match section.kind {
+        mailstore::StoreKind::Mail => Role::Backend,
+        mailstore::StoreKind::Directory => Role::Directory,
+    };
+    Expect { role, store: Some(section.store.as_str().into()) }
+}
+
+fn durability(durability: mailcluster::Durability) -> Durability {
+    match durability {
+        mailcluster::Durability::Preferred => Durability::Preferred,
+        mailcluster::Durability::Required => Durability::Required,
+    }
 }
 
 fn fencing(minimum: mailcluster::FencingMinimum) -> FencingMinimum {

@@ -24,8 +24,8 @@ pub struct MembersView<'a> {
     pub members: &'a BTreeSet<String>,
     /// Members wanted for writes (1 Preferred, 2 Required).
     pub min: usize,
-    /// The end of the log.
-    pub end: u64,
+    /// Everything up to this record is committed.
+    pub commit: u64,
     /// Every mirror that is connected or was.
     pub mirrors: &'a [Member],
     /// The oldest write of a client that is not committed: its sequence, and for how long it has waited.
@@ -76,7 +76,7 @@ pub fn change(view: &MembersView<'_>) -> Option<Change> {
     let caught_up = |m: &&Member| {
         !view.members.contains(&m.id)
             && m.id != view.me
-            && m.confirmed == Some(view.end)
+            && m.confirmed.is_some_and(|confirmed| confirmed >= view.commit)
             && m.apply_lag < MAX_LAG
     };
     let ready = view.mirrors.iter().find(caught_up).map(|m| m.id.clone());

@@ -76,6 +76,7 @@ pub fn healthy() -> Observation {
             lock_held: true,
             volume_epoch: 5,
         }),
+        replicas: Vec::new(),
         deleting: None,
         eviction: None,
         tried: Vec::new(),

@@ -44,6 +44,32 @@ fn a_new_cluster_draws_ids() {
 }
 
 #[test]
+fn a_mirrored_cluster_draws_an_id_for_each_copy_and_takes_up_those_that_are_there() {
+    let mut mirrored = cluster();
+    mirrored.spec.stores.replicas = Some(3);
+    let plan = stores(&mirrored, &Observed::default(), draw()).unwrap();
+    assert_eq!(plan.len(), 9, "the directory, too");
+    let of = |name: &str| plan.iter().filter(|p| p.store.name == name).map(|p| &p.store).collect::<Vec<_>>();
+    let copies = of("demo-0");
+    assert_eq!(copies.iter().map(|s| s.letter).collect::<String>(), "abc");
+    assert_eq!(copies[1].all, copies.iter().map(|s| s.replica.clone()).collect::<Vec<_>>());
+    assert_eq!(copies[2].stateful_set(), "demo-0-c");
+    let known = |id: &str| {
+        let labels = json!({labels::CLUSTER: "demo", labels::CLUSTER_NAMESPACE: "mail", labels::STORE: "demo-0",
+            labels::REPLICA: id.repeat(32)});
+        serde_json::from_value(json!({"metadata": {"name": format!("pv-{id}"), "labels": labels}})).unwrap()
+    };
+    let seen =
+        |ids: &[&str]| Observed { volumes: ids.iter().copied().map(known).collect(), ..Observed::default() };
+    let plan = stores(&mirrored, &seen(&["d", "e"]), draw()).unwrap();
+    let ids: Vec<_> =
+        plan.iter().filter(|p| p.store.name == "demo-0").map(|p| &p.store.replica[..1]).collect();
+    assert_eq!(ids, ["d", "e", "0"], "the third is new");
+    let many: Result<_, Invalid> = stores(&mirrored, &seen(&["b", "c", "d", "e"]), draw());
+    assert!(matches!(many, Err(Invalid::TooManyReplicas { .. })));
+}
+
+#[test]
 fn stores_keep_their_copies_and_never_go() {
     let r = "a".repeat(32);
     let live = observed(vec![store("demo-0", "Mail", &r, json!({})), store("demo-4", "Mail", &r, json!({}))]);

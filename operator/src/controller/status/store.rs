@@ -21,20 +21,27 @@ use crate::{
 /// The operator's part of a MailStore's status (claims, failover mode, conditions about the volume), as JSON, so that
 /// what belongs to others is not in it.
 #[must_use]
-pub fn of_store(planned: &Planned, store: &MailStore, observed: &Observed, now: Timestamp) -> Value {
+pub fn of_store(copies: &[Planned], store: &MailStore, observed: &Observed, now: Timestamp) -> Value {
     let old = store.status.clone().unwrap_or_default();
-    let claim = &planned.store.claim;
     let mut claimed = old.claimed.clone();
-    // One that was never bound holds nothing, and may be made anew.
-    let bound = observed.claims.get(claim).is_some_and(volumes::was_bound);
-    if bound && !claimed.contains(claim) {
-        claimed.push(claim.clone());
+    for claim in copies.iter().map(|copy| &copy.store.claim) {
+        // One that was never bound holds nothing, and may be made anew.
+        let bound = observed.claims.get(claim).is_some_and(volumes::was_bound);
+        if bound && !claimed.contains(claim) {
+            claimed.push(claim.clone());
+        }
     }
-    let mode = observed
-        .volume_of(claim)
-        .map(|volume| volumes::failover_mode(volume, &observed.nodes))
-        .or(old.failover);
-    let missing = missing(planned, observed, store);
+    let mode = match copies {
+        [alone] => observed
+            .volume_of(&alone.store.claim)
+            .map(|volume| volumes::failover_mode(volume, &observed.nodes))
+            .or(old.failover),
+        _ => Some(FailoverMode::Mirror),
+    };
+    // The first that is missing is told of; the next, when that one is back.
+    let mut volumes = copies.iter().map(|copy| missing(copy, observed, store));
+    let first = volumes.next();
+    let missing = volumes.fold(first, |worst, next| worst.filter(Draft::is_true).or(Some(next)));
     let single = match mode {
         Some(FailoverMode::None) => Draft::yes(
             condition::SINGLE_NODE_VOLUME,
@@ -49,7 +56,8 @@ pub fn of_store(planned: &Planned, store: &MailStore, observed: &Observed, now: 
         ),
     };
     let generation = store.metadata.generation;
-    let conditions = condition::merge(vec![missing, single], &old.conditions, generation, now);
+    let conditions =
+        condition::merge(missing.into_iter().chain([single]).collect(), &old.conditions, generation, now);
     let mut status = json!({"observedGeneration": generation, "claimed": claimed, "conditions": conditions});
     if let Some(mode) = mode {
         status["failover"] = json!(mode);

@@ -195,7 +195,7 @@ fn counts_and_addresses_are_told() {
 fn a_volume_that_is_gone_or_going_is_told() {
     use crate::cluster::Store;
     let planned = |claim: ClaimStep| Planned {
-        store: Store { name: "demo-0".into(), kind: StoreKind::Mail, replica: "r".into(), claim: "c".into() },
+        store: Store::new("demo-0", StoreKind::Mail, vec![("r".into(), "c".into())]).remove(0),
         claim,
     };
     let claim = |deleted: Option<&str>, phase: &str| {
@@ -240,7 +240,7 @@ fn a_volume_that_is_gone_or_going_is_told() {
         }
         seen.volumes.extend(volume.map(|v| serde_json::from_value(v).unwrap()));
         let store = store(1, json!({}));
-        let status = of_store(&planned(step), &store, &seen, Timestamp::UNIX_EPOCH);
+        let status = of_store(&[planned(step)], &store, &seen, Timestamp::UNIX_EPOCH);
         let found = &status["conditions"][0];
         let told = (found["status"].as_str().unwrap(), found["reason"].as_str().unwrap());
         assert_eq!(told, expected, "{name}");

@@ -75,7 +75,7 @@ fn other(world: &World, heard: &Heard, store: &MailStore) -> Option<Other> {
         blocked: stuck || phase == Some(Phase::Blocked),
         moving: !stuck
             && (phase == Some(Phase::Draining)
-                || targeted && matches!(phase, Some(Phase::Fencing | Phase::Reattaching))),
+                || targeted && matches!(phase, Some(Phase::Fencing | Phase::Reattaching | Phase::Promoting))),
         arriving,
         lost: holder.is_some() && detect(&o) == Detection::Lost,
         renewing: holder.is_some() && fresh,

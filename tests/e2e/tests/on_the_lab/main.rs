@@ -7,6 +7,7 @@ mod api;
 mod certificates;
 mod chart;
 mod directory;
+mod mirrors;
 mod moves;
 mod network;
 mod operator;
@@ -54,6 +55,11 @@ const SERVICE: &[(&str, Needs, Scenario)] = &[
         TheLab,
         volumes::old_volumes_in_an_empty_kubernetes,
     ),
+    // On a cluster of their own, whose stores have mirrors.
+    ("f19_a_mirror_takes_over_from_a_lost_node_that_comes_back", TheLab, mirrors::lost_primary),
+    ("a_primary_that_ends_hands_its_store_to_a_mirror", TheLab, mirrors::handed_over),
+    ("f16_a_hanging_mirror_is_left_out_and_let_in_again", TheLab, mirrors::hanging_mirror),
+    ("a_mirrored_cluster_is_taken_down", TheLab, mirrors::taken_down),
 ];
 
 /// What makes stores move or stop, in this order.

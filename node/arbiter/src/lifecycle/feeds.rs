@@ -1,0 +1,121 @@
+//! A primary's streams to its mirrors: one task for each, as long as the term lasts.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use mailcluster_replication::{Ended, Progress, Source};
+use tokio::{sync::mpsc, task::JoinSet};
+use tonic::transport::Channel;
+
+use super::Life;
+
+/// A stream that broke is begun anew after so long; one that the mirror cannot take up, after longer.
+const AGAIN: Duration = Duration::from_millis(200);
+const LATER: Duration = Duration::from_secs(5);
+
+/// The other replicas of the store.
+#[async_trait]
+pub trait Peers: Send + Sync + 'static {
+    /// Their ids.
+    fn others(&self) -> Vec<String>;
+
+    /// A channel to one of them, which need not be connected yet.
+    async fn channel(&self, replica: &str) -> Result<Channel, String>;
+}
+
+/// A single copy has none.
+pub struct Alone;
+
+#[async_trait]
+impl Peers for Alone {
+    fn others(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    async fn channel(&self, _: &str) -> Result<Channel, String> {
+        Err("this store has one replica".into())
+    }
+}
+
+/// What a primary must react to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// A mirror has promised this epoch to another.
+    Promised(u64),
+    /// This mirror has committed what this replica does not have.
+    Yield(String),
+}
+
+/// Dropping it ends the streams.
+pub(super) struct Feeds {
+    troubles: mpsc::Receiver<Trouble>,
+    /// Keeps the channel open where there is no mirror.
+    _sender: mpsc::Sender<Trouble>,
+    _tasks: JoinSet<()>,
+}
+
+impl Feeds {
+    /// Waits for the next trouble.
+    pub async fn trouble(&mut self) -> Trouble {
+        match self.troubles.recv().await {
+            Some(trouble) => trouble,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Life {
+    /// Begins a stream to each mirror, at this epoch.
+    pub(super) fn feed(&self, epoch: u64, progress: &Arc<Progress>) -> Feeds {
+        let (sender, troubles) = mpsc::channel(4);
+        let mut tasks = JoinSet::new();
+        for replica in self.config.peers.others() {
+            let source = Source {
+                dir: self.config.data_dir.clone(),
+                identity: self.config.identity.clone(),
+                epoch,
+                progress: progress.clone(),
+                beat: Duration::from_millis(self.config.lease_ms() / 4),
+            };
+            let feed = Feed { replica, peers: self.config.peers.clone(), source, troubles: sender.clone() };
+            tasks.spawn(feed.run());
+        }
+        Feeds { troubles, _sender: sender, _tasks: tasks }
+    }
+}
+
+struct Feed {
+    replica: String,
+    peers: Arc<dyn Peers>,
+    source: Source,
+    troubles: mpsc::Sender<Trouble>,
+}
+
+impl Feed {
+    async fn run(self) {
+        let mut said = String::new();
+        loop {
+            let ended = match self.peers.channel(&self.replica).await {
+                Ok(channel) => self.source.feed(channel).await,
+                Err(why) => Ended::Lost(tonic::Status::unavailable(why)),
+            };
+            let text = format!("{ended:?}");
+            if text != said {
+                let (mirror, epoch) = (&self.replica, self.source.epoch);
+                tracing::warn!(mirror, epoch, ended = %text, "a mirror is not fed");
+                said = text;
+            }
+            let (trouble, pause) = match ended {
+                Ended::Refused { promise } => (Some(Trouble::Promised(promise)), LATER),
+                Ended::Yield { .. } => (Some(Trouble::Yield(self.replica.clone())), LATER),
+                Ended::Snapshot | Ended::Forked { .. } => (None, LATER),
+                Ended::Lost(_) => (None, AGAIN),
+            };
+            if let Some(trouble) = trouble {
+                // A term that is over listens no more.
+                let _ = self.troubles.send(trouble).await;
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+}

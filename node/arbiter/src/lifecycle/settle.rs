@@ -1,0 +1,231 @@
+//! Settling: the epoch's first record, in the log of every replica that counts, before anything is read or written.
+
+use std::{sync::Arc, time::Instant};
+
+use mailcluster_failover::{LeaseRecord, Role, mirror::InSync};
+use mailcluster_replication::{Begun, Progress};
+use mailcluster_store::{FollowError, Follower, OpenError, Store};
+use mailcluster_types::{ReplicaId, Seq};
+
+use super::{
+    Life,
+    feeds::{Feeds, Trouble},
+    term::{Term, Why},
+};
+use crate::{
+    arbiter::{ArbiterError, Route},
+    clock::boottime,
+    status::ReplicaState,
+};
+
+/// What a term has to give back.
+pub(super) enum Left {
+    Store(Store),
+    Follower(Box<Follower>),
+    /// It broke.
+    Nothing,
+}
+
+impl Life {
+    /// Appends EpochStart, synced; from then on the log is copied by `Progress`.
+    pub(super) async fn begin(
+        &self,
+        follower: Follower,
+        record: &LeaseRecord,
+    ) -> Option<(Follower, Progress)> {
+        let (epoch, in_sync) = (record.epoch, in_sync(record));
+        let begun = tokio::task::spawn_blocking(move || begin(follower, epoch, &in_sync)).await;
+        match begun {
+            Ok(Ok((follower, begun))) => {
+                let set = InSync::new(record.in_sync.clone(), record.min_in_sync);
+                Some((follower, Progress::new(self.config.identity.replica.to_string(), set, begun)))
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%error, epoch, "the epoch's first record could not be made durable");
+                if matches!(error, FollowError::Broken) {
+                    mailcluster_store::Gate::poisoned(&*self.gate);
+                }
+                self.status.set(ReplicaState::Refused(error.to_string()));
+                self.remember(None);
+                None
+            }
+            Err(error) => {
+                tracing::error!(%error, epoch, "settling ended early");
+                self.remember(None);
+                None
+            }
+        }
+    }
+
+    /// Waits until the epoch's first record is committed, applies what came before it, and starts the committer.
+    pub(super) async fn settle(
+        &self,
+        term: &mut Term,
+        feeds: &mut Feeds,
+        mut follower: Follower,
+    ) -> Result<Store, (Why, Left)> {
+        loop {
+            let (start, progress) = (follower.end().seq, term.progress.clone());
+            term.settling = Some((start, Instant::now()));
+            let work = async {
+                tokio::select! {
+                    () = progress.reached(start) => None,
+                    trouble = feeds.trouble() => Some(trouble),
+                }
+            };
+            match self.during(term, work).await {
+                Ok(None) => break,
+                Ok(Some(Trouble::Promised(promise))) => match self.go_above(term, promise).await {
+                    Ok(false) => {}
+                    Ok(true) => {
+                        follower = self.begin_anew(term, follower).await?;
+                        *feeds = self.feed(term.record.epoch, &term.progress);
+                    }
+                    Err(why) => return Err((why, Left::Follower(Box::new(follower)))),
+                },
+                Ok(Some(Trouble::Yield(to))) if !term.record.in_sync.contains(&to) => {}
+                Ok(Some(Trouble::Yield(to))) => {
+                    return Err((Why::Yielded(to), Left::Follower(Box::new(follower))));
+                }
+                Err(why) => return Err((why, Left::Follower(Box::new(follower)))),
+            }
+        }
+        term.settling = None;
+        self.apply(term, follower).await
+    }
+
+    /// A mirror has promised a higher epoch to one that did not get the lease: this holder goes above it (C6). `true`
+    /// when the lease has the new epoch.
+    pub(super) async fn go_above(&self, term: &mut Term, promise: u64) -> Result<bool, Why> {
+        if promise < term.record.epoch {
+            return Ok(false);
+        }
+        let mut next = term.record.clone();
+        next.epoch = promise + 1;
+        next.position = term.committed();
+        tracing::warn!(from = term.record.epoch, to = next.epoch, "a mirror has promised a higher epoch");
+        let wanted = next.epoch;
+        self.write(term, next).await.map_err(Why::Demoted)?;
+        if term.record.epoch != wanted {
+            return Ok(false);
+        }
+        // Also when the swap's own answer was lost.
+        self.gate.raise(wanted);
+        term.progress.go_above(wanted);
+        Ok(true)
+    }
+
+    async fn begin_anew(&self, term: &Term, follower: Follower) -> Result<Follower, (Why, Left)> {
+        let (epoch, in_sync) = (term.record.epoch, in_sync(&term.record));
+        let begun = tokio::task::spawn_blocking(move || begin(follower, epoch, &in_sync)).await;
+        match begun {
+            Ok(Ok((follower, begun))) => {
+                term.progress.synced(begun.end);
+                Ok(follower)
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%error, epoch, "the epoch's first record could not be made durable");
+                let broken = matches!(error, FollowError::Broken);
+                Err((if broken { Why::Poisoned } else { Why::StoreStopped }, Left::Nothing))
+            }
+            Err(_) => Err((Why::StoreStopped, Left::Nothing)),
+        }
+    }
+
+    async fn apply(&self, term: &mut Term, follower: Follower) -> Result<Store, (Why, Left)> {
+        let (commit, gate) = (term.progress.commit(), self.gate.clone());
+        let mut task = tokio::task::spawn_blocking(move || {
+            let mut follower = follower;
+            follower.advance(commit).map_err(|error| {
+                if matches!(error, FollowError::Broken) {
+                    mailcluster_store::Gate::poisoned(&*gate);
+                }
+                OpenError::Index(error.to_string())
+            })?;
+            follower.into_replica().go_on(gate)
+        });
+        let over = match self.during(term, &mut task).await {
+            Ok(done) => return self.started(done),
+            Err(why) => why,
+        };
+        // The replica is not let go before its work has ended.
+        Err(match self.started(task.await) {
+            Ok(store) => (over, Left::Store(store)),
+            Err((_, left)) => (over, left),
+        })
+    }
+
+    fn started(
+        &self,
+        done: Result<Result<Store, OpenError>, tokio::task::JoinError>,
+    ) -> Result<Store, (Why, Left)> {
+        match done {
+            Ok(Ok(store)) => Ok(store),
+            Ok(Err(_)) if self.gate.role() == Role::Poisoned => Err((Why::Poisoned, Left::Nothing)),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the store could not begin to serve");
+                self.status.set(ReplicaState::Refused(error.to_string()));
+                Err((Why::StoreStopped, Left::Nothing))
+            }
+            Err(error) => {
+                tracing::error!(%error, "settling ended early");
+                Err((Why::StoreStopped, Left::Nothing))
+            }
+        }
+    }
+
+    /// Publishes the route, trying until it is done.
+    pub(super) async fn publish(&self, term: &mut Term) -> Result<(), Why> {
+        let route = Route {
+            epoch: term.record.epoch,
+            replica: self.config.identity.replica.to_string(),
+            pod_uid: self.config.pod_uid.clone(),
+            endpoint: self.config.endpoint,
+        };
+        let published = async {
+            let mut refused_at = None;
+            loop {
+                match self.arbiter.publish(&route).await {
+                    Ok(()) => return,
+                    Err(ArbiterError::Refused(why)) => {
+                        tracing::error!(%why, "the route is refused");
+                        let since = *refused_at.get_or_insert_with(boottime);
+                        if boottime().saturating_sub(since) >= self.config.lease_ms() {
+                            // It is tried on, and people are told: nothing but a change outside of this process ends it.
+                            self.status.set(ReplicaState::Refused(format!("RouteNotPublished: {why}")));
+                        }
+                    }
+                    Err(error) => {
+                        refused_at = None;
+                        tracing::warn!(%error, "the route cannot be published yet");
+                    }
+                }
+                if !self.retry_pause().await {
+                    return;
+                }
+            }
+        };
+        self.during(term, published).await
+    }
+}
+
+fn in_sync(record: &LeaseRecord) -> Vec<ReplicaId> {
+    record.in_sync.iter().filter_map(|id| id.parse().ok()).collect()
+}
+
+fn begin(
+    mut follower: Follower,
+    epoch: u64,
+    in_sync: &[ReplicaId],
+) -> Result<(Follower, Begun), FollowError> {
+    let commit: Seq = follower.applied().1;
+    let (_, end) = follower.begin(epoch, in_sync)?;
+    let epochs = follower.epochs().map_err(|error| FollowError::Index(error.to_string()))?;
+    Ok((follower, Begun { epochs, end, commit }))
+}
+
+/// Tells the log's copies of what is written from now on.
+pub(super) fn told(mut follower: Follower, progress: &Arc<Progress>) -> Follower {
+    follower.tell(progress.clone());
+    follower
+}

@@ -1,0 +1,444 @@
+//! Three replicas of a store in one process, each with its own log and connections on loopback, under one record: what
+//! is acknowledged by one is there when another serves.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use mailcluster_arbiter::{
+    Advice, Arbiter, ArbiterError, Current, LeaseGate, ReplicaState, Route, StatusHandle, SwapError,
+    TargetAdvice,
+    lifecycle::{Lifecycle, LifecycleConfig, Outcome, Peers, Replica, run},
+};
+use mailcluster_failover::{Durability, FencingMinimum, LeaseRecord, TargetKind};
+use mailcluster_replication::{Standby, service};
+use mailcluster_store::{Identity, Store, StoreKind};
+use mailcluster_types::{ClusterId, ReplicaId};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint, Server};
+
+/// What a test waits for comes within this.
+const WAIT: Duration = Duration::from_secs(60);
+/// The shortest lease there is.
+const LEASE_SECONDS: u32 = 4;
+
+fn id(n: u128) -> String {
+    ReplicaId(n).to_string()
+}
+
+fn identity(n: u128) -> Identity {
+    Identity { cluster: ClusterId(1), store: "demo-0".into(), replica: ReplicaId(n), kind: StoreKind::Mail }
+}
+
+/// The record of a store, as the API keeps it, and what the operator has written beside it.
+struct Record {
+    now: Mutex<(LeaseRecord, u64)>,
+    advice: Mutex<Advice>,
+    routes: Mutex<Vec<u64>>,
+}
+
+impl Record {
+    fn read(&self) -> LeaseRecord {
+        self.now.lock().unwrap().0.clone()
+    }
+
+    /// As the operator asks for a replica.
+    fn ask(&self, n: u128, kind: TargetKind) {
+        let version = self.now.lock().unwrap().1.to_string();
+        self.advice.lock().unwrap().target = Some(TargetAdvice { replica: id(n), version, kind });
+    }
+
+    /// The lease's version as long as nobody writes it for `span`.
+    async fn unchanged_for(&self, span: Duration) {
+        let (deadline, mut since) = (Instant::now() + WAIT, (0, Instant::now()));
+        while since.1.elapsed() < span {
+            assert!(Instant::now() < deadline, "somebody goes on renewing");
+            let version = self.now.lock().unwrap().1;
+            if version != since.0 {
+                since = (version, Instant::now());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// One replica's way to it, which can be cut.
+struct Way {
+    record: Arc<Record>,
+    away: Arc<AtomicBool>,
+}
+
+impl Way {
+    fn check(&self) -> Result<(), ArbiterError> {
+        if self.away.load(Ordering::SeqCst) { Err(ArbiterError::Away("cut".into())) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl Arbiter for Way {
+    async fn current(&self) -> Result<Current, ArbiterError> {
+        self.check()?;
+        let (record, version) = self.record.now.lock().unwrap().clone();
+        Ok(Current::new(record, version.to_string()))
+    }
+
+    async fn swap(&self, read: &Current, next: &LeaseRecord) -> Result<Current, SwapError> {
+        self.check().map_err(|error| SwapError::Unknown(error.to_string()))?;
+        let mut now = self.record.now.lock().unwrap();
+        if now.1.to_string() != read.version {
+            return Err(SwapError::Conflict);
+        }
+        *now = (next.clone(), now.1 + 1);
+        Ok(Current::new(next.clone(), now.1.to_string()))
+    }
+
+    async fn advice(&self) -> Result<Advice, ArbiterError> {
+        self.check()?;
+        Ok(self.record.advice.lock().unwrap().clone())
+    }
+
+    async fn publish(&self, route: &Route) -> Result<(), ArbiterError> {
+        self.check()?;
+        self.record.routes.lock().unwrap().push(route.epoch);
+        Ok(())
+    }
+
+    fn supervised(&self) -> bool {
+        true
+    }
+}
+
+/// Where the replicas are.
+#[derive(Clone)]
+struct Others {
+    me: u128,
+    at: Arc<Mutex<BTreeMap<u128, SocketAddr>>>,
+    all: Vec<u128>,
+}
+
+#[async_trait]
+impl Peers for Others {
+    fn others(&self) -> Vec<String> {
+        self.all.iter().filter(|n| **n != self.me).map(|n| id(*n)).collect()
+    }
+
+    async fn channel(&self, replica: &str) -> Result<Channel, String> {
+        let at = self.at.lock().unwrap().iter().find(|(n, _)| id(**n) == replica).map(|(_, at)| *at);
+        let at = at.ok_or("it has no address")?;
+        Ok(Endpoint::from_shared(format!("http://{at}")).unwrap().connect_lazy())
+    }
+}
+
+struct Events(watch::Sender<Option<Store>>);
+
+#[async_trait]
+impl Lifecycle for Events {
+    async fn serving(&self, store: Store, _: CancellationToken) {
+        self.0.send_replace(Some(store));
+    }
+
+    async fn drained(&self) {}
+
+    async fn stopped(&self) {
+        self.0.send_replace(None);
+    }
+}
+
+struct Node {
+    standby: Arc<Standby>,
+    status: StatusHandle,
+    gate: Arc<LeaseGate>,
+    serving: watch::Receiver<Option<Store>>,
+    away: Arc<AtomicBool>,
+    shutdown: CancellationToken,
+    server: CancellationToken,
+    task: JoinHandle<Outcome>,
+}
+
+struct Cluster {
+    dir: tempfile::TempDir,
+    record: Arc<Record>,
+    at: Arc<Mutex<BTreeMap<u128, SocketAddr>>>,
+    durability: Durability,
+    all: Vec<u128>,
+    nodes: BTreeMap<u128, Node>,
+}
+
+impl Cluster {
+    /// These replicas, new, and the first of them asked to serve.
+    async fn start(all: &[u128], durability: Durability) -> Self {
+        let min = if durability == Durability::Required { 2 } else { 1 };
+        let first = LeaseRecord::initial(all.iter().map(|n| id(*n)).collect(), min);
+        let mut cluster = Self {
+            dir: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(),
+            record: Arc::new(Record {
+                now: Mutex::new((first, 1)),
+                advice: Mutex::default(),
+                routes: Mutex::default(),
+            }),
+            at: Arc::default(),
+            durability,
+            all: all.to_vec(),
+            nodes: BTreeMap::new(),
+        };
+        for n in all {
+            cluster.run(*n).await;
+        }
+        cluster.record.ask(all[0], TargetKind::Initial);
+        cluster
+    }
+
+    async fn run(&mut self, n: u128) {
+        let data_dir = self.dir.path().join(n.to_string());
+        std::fs::create_dir_all(&data_dir).unwrap();
+        let away = Arc::new(AtomicBool::new(false));
+        let config = LifecycleConfig {
+            data_dir,
+            identity: identity(n),
+            pod_uid: format!("pod-{n}"),
+            start_id: format!("{:?}", std::time::Instant::now()).replace('/', ""),
+            node: format!("node-{n}"),
+            endpoint: "127.0.0.1:1".parse().unwrap(),
+            lease_seconds: LEASE_SECONDS,
+            fencing: FencingMinimum::Proof,
+            durability: self.durability,
+            mirror_timeout: Duration::from_millis(500),
+            peers: Arc::new(Others { me: n, at: self.at.clone(), all: self.all.clone() }),
+        };
+        let (status, gate) = (StatusHandle::new(), LeaseGate::new());
+        let (shutdown, server) = (CancellationToken::new(), CancellationToken::new());
+        let standby = Arc::new(Standby::default());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.at.lock().unwrap().insert(n, listener.local_addr().unwrap());
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        let router = Server::builder().add_service(service(standby.clone(), identity(n)));
+        tokio::spawn({
+            let over = server.clone();
+            async move {
+                tokio::select! { _ = router.serve_with_incoming(incoming) => {}, () = over.cancelled() => {} }
+            }
+        });
+        let arbiter = Arc::new(Way { record: self.record.clone(), away: away.clone() });
+        let (sender, serving) = watch::channel(None);
+        let replica = Replica { arbiter, standby: standby.clone() };
+        let task = tokio::spawn(run(
+            config,
+            replica,
+            Arc::new(Events(sender)),
+            gate.clone(),
+            status.clone(),
+            shutdown.clone(),
+        ));
+        self.nodes.insert(n, Node { standby, status, gate, serving, away, shutdown, server, task });
+    }
+
+    async fn serving(&self, n: u128) -> Store {
+        let node = &self.nodes[&n];
+        let mut serving = node.serving.clone();
+        let store = tokio::time::timeout(WAIT, serving.wait_for(Option::is_some)).await;
+        let store = store
+            .unwrap_or_else(|_| panic!("{n} is {:?}: {:?}", node.status.get().state, self.record.read()));
+        store.unwrap().clone().unwrap()
+    }
+
+    /// Ends a replica's process: without a word to anybody, or in order.
+    async fn end(&mut self, n: u128, in_order: bool) {
+        let node = self.nodes.remove(&n).unwrap();
+        node.away.store(!in_order, Ordering::SeqCst);
+        if !in_order {
+            node.server.cancel();
+            self.at.lock().unwrap().remove(&n);
+        }
+        node.shutdown.cancel();
+        assert_eq!(tokio::time::timeout(WAIT, node.task).await.unwrap().unwrap(), Outcome::Stopped);
+        node.server.cancel();
+    }
+
+    async fn in_sync(&self, wanted: &[u128]) {
+        let wanted: Vec<String> = wanted.iter().map(|n| id(*n)).collect();
+        until("the in-sync set", || {
+            let mut now = self.record.read().in_sync;
+            now.sort();
+            now == wanted
+        })
+        .await;
+    }
+
+    async fn stop(mut self) {
+        for n in self.all.clone() {
+            if self.nodes.contains_key(&n) {
+                self.end(n, true).await;
+            }
+        }
+    }
+}
+
+async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + WAIT;
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Writes one line of the audit log; `true` when it was acknowledged.
+async fn write(store: &Store, what: &str) -> bool {
+    let receipt = tokio::time::timeout(WAIT, store.audit(0, "test".into(), what.into())).await.unwrap();
+    receipt.is_ok_and(|receipt| receipt.acknowledge().is_ok())
+}
+
+async fn lines(store: &Store) -> Vec<String> {
+    let log = store.read(|view| view.audit_log(100)).await.unwrap();
+    let mut lines: Vec<String> = log.into_iter().map(|(_, _, what)| what).collect();
+    lines.sort();
+    lines
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_planned_end_gives_the_store_to_a_mirror_and_back() {
+    let cluster = Cluster::start(&[1, 2, 3], Durability::Required).await;
+    let first = cluster.serving(1).await;
+    assert_eq!(first.epoch(), 1);
+    for n in 0..20 {
+        assert!(write(&first, &format!("first {n:02}")).await);
+    }
+    cluster.nodes[&1].status.request_drain(Some(id(3)));
+    let (heir, second) = (3, cluster.serving(3).await);
+    assert_eq!(second.epoch(), 2);
+    assert_eq!(lines(&second).await.len(), 20);
+    assert!(write(&second, "second").await);
+    assert!(!write(&first, "late").await, "the old handle appends nothing");
+    // The old holder follows, and counts again.
+    cluster.in_sync(&[1, 2, 3]).await;
+    cluster.nodes[&heir].status.request_drain(None);
+    until("another serves", || {
+        cluster.nodes.iter().any(|(n, node)| *n != heir && node.serving.borrow().is_some())
+    })
+    .await;
+    assert_eq!(cluster.record.routes.lock().unwrap().last(), Some(&3));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f18_a_lost_primary_costs_nothing_that_was_acknowledged() {
+    let mut cluster = Cluster::start(&[1, 2, 3], Durability::Required).await;
+    let first = cluster.serving(1).await;
+    for n in 0..20 {
+        assert!(write(&first, &format!("first {n:02}")).await);
+    }
+    drop(first);
+    cluster.end(1, false).await;
+    cluster.record.unchanged_for(Duration::from_secs(u64::from(LEASE_SECONDS))).await;
+    cluster.record.ask(2, TargetKind::Auto);
+    let second = cluster.serving(2).await;
+    assert_eq!((second.epoch(), lines(&second).await.len()), (2, 20));
+    assert!(write(&second, "second").await);
+    assert!(!cluster.record.read().in_sync.contains(&id(1)));
+    // It comes back with its old log, and is let in when it has everything.
+    cluster.run(1).await;
+    cluster.in_sync(&[1, 2, 3]).await;
+    drop(second);
+    cluster.end(2, true).await;
+    until("another serves", || [1, 3].iter().any(|n| cluster.nodes[n].serving.borrow().is_some())).await;
+    let heir = if cluster.nodes[&1].serving.borrow().is_some() { 1 } else { 3 };
+    assert_eq!(lines(&cluster.serving(heir).await).await.len(), 21);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_is_gone_is_left_out_once_and_let_in_again() {
+    let mut cluster = Cluster::start(&[1, 2], Durability::Preferred).await;
+    let store = cluster.serving(1).await;
+    assert!(write(&store, "both").await);
+    cluster.end(2, false).await;
+    cluster.nodes[&1].status.heard();
+    assert!(write(&store, "waits for mirrorTimeout").await);
+    cluster.in_sync(&[1]).await;
+    assert!(write(&store, "alone").await && cluster.nodes[&1].gate.open());
+    cluster.run(2).await;
+    cluster.in_sync(&[1, 2]).await;
+    assert!(write(&store, "both again").await);
+    drop(store);
+    cluster.end(1, true).await;
+    let heir = cluster.serving(2).await;
+    assert_eq!(lines(&heir).await.len(), 4);
+    drop(heir);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c6_a_promise_to_somebody_else_makes_the_holder_go_above_it() {
+    let cluster = Cluster::start(&[1, 2, 3], Durability::Required).await;
+    let store = cluster.serving(1).await;
+    assert!(write(&store, "first").await);
+    // As a candidate does whose swap comes too late.
+    let mut follower = cluster.nodes[&2].standby.take().unwrap();
+    follower.promise(8).unwrap();
+    cluster.nodes[&2].standby.give(follower);
+    until("its epoch is above the promise", || cluster.record.read().epoch == 9).await;
+    until("and published", || cluster.record.routes.lock().unwrap().last() == Some(&9)).await;
+    assert!(write(&store, "second").await, "sessions stay");
+    assert_eq!(store.epoch(), 9);
+    cluster.in_sync(&[1, 2, 3]).await;
+    drop(store);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b5_one_that_hears_nobody_leaves_nobody_out() {
+    let mut cluster = Cluster::start(&[1, 2], Durability::Preferred).await;
+    let store = cluster.serving(1).await;
+    // EpochStart, the in-sync set, and this.
+    assert!(write(&store, "both").await);
+    until("nothing is under way", || store.committed().1 >= 3).await;
+    cluster.end(2, false).await;
+    tokio::time::sleep(Duration::from_secs(u64::from(LEASE_SECONDS) + 1)).await;
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { write(&store, "held back").await }
+    });
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(!waiting.is_finished(), "{:?} {:?}", waiting.await, cluster.record.read());
+    assert_eq!(cluster.record.read().in_sync.len(), 2);
+    cluster.nodes[&1].status.heard();
+    assert!(tokio::time::timeout(WAIT, waiting).await.unwrap().unwrap());
+    drop(store);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f15_a_cut_off_primary_acknowledges_nothing_once_another_serves() {
+    let cluster = Cluster::start(&[1, 2, 3], Durability::Required).await;
+    let first = cluster.serving(1).await;
+    assert!(write(&first, "first").await);
+    // From the API and from both mirrors, but its clients reach it.
+    cluster.nodes[&1].away.store(true, Ordering::SeqCst);
+    let kept = std::mem::take(&mut *cluster.at.lock().unwrap());
+    for n in [2, 3] {
+        cluster.at.lock().unwrap().insert(n, kept[&n]);
+    }
+    cluster.record.unchanged_for(Duration::from_secs(u64::from(LEASE_SECONDS))).await;
+    // A person orders it: the mirrors would still hear the old one.
+    cluster.record.ask(2, TargetKind::Planned);
+    let second = cluster.serving(2).await;
+    assert!(write(&second, "second").await);
+    assert!(!write(&first, "at the epoch before").await);
+    cluster.nodes[&1].away.store(false, Ordering::SeqCst);
+    until("it stands by", || cluster.nodes[&1].status.get().state == ReplicaState::Standby).await;
+    cluster.at.lock().unwrap().insert(1, kept[&1]);
+    cluster.in_sync(&[1, 2, 3]).await;
+    let found = lines(&second).await;
+    assert_eq!(found, ["first", "second"]);
+    drop((first, second));
+    cluster.stop().await;
+}

@@ -1,0 +1,227 @@
+//! The failover of a store with mirrors: which copy is asked to take the lease, and when. No volume moves, so nothing is
+//! fenced: whoever takes the lease has every acknowledged record, and no other is acknowledged without it.
+
+use crate::{
+    Blocked, Decision, Detection, Evidence, FencingMinimum, LeaseView, Observation, Phase, PodState,
+    ReplicaView, Step, TargetKind, detect, gate, live_evidence,
+    place::asked,
+    step::{lease_is_fresh, undetected},
+    suffices,
+};
+
+/// What the operator does next about this store.
+pub(crate) fn decide(o: &Observation) -> Decision {
+    let Some(lease) = &o.lease else { return without_lease(o) };
+    let held = lease.record.holder.is_some() && lease_is_fresh(o, lease);
+    // One that was not taken in time is replaced by another, where the store is not served.
+    let overdue = !held && o.target.as_ref().is_some_and(|t| t.overdue);
+    if o.target.is_some() && !target_stands(o, lease) && !overdue {
+        return Decision::new(if held { Phase::Serving } else { Phase::Suspect }, Step::ClearTarget);
+    }
+    if o.restore_asked && !held && every_copy_answers(o) {
+        return Decision::new(Phase::Down, Step::RestoreLease);
+    }
+    match &lease.record.holder {
+        None => unheld(o, lease),
+        Some(holder) if lease_is_fresh(o, lease) => alive(o, lease, &holder.pod_uid),
+        Some(_) => silent(o, lease),
+    }
+}
+
+fn every_copy_answers(o: &Observation) -> bool {
+    o.replicas.iter().all(|replica| replica.volume.is_some())
+}
+
+/// The target that stands.
+fn is_asked(o: &Observation) -> bool {
+    o.target.as_ref().is_some_and(|target| !target.overdue)
+}
+
+/// A5: epoch 0 only for a store that was never known; else only when every copy was asked, from the latest of them.
+fn without_lease(o: &Observation) -> Decision {
+    if !o.store.known_before {
+        return Decision::new(Phase::Initialising, Step::CreateLease);
+    }
+    if every_copy_answers(o) {
+        return Decision::new(Phase::Down, Step::RestoreLease);
+    }
+    Decision::blocked(Blocked::LeaseMissing)
+}
+
+/// The target names the lease as it is, and its deadline has not passed (A2, A4).
+fn target_stands(o: &Observation, lease: &LeaseView) -> bool {
+    o.target.as_ref().is_some_and(|t| {
+        !t.overdue
+            && o.replicas.iter().any(|r| r.id == t.replica)
+            && t.lease_version == lease.resource_version
+            && t.epoch == lease.record.epoch
+    })
+}
+
+/// Nobody holds the lease: a new store, or one whose holder gave it back.
+fn unheld(o: &Observation, lease: &LeaseView) -> Decision {
+    if is_asked(o) {
+        return Decision::new(Phase::Promoting, Step::Await("the copy to take the lease"));
+    }
+    if lease.record.epoch == 0 {
+        return initial(o);
+    }
+    match best(o, lease) {
+        Ok(copy) => match gate(o, true) {
+            Some(gate) => Decision::blocked(Blocked::Gate(gate)),
+            None => Decision::new(Phase::Promoting, Step::Promote(copy, TargetKind::Planned)),
+        },
+        Err(why) => Decision::blocked(why),
+    }
+}
+
+/// Every copy of a new store is there and empty; the first begins.
+fn initial(o: &Observation) -> Decision {
+    let is_ready = |r: &ReplicaView| stands_by(r) && r.volume.is_some_and(|v| v.last_epoch == 0);
+    match o.replicas.first() {
+        Some(first) if o.replicas.iter().all(is_ready) => {
+            Decision::new(Phase::Initialising, Step::Promote(first.id.clone(), TargetKind::Initial))
+        }
+        // The volumes have a history that this lease does not know.
+        _ if every_copy_answers(o)
+            && o.replicas.iter().any(|r| r.volume.is_some_and(|v| v.last_epoch > 0)) =>
+        {
+            Decision::new(Phase::Down, Step::RestoreLease)
+        }
+        _ => Decision::new(Phase::Initialising, Step::Await("every copy to open its volume")),
+    }
+}
+
+/// The lease is being renewed, or this observer has not watched long enough to say.
+fn alive(o: &Observation, lease: &LeaseView, holder_pod: &str) -> Decision {
+    let published = o.serving.as_ref().is_some_and(|(epoch, _)| *epoch == lease.record.epoch);
+    if !published {
+        return Decision::new(Phase::Settling, Step::Await("the holder to publish its route"));
+    }
+    if o.pod.as_ref().is_some_and(|p| p.uid == holder_pod && p.terminating) {
+        return Decision::new(Phase::Draining, Step::Await("the holder to hand the store over"));
+    }
+    wanted_elsewhere(o, lease).or_else(|| anew(o, lease)).unwrap_or(Decision::new(Phase::Serving, Step::Idle))
+}
+
+/// A person wants the store served from another node. A drained node's store goes when its pod is evicted.
+fn wanted_elsewhere(o: &Observation, lease: &LeaseView) -> Option<Decision> {
+    let serving = |step| Some(Decision::new(Phase::Serving, step));
+    let wanted = &o.request.as_ref().filter(|_| asked(o))?.to;
+    if wanted.is_some() && *wanted == o.placement.as_ref().map(|p| p.node.clone()) {
+        return None;
+    }
+    let node = |r: &ReplicaView| r.pod.as_ref().and_then(|p| p.node.clone());
+    let fit = o.replicas.iter().filter(|r| unfit(r, lease).is_none());
+    let there = fit.filter(|r| wanted.is_none() || node(r) == *wanted);
+    let Some(copy) = there.max_by_key(|r| r.volume.map(|v| v.end)) else {
+        let why = "no copy that has everything stands by there";
+        let to = wanted.clone().unwrap_or_else(|| "any other".into());
+        return serving(Step::RefuseRequest(Blocked::UnfitNode(to, why)));
+    };
+    if let Some(gate) = gate(o, true) {
+        return serving(Step::Block(Blocked::Gate(gate)));
+    }
+    match (wanted, node(copy)) {
+        // From here on the person's "any" has a name: the move is done when the store serves there.
+        (None, Some(node)) => serving(Step::NameRequest(node)),
+        _ => Some(Decision::new(Phase::Draining, Step::HandOver(copy.id.clone()))),
+    }
+}
+
+/// The next pod that is to be made from another template: mirrors first, and none while a copy is away or lacks
+/// something. The holder hands its store over before it goes.
+fn anew(o: &Observation, lease: &LeaseView) -> Option<Decision> {
+    let is_well = |r: &ReplicaView| r.volume.is_some() && lease.record.in_sync.contains(&r.id);
+    let free = o.request.is_none() && gate(o, false).is_none() && o.cluster.others_are_well;
+    if !free || !o.replicas.iter().all(is_well) {
+        return None;
+    }
+    let holds = |r: &&ReplicaView| lease.record.replica.as_ref() == Some(&r.id);
+    let mirrors = o.replicas.iter().filter(|r| !holds(r));
+    let next = mirrors.chain(o.replicas.iter().filter(holds)).find(|r| r.outdated)?;
+    let pod = next.pod.as_ref().filter(|pod| !pod.terminating)?;
+    let phase = if holds(&next) { Phase::Draining } else { Phase::Serving };
+    Some(Decision::new(phase, Step::DeleteGracefully(pod.uid.clone())))
+}
+
+/// The lease was not renewed for D.
+fn silent(o: &Observation, lease: &LeaseView) -> Decision {
+    if let Detection::Not(why) = detect(o) {
+        return undetected(o, lease, why);
+    }
+    if is_asked(o) {
+        return Decision::new(Phase::Promoting, Step::Await("the copy to take the lease"));
+    }
+    let copy = match best(o, lease) {
+        Ok(copy) => copy,
+        Err(why) => return returned(o, lease).unwrap_or(Decision::blocked(why)),
+    };
+    match gate(o, asked(o)) {
+        Some(gate) => Decision::blocked(Blocked::Gate(gate)),
+        None => Decision::new(Phase::Promoting, Step::Promote(copy, TargetKind::Auto)),
+    }
+}
+
+/// The holder's own copy under another pod, with no other left: its volume may be opened when the old process is proven
+/// to have ended.
+fn returned(o: &Observation, lease: &LeaseView) -> Option<Decision> {
+    let own = lease.record.replica.as_ref().filter(|id| lease.record.in_sync.contains(id))?;
+    let copy = o.replicas.iter().find(|r| r.id == *own)?;
+    let waits = copy.pod.as_ref().is_some_and(|p| p.state == PodState::Waiting && !p.terminating);
+    if !waits {
+        return None;
+    }
+    // Alone it acknowledges as long as nothing short of a proof could replace it, whatever the spec says.
+    let holder = lease.record.holder.as_ref()?;
+    let proves = |e: &Evidence| {
+        e.kind.strength() == FencingMinimum::Proof
+            && e.pod_uid == holder.pod_uid
+            && e.epoch == lease.record.epoch
+    };
+    if !(suffices(o, false) && o.evidence.iter().any(proves)) {
+        let found = live_evidence(o)?;
+        return Some(Decision::new(Phase::Fencing, Step::RecordEvidence(found.kind)));
+    }
+    Some(Decision::new(Phase::Promoting, Step::Promote(own.clone(), TargetKind::Auto)))
+}
+
+/// The copy that the holder has named, or else the one with the most, of those that have everything; another than one
+/// that was asked and did not come, if there is one. Or why there is none.
+fn best(o: &Observation, lease: &LeaseView) -> Result<String, Blocked> {
+    let newer = |r: &&ReplicaView| {
+        r.volume.is_some_and(|v| {
+            v.last_epoch > lease.record.epoch || v.in_sync_version > lease.record.in_sync_version
+        })
+    };
+    if let Some(replica) = o.replicas.iter().find(newer) {
+        return Err(Blocked::Refused(format!(
+            "StateRolledBack: copy {} has seen a later state of this store than its Lease: run `kubectl mailcluster store restore-lease`",
+            replica.id
+        )));
+    }
+    let fit = o.replicas.iter().filter(|r| unfit(r, lease).is_none());
+    let late = |r: &ReplicaView| o.target.as_ref().is_some_and(|t| t.overdue && t.replica == r.id);
+    let is_heir = |r: &ReplicaView| lease.record.transfer_to.as_ref() == Some(&r.id);
+    let most = fit.max_by_key(|r| (!late(r), is_heir(r), r.volume.map(|v| (v.last_epoch, v.end))));
+    most.map(|r| r.id.clone()).ok_or_else(|| {
+        let why = |r: &ReplicaView| Some((r.id.clone(), unfit(r, lease)?));
+        Blocked::NoCopy(o.replicas.iter().filter_map(why).collect())
+    })
+}
+
+/// Why this copy may not take the store; `None` when it may.
+fn unfit(replica: &ReplicaView, lease: &LeaseView) -> Option<&'static str> {
+    let Some(volume) = replica.volume else { return Some("it does not answer") };
+    let checks = [
+        (lease.record.in_sync.contains(&replica.id), "it may lack what was acknowledged"),
+        (volume.end >= lease.record.position, "its log ends before what was acknowledged"),
+        (stands_by(replica), "it does not stand by"),
+    ];
+    checks.into_iter().find(|(good, _)| !good).map(|(_, why)| why)
+}
+
+fn stands_by(replica: &ReplicaView) -> bool {
+    let pod = replica.pod.as_ref().filter(|p| !p.terminating);
+    pod.is_some_and(|p| matches!(p.state, PodState::Standby | PodState::CrashLoop))
+}

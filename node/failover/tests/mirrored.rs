@@ -1,0 +1,330 @@
+//! Which copy of a mirrored store is asked to take it, and when: a table.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod world;
+
+use mailcluster_failover::*;
+use world::healthy;
+
+fn copy(id: &str, state: PodState, end: (u64, u64)) -> ReplicaView {
+    let pod = PodView {
+        uid: format!("pod-{id}"),
+        node: Some(format!("n-{id}")),
+        terminating: false,
+        pin: None,
+        unplaced: None,
+        cannot_start: false,
+        lock_held: true,
+        volume_epoch: end.0,
+        state,
+    };
+    let volume =
+        VolumeAccount { end: Position { epoch: end.0, seq: end.1 }, last_epoch: end.0, in_sync_version: 1 };
+    ReplicaView { id: id.into(), pod: Some(pod), volume: Some(volume), outdated: false }
+}
+
+/// Served by copy `aa` at epoch 5; `bb` and `cc` follow.
+fn mirrored() -> Observation {
+    let mut o = healthy();
+    let lease = o.lease.as_mut().unwrap();
+    lease.record.in_sync = vec!["aa".into(), "bb".into(), "cc".into()];
+    lease.record.in_force =
+        Some(InForce { durability: Durability::Required, fencing: FencingMinimum::Proof });
+    o.replicas = vec![
+        ReplicaView { pod: o.pod.clone(), ..copy("aa", PodState::Active, (5, 120)) },
+        copy("bb", PodState::Standby, (5, 118)),
+        copy("cc", PodState::Standby, (5, 119)),
+    ];
+    o
+}
+
+/// The holder is not heard of, by any path.
+fn lost() -> Observation {
+    let mut o = mirrored();
+    o.lease.as_mut().unwrap().unchanged_for = Some(8_000);
+    o.reach.reach = 0;
+    o.pod.as_mut().unwrap().state = PodState::Silent;
+    o.replicas[0].pod.clone_from(&o.pod);
+    o.replicas[0].volume = None;
+    o
+}
+
+#[test]
+fn pods_are_made_anew_mirrors_first_and_one_after_another() {
+    let all = || {
+        let mut o = mirrored();
+        o.replicas.iter_mut().for_each(|r| r.outdated = true);
+        o.cluster.others_are_well = true;
+        o
+    };
+    let anew = |uid: &str| Step::DeleteGracefully(uid.into());
+    check(vec![
+        ("a mirror first", all(), set(|_| ()), anew("pod-bb")),
+        ("then the next", all(), set(|o| o.replicas[1].outdated = false), anew("pod-cc")),
+        (
+            "the holder last",
+            all(),
+            set(|o| o.replicas[1..].iter_mut().for_each(|r| r.outdated = false)),
+            anew("pod-1"),
+        ),
+        (
+            "not before all have everything",
+            all(),
+            set(|o| o.lease.as_mut().unwrap().record.in_sync.retain(|id| id != "cc")),
+            Step::Idle,
+        ),
+        ("nor while another is away", all(), set(|o| o.replicas[2].volume = None), Step::Idle),
+        (
+            "nor before the other stores are well",
+            all(),
+            set(|o| o.cluster.others_are_well = false),
+            Step::Idle,
+        ),
+    ]);
+}
+
+#[test]
+fn a_person_names_the_node_that_is_to_serve() {
+    let to = |node: &str| Some(Request { to: Some(node.to_owned()), drain: false });
+    let refused = |node: &str| {
+        Step::RefuseRequest(Blocked::UnfitNode(node.into(), "no copy that has everything stands by there"))
+    };
+    check(vec![
+        ("there is a copy", mirrored(), set(move |o| o.request = to("n-bb")), Step::HandOver("bb".into())),
+        ("it is served there", mirrored(), set(move |o| o.request = to("n1")), Step::Idle),
+        ("there is none", mirrored(), set(move |o| o.request = to("n-dd")), refused("n-dd")),
+        (
+            "it lacks something",
+            mirrored(),
+            set(move |o| {
+                o.request = to("n-bb");
+                o.lease.as_mut().unwrap().record.in_sync.retain(|id| id != "bb");
+            }),
+            refused("n-bb"),
+        ),
+        (
+            "any other: it gets a name",
+            mirrored(),
+            set(|o| o.request = Some(Request { to: None, drain: false })),
+            Step::NameRequest("n-cc".into()),
+        ),
+        (
+            "a drain evicts the pod",
+            mirrored(),
+            set(|o| o.request = Some(Request { to: None, drain: true })),
+            Step::Idle,
+        ),
+    ]);
+}
+
+fn released(to: &str) -> Observation {
+    let mut o = mirrored();
+    let record = &mut o.lease.as_mut().unwrap().record;
+    (record.holder, record.transfer_to) = (None, Some(to.to_owned()).filter(|to| !to.is_empty()));
+    o.replicas[0].pod.as_mut().unwrap().state = PodState::Standby;
+    o
+}
+
+type Case = (&'static str, Observation, Box<dyn Fn(&mut Observation)>, Step);
+
+fn promote(id: &str, kind: TargetKind) -> Step {
+    Step::Promote(id.into(), kind)
+}
+
+fn target(replica: &str) -> Option<Target> {
+    Some(Target {
+        replica: replica.into(),
+        lease_version: "100".into(),
+        epoch: 5,
+        kind: TargetKind::Auto,
+        overdue: false,
+    })
+}
+
+fn set(change: impl Fn(&mut Observation) + 'static) -> Box<dyn Fn(&mut Observation)> {
+    Box::new(change)
+}
+
+fn check(cases: Vec<Case>) {
+    for (what, mut o, change, wanted) in cases {
+        change(&mut o);
+        assert_eq!(next_step(&o).step, wanted, "{what}");
+    }
+}
+
+#[test]
+fn a_lost_holder_is_followed_by_the_copy_with_the_most() {
+    let took = || Step::Await("the copy to take the lease");
+    check(vec![
+        ("it serves", mirrored(), set(|_| ()), Step::Idle),
+        ("lost: no fence, no grace", lost(), set(|_| ()), promote("cc", TargetKind::Auto)),
+        ("it is asked once", lost(), set(|o| o.target = target("cc")), took()),
+        (
+            "A2: written since",
+            lost(),
+            set(|o| o.target = target("cc").map(|t| Target { lease_version: "99".into(), ..t })),
+            Step::ClearTarget,
+        ),
+        (
+            "A4: not taken in time: another is asked",
+            lost(),
+            set(|o| o.target = target("cc").map(|t| Target { overdue: true, ..t })),
+            promote("bb", TargetKind::Auto),
+        ),
+        ("cc does not answer", lost(), set(|o| o.replicas[2].volume = None), promote("bb", TargetKind::Auto)),
+        (
+            "I3: cc is not in the in-sync set, whatever it has",
+            lost(),
+            set(|o| {
+                o.lease.as_mut().unwrap().record.in_sync.retain(|id| id != "cc");
+            }),
+            promote("bb", TargetKind::Auto),
+        ),
+        (
+            "frontends reach the holder",
+            lost(),
+            set(|o| o.reach.reach = 1),
+            Step::Await("the lease to be renewed: frontends reach the store"),
+        ),
+        (
+            "a person decides",
+            lost(),
+            set(|o| o.store.policy = Policy::Manual),
+            Step::Block(Blocked::Gate(Gate::Manual)),
+        ),
+        (
+            "I9: nobody has what was acknowledged",
+            lost(),
+            set(|o| o.lease.as_mut().unwrap().record.position.seq = 200),
+            Step::Block(Blocked::NoCopy(vec![
+                ("aa".into(), "it does not answer"),
+                ("bb".into(), "its log ends before what was acknowledged"),
+                ("cc".into(), "its log ends before what was acknowledged"),
+            ])),
+        ),
+    ]);
+}
+
+#[test]
+fn what_was_given_back_goes_to_whom_it_was_given() {
+    let planned = |id| promote(id, TargetKind::Planned);
+    check(vec![
+        ("to its heir", released("bb"), set(|_| ()), planned("bb")),
+        (
+            "the heir does not come",
+            released("bb"),
+            set(|o| o.target = target("bb").map(|t| Target { overdue: true, ..t })),
+            planned("aa"),
+        ),
+        ("the heir is gone", released("bb"), set(|o| o.replicas[1].volume = None), planned("aa")),
+        ("to nobody", released(""), set(|_| ()), planned("aa")),
+        (
+            "a paused cluster stays as it is",
+            released(""),
+            set(|o| o.store.paused = true),
+            Step::Block(Blocked::Gate(Gate::Paused)),
+        ),
+    ]);
+}
+
+#[test]
+fn nothing_stale_is_promoted_and_no_lease_is_made_of_one_copy_alone() {
+    let rolled_back = |o: &Observation| match next_step(o).step {
+        Step::Block(Blocked::Refused(why)) => why.starts_with("StateRolledBack: copy bb"),
+        _ => false,
+    };
+    let later = |v: &mut VolumeAccount, epoch, version| {
+        (v.last_epoch, v.in_sync_version) = (epoch, version);
+    };
+    for (epoch, version) in [(6, 1), (5, 2)] {
+        let mut o = lost();
+        later(o.replicas[1].volume.as_mut().unwrap(), epoch, version);
+        assert!(rolled_back(&o), "{epoch} {version}");
+    }
+    let without = |change: Box<dyn Fn(&mut Observation)>| {
+        set(move |o| {
+            o.lease = None;
+            change(o);
+        })
+    };
+    check(vec![
+        ("every copy was asked", mirrored(), without(set(|_| ())), Step::RestoreLease),
+        (
+            "one does not answer",
+            mirrored(),
+            without(set(|o| o.replicas[2].volume = None)),
+            Step::Block(Blocked::LeaseMissing),
+        ),
+        (
+            "a person asks",
+            lost(),
+            set(|o| {
+                o.replicas[0].volume = o.replicas[1].volume;
+                o.restore_asked = true;
+            }),
+            Step::RestoreLease,
+        ),
+        ("never seen before", mirrored(), without(set(|o| o.store.known_before = false)), Step::CreateLease),
+    ]);
+}
+
+#[test]
+fn a_new_store_begins_when_every_copy_is_there() {
+    let new = || {
+        let mut o = released("");
+        o.lease.as_mut().unwrap().record.epoch = 0;
+        o.lease.as_mut().unwrap().record.position = Position::default();
+        o.replicas = ["aa", "bb", "cc"].map(|id| copy(id, PodState::Standby, (0, 0))).into();
+        o
+    };
+    check(vec![
+        ("all are there", new(), set(|_| ()), promote("aa", TargetKind::Initial)),
+        (
+            "one is not",
+            new(),
+            set(|o| o.replicas[1].volume = None),
+            Step::Await("every copy to open its volume"),
+        ),
+        (
+            "A5: the volumes have a history",
+            new(),
+            set(|o| o.replicas[1] = copy("bb", PodState::Standby, (7, 9))),
+            Step::RestoreLease,
+        ),
+    ]);
+}
+
+#[test]
+fn the_last_copy_under_another_pod_needs_evidence() {
+    let alone = || {
+        let mut o = lost();
+        o.lease.as_mut().unwrap().record.in_sync = vec!["aa".into()];
+        let pod = o.replicas[0].pod.as_mut().unwrap();
+        (pod.uid, pod.state, pod.lock_held) = ("pod-new".into(), PodState::Waiting, false);
+        o.nodes[0].boot_id = "boot-later".into();
+        o
+    };
+    check(vec![
+        ("another boot is found", alone(), set(|_| ()), Step::RecordEvidence(EvidenceKind::NewBoot)),
+        (
+            "and suffices",
+            alone(),
+            set(|o| o.evidence = vec![world::evidence(EvidenceKind::NewBoot)]),
+            promote("aa", TargetKind::Auto),
+        ),
+        (
+            "nothing but the lease's end is known of the old process",
+            alone(),
+            set(|o| {
+                o.nodes[0].boot_id = world::BOOT.into();
+                o.evidence = vec![world::evidence(EvidenceKind::LeaseExpired)];
+            }),
+            Step::Block(Blocked::NoCopy(vec![
+                ("aa".into(), "it does not answer"),
+                ("bb".into(), "it may lack what was acknowledged"),
+                ("cc".into(), "it may lack what was acknowledged"),
+            ])),
+        ),
+    ]);
+}
