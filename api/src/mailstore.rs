@@ -65,6 +65,14 @@ pub struct MailStoreSpec {
     pub pinned_node: Option<String>,
 }
 
+impl MailStoreSpec {
+    /// Has it several copies?
+    #[must_use]
+    pub fn is_mirrored(&self) -> bool {
+        self.replicas.len() > 1
+    }
+}
+
 /// Does a store hold mail, or is it the directory?
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash, schemars::JsonSchema)]
 pub enum StoreKind {

@@ -156,6 +156,12 @@ impl Store {
         Self::copies(object).into_iter().next()
     }
 
+    /// Has its store several copies?
+    #[must_use]
+    pub fn is_mirrored(&self) -> bool {
+        self.all.len() > 1
+    }
+
     /// Is it the first copy of its store?
     #[must_use]
     pub fn is_first(&self) -> bool {

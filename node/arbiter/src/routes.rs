@@ -57,7 +57,7 @@ pub fn watch_routes(
 fn told(store: &MailStore) -> Vec<RouteEvent> {
     let Some(name) = store.metadata.name.as_deref().map(StoreName::from) else { return Vec::new() };
     let mut events = vec![route(store).map_or_else(|| RouteEvent::Unserved(name.clone()), RouteEvent::Set)];
-    if store.spec.replicas.len() > 1 {
+    if store.spec.is_mirrored() {
         let mirrors = store.status.iter().flat_map(|status| &status.mirrors);
         let at = mirrors.filter_map(|mirror| Some((mirror.id.clone(), mirror.endpoint.parse().ok()?)));
         events.push(RouteEvent::Mirrors(name, at.collect()));

@@ -113,7 +113,7 @@ pub fn build(
 /// The labels that no other StatefulSet's pods have.
 fn own_labels(cluster: &Cluster, store: &Store) -> BTreeMap<String, String> {
     let mut own = labels::store_selector(&cluster.name, store.role(), &store.name);
-    if store.all.len() > 1 {
+    if store.is_mirrored() {
         own.insert(labels::REPLICA.into(), store.replica.clone());
     }
     own
@@ -126,7 +126,7 @@ fn apart(cluster: &Cluster, store: &Store) -> Option<Affinity> {
         topology_key: "kubernetes.io/hostname".into(),
         ..PodAffinityTerm::default()
     };
-    (store.all.len() > 1).then(|| Affinity {
+    store.is_mirrored().then(|| Affinity {
         pod_anti_affinity: Some(PodAntiAffinity {
             required_during_scheduling_ignored_during_execution: Some(vec![term]),
             ..PodAntiAffinity::default()

@@ -27,7 +27,7 @@ pub fn shut(pod_uid: &str) -> String {
 /// is told to end; else what is not understood lets none go.
 #[must_use]
 pub fn budget(store: &MailStore) -> i32 {
-    if store.spec.replicas.len() > 1 {
+    if store.spec.is_mirrored() {
         return 1;
     }
     i32::from(parse(store).is_some_and(|(_, since)| since.is_some()))

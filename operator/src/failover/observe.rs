@@ -87,7 +87,7 @@ fn alone(world: &World, heard: &Heard, store: &MailStore) -> Option<Observation>
         eviction: evictable::view(store, heard.now),
         pin: store.spec.pinned_node.clone(),
         template_pin: world.set(store).and_then(|s| nodes::template_pin(s)),
-        volume: if store.spec.replicas.len() > 1 {
+        volume: if store.spec.is_mirrored() {
             no_volume_moves()
         } else {
             volume_to_be(world, store, adoption.as_ref())
@@ -225,7 +225,7 @@ fn pod_view(pod: &Pod, heard: &Heard) -> PodView {
 
 /// The copies of a mirrored store; none of a single one.
 fn replicas(world: &World, heard: &Heard, store: &MailStore) -> Vec<ReplicaView> {
-    if store.spec.replicas.len() < 2 {
+    if !store.spec.is_mirrored() {
         return Vec::new();
     }
     let view = |(replica, letter): (&mailstore::Replica, char)| {

@@ -75,7 +75,7 @@ impl Life {
                 identity: self.config.identity.clone(),
                 epoch,
                 progress: progress.clone(),
-                beat: Duration::from_millis(self.config.lease_ms() / 4),
+                beat: self.config.lease() / 4,
             };
             let feed = Feed { replica, peers: self.config.peers.clone(), source, troubles: sender.clone() };
             tasks.spawn(feed.run());

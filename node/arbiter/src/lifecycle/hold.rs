@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Duration};
 
 use mailcluster_failover::{Poisoned, Role};
 use mailcluster_store::{Follower, Replica, Store, WriteError};
-use mailcluster_types::ReplicaId;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -12,7 +11,7 @@ use super::{
     Life, Lifecycle,
     feeds::{Feeds, Trouble},
     members::heir,
-    settle::{Left, told},
+    settle::{Left, ids, told},
     stand::Taken,
     term::{Term, Why},
 };
@@ -252,8 +251,7 @@ enum Event {
 }
 
 fn begin_epoch(term: &Term, store: &Store) -> JoinHandle<Result<(), WriteError>> {
-    let (store, epoch) = (store.clone(), term.record.epoch);
-    let in_sync: Vec<ReplicaId> = term.record.in_sync.iter().filter_map(|id| id.parse().ok()).collect();
+    let (store, epoch, in_sync) = (store.clone(), term.record.epoch, ids(&term.record.in_sync));
     tokio::spawn(async move { store.begin_epoch(epoch, &in_sync).await })
 }
 

@@ -9,10 +9,10 @@ use mailcluster_failover::{
     mirror::{self, Member, MembersView},
 };
 use mailcluster_replication::Heard;
-use mailcluster_types::ReplicaId;
 
 use super::{
     Life, LifecycleConfig,
+    settle::ids,
     term::{Noted, Term},
 };
 
@@ -62,7 +62,7 @@ impl Life {
     /// Was anybody heard who could tell that this primary is not the one that is cut off (B5)? One that settles has
     /// just been chosen, and is known to no frontend yet.
     fn is_heard(&self, term: &Term) -> bool {
-        let span = Duration::from_millis(self.config.lease_ms());
+        let span = self.config.lease();
         term.settling.is_some()
             || self.status.heard_within(span)
             || term.progress.heard().values().any(|heard| heard.at.elapsed() < span)
@@ -82,7 +82,7 @@ impl Life {
             return true;
         }
         if let (Some(store), None) = (term.store.clone(), &term.noting) {
-            let ids: Vec<ReplicaId> = set.1.iter().filter_map(|id| id.parse().ok()).collect();
+            let ids = ids(&set.1);
             term.noting = Some(tokio::spawn(async move {
                 let noted = store.note_in_sync(set.0, &ids).await;
                 noted
@@ -126,6 +126,7 @@ pub(super) fn heir(term: &Term, config: &LifecycleConfig, wanted: Option<String>
     fit.max_by_key(|(id, heard)| (wanted.as_ref() == Some(*id), heard.applied)).map(|(id, _)| id.clone())
 }
 
-fn millis(span: Duration) -> Millis {
+/// A span, as the decisions count it.
+pub(super) fn millis(span: Duration) -> Millis {
     Millis::try_from(span.as_millis()).unwrap_or(Millis::MAX)
 }

@@ -33,7 +33,7 @@ impl Life {
         follower: Follower,
         record: &LeaseRecord,
     ) -> Option<(Follower, Progress)> {
-        let (epoch, in_sync) = (record.epoch, in_sync(record));
+        let (epoch, in_sync) = (record.epoch, ids(&record.in_sync));
         let begun = tokio::task::spawn_blocking(move || begin(follower, epoch, &in_sync)).await;
         match begun {
             Ok(Ok((follower, begun))) => {
@@ -116,7 +116,7 @@ impl Life {
     }
 
     async fn begin_anew(&self, term: &Term, follower: Follower) -> Result<Follower, (Why, Left)> {
-        let (epoch, in_sync) = (term.record.epoch, in_sync(&term.record));
+        let (epoch, in_sync) = (term.record.epoch, ids(&term.record.in_sync));
         let begun = tokio::task::spawn_blocking(move || begin(follower, epoch, &in_sync)).await;
         match begun {
             Ok(Ok((follower, begun))) => {
@@ -209,8 +209,9 @@ impl Life {
     }
 }
 
-fn in_sync(record: &LeaseRecord) -> Vec<ReplicaId> {
-    record.in_sync.iter().filter_map(|id| id.parse().ok()).collect()
+/// The members of a set, as the log names them.
+pub(super) fn ids<'a>(set: impl IntoIterator<Item = &'a String>) -> Vec<ReplicaId> {
+    set.into_iter().filter_map(|id| id.parse().ok()).collect()
 }
 
 fn begin(

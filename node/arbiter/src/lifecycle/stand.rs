@@ -142,7 +142,7 @@ impl Life {
             kind: target.kind,
             ready: true,
             end: end_of(description),
-            holder_heard: self.standby.heard_within(Duration::from_millis(self.config.lease_ms())),
+            holder_heard: self.standby.heard_within(self.config.lease()),
             evidence: enough(&seen.advice.evidence, record, self.config.fencing)
                 || record.seat.as_deref() == Some(&format!("{}@{}", self.config.node, self.boot_id)),
         });

@@ -13,7 +13,7 @@ use mailcluster_store::Store;
 use mailcluster_types::Seq;
 use tokio::task::JoinHandle;
 
-use super::Life;
+use super::{Life, members::millis};
 use crate::{
     arbiter::{Current, SwapError},
     clock::boottime,
@@ -246,7 +246,7 @@ impl Term {
     /// For how long a change has waited for mirrors, when the lease is not good: they may follow another by now.
     fn held_up(&self, gate: &LeaseGate) -> Millis {
         let waited = self.progress.waiting().filter(|_| boottime() >= gate.lease_until());
-        waited.map_or(0, |(_, span)| Millis::try_from(span.as_millis()).unwrap_or(Millis::MAX))
+        waited.map_or(0, |(_, span)| millis(span))
     }
 
     /// Says once that nothing is acknowledged any more, and since when; and once that it is again.

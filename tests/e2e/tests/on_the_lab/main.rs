@@ -4,6 +4,7 @@
 //! compared with what was promised.
 
 mod api;
+mod beside;
 mod certificates;
 mod chart;
 mod directory;

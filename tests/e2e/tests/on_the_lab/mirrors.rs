@@ -4,12 +4,15 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use mailcluster_e2e::{Site, StoreView, wait_for};
-use mailcluster_lab::{Lab, VolumeSpec};
+use mailcluster_e2e::{StoreView, wait_for};
+use mailcluster_lab::VolumeSpec;
 use mailcluster_test_clients::Ledger;
 use serde_json::{Value, json};
 
-use crate::stage::{LIMIT, Stage, say};
+use crate::{
+    beside::{self, judged},
+    stage::{LIMIT, Stage, say},
+};
 
 const NAME: &str = "twin";
 const COPIES: usize = 3;
@@ -37,31 +40,12 @@ fn manifest() -> String {
 /// The mirrored cluster, made when it is not there yet. Each node has a disk for a copy of the store, and one for a copy
 /// of the directory.
 fn mirrored(stage: &Stage) -> Result<Stage> {
-    let site = Site {
-        namespace: NAME.to_owned(),
-        cluster: NAME.to_owned(),
-        ..Site::new(Lab::attach()?.into(), NAME, stage.site.binaries.clone())
-    };
-    if site.kubernetes.kubectl(&["get", "namespace", NAME]).is_err() {
-        let nodes: Vec<String> = site.lab()?.state()?.nodes.iter().map(|node| node.name.clone()).collect();
-        let mut disks = Vec::new();
-        for node in nodes.iter().map(String::as_str) {
-            disks.push(VolumeSpec::new(&volume("directory", node), &[node], 320 << 20));
-            disks.push(VolumeSpec::new(&volume("store", node), &[node], 420 << 20));
-        }
-        site.lab()?.create_volumes(&disks)?;
-        site.kubernetes.kubectl(&["create", "namespace", NAME])?;
-    }
-    site.kubernetes.apply(&manifest())?;
-    site.wait_ready(LIMIT)?;
-    wait_for("the Service has an address", LIMIT, || site.address().map(Some))?;
-    let accounts = match site.known_accounts() {
-        Ok(accounts) if !accounts.is_empty() => accounts,
-        _ => site.make_accounts(&say)?,
-    };
-    let mirrored = Stage::of(site, accounts)?;
+    let mirrored = beside::cluster(stage, NAME, &manifest(), |nodes| {
+        let disk = |of: &str, node: &str, size: u64| VolumeSpec::new(&volume(of, node), &[node], size);
+        let disks = |node: &&str| [disk("directory", node, 320 << 20), disk("store", node, 420 << 20)];
+        nodes.iter().flat_map(disks).collect()
+    })?;
     all_in_sync(&mirrored)?;
-    mirrored.site.empty_mailboxes(&mirrored.addresses)?;
     Ok(mirrored)
 }
 
@@ -88,18 +72,17 @@ fn all_in_sync(stage: &Stage) -> Result<()> {
     })
 }
 
-/// Compares what was promised with what is there, and answers nothing for the other cluster's ledger.
-fn judged(stage: &Stage, promised: &Ledger) -> Result<Ledger> {
-    stage.settle()?;
-    let verdict = stage.site.read_back(promised, &stage.addresses)?;
-    ensure!(verdict.is_clean(), "{verdict}");
-    say(&format!("{} messages on the mirrored cluster, none lost, none twice", verdict.accepted));
-    Ok(Ledger::default())
-}
-
 /// The only mail store.
 fn store(stage: &Stage) -> Result<StoreView> {
     stage.site.store(&format!("{NAME}-0"))
+}
+
+/// A pod of that store, on a node that is `meant`.
+fn pod_where(stage: &Stage, meant: impl Fn(&str) -> bool) -> Result<String> {
+    let pods = stage.site.get(&["pods", "-l", &format!("mailcluster.io/store={NAME}-0")])?;
+    let is_meant = |pod: &&Value| pod.pointer("/spec/nodeName").and_then(Value::as_str).is_some_and(&meant);
+    let pod = pods["items"].as_array().into_iter().flatten().find(is_meant).context("no such pod")?;
+    Ok(pod.pointer("/metadata/name").and_then(Value::as_str).context("no name")?.to_owned())
 }
 
 /// Waits until a store's users can read at a higher epoch, and answers after how long that was.
@@ -138,10 +121,7 @@ pub fn lost_primary(stage: &Stage) -> Result<Ledger> {
 pub fn handed_over(stage: &Stage) -> Result<Ledger> {
     let twin = mirrored(stage)?;
     let before = store(&twin)?;
-    let pods = twin.site.get(&["pods", "-l", &format!("mailcluster.io/store={}", before.name)])?;
-    let on = |pod: &&Value| pod.pointer("/spec/nodeName").and_then(Value::as_str) == Some(&before.host);
-    let pod = pods["items"].as_array().into_iter().flatten().find(on).context("no pod of the primary")?;
-    let pod = pod.pointer("/metadata/name").and_then(Value::as_str).context("no name")?.to_owned();
+    let pod = pod_where(&twin, |node| node == before.host)?;
     let promised = twin.sending("handed-over", || {
         let begun = Instant::now();
         twin.kubectl(&["delete", "pod", &pod, "--wait=false"])?;
@@ -164,10 +144,7 @@ pub fn handed_over(stage: &Stage) -> Result<Ledger> {
 pub fn hanging_mirror(stage: &Stage) -> Result<Ledger> {
     let twin = mirrored(stage)?;
     let before = store(&twin)?;
-    let pods = twin.site.get(&["pods", "-l", &format!("mailcluster.io/store={}", before.name)])?;
-    let off = |pod: &&Value| pod.pointer("/spec/nodeName").and_then(Value::as_str) != Some(&before.host);
-    let pod = pods["items"].as_array().into_iter().flatten().find(off).context("no pod of a mirror")?;
-    let pod = pod.pointer("/metadata/name").and_then(Value::as_str).context("no name")?.to_owned();
+    let pod = pod_where(&twin, |node| node != before.host)?;
     let promised = twin.sending("hanging-mirror", || {
         twin.site.lab()?.pause_pod(NAME, &pod)?;
         let left_out = wait_for("it is left out", LIMIT, || {
@@ -188,15 +165,9 @@ pub fn hanging_mirror(stage: &Stage) -> Result<Ledger> {
 /// Takes the cluster down: the disks are needed by nobody else.
 pub fn taken_down(stage: &Stage) -> Result<Ledger> {
     let twin = mirrored(stage)?;
-    let patch = json!({"spec": {"deletionPolicy": "Delete"}}).to_string();
-    twin.kubectl(&["patch", "mailcluster", NAME, "--type", "merge", "--patch", &patch])?;
-    twin.kubectl(&["delete", "mailcluster", NAME, "--timeout=120s"])?;
-    twin.site.kubernetes.kubectl(&["delete", "namespace", NAME])?;
-    for node in twin.site.lab()?.state()?.nodes {
-        for of in ["directory", "store"] {
-            let name = volume(of, &node.name);
-            twin.site.kubernetes.kubectl(&["delete", "persistentvolume", &name, "--ignore-not-found"])?;
-        }
-    }
+    beside::delete(&twin)?;
+    let nodes = twin.site.lab()?.state()?.nodes;
+    let disks = nodes.iter().flat_map(|node| ["directory", "store"].map(|of| volume(of, &node.name)));
+    beside::remove(&twin, &disks.collect::<Vec<_>>())?;
     Ok(Ledger::default())
 }

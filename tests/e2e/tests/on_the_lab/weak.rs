@@ -4,12 +4,15 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
-use mailcluster_e2e::{Line, Site, wait_for};
-use mailcluster_lab::{Lab, VolumeSpec};
+use mailcluster_e2e::{Line, wait_for};
+use mailcluster_lab::VolumeSpec;
 use mailcluster_test_clients::Ledger;
 use serde_json::json;
 
-use crate::stage::{LIMIT, Stage, length, pod_of, say};
+use crate::{
+    beside::{self, judged},
+    stage::{LIMIT, Stage, length, pod_of, say},
+};
 
 const NAME: &str = "weak";
 const STORE: &str = "weak-0";
@@ -40,40 +43,13 @@ fn manifest() -> String {
 
 /// The weak cluster, made when it is not there yet. The other one moves nothing meanwhile.
 fn weak(stage: &Stage) -> Result<Stage> {
-    let site = Site {
-        namespace: NAME.to_owned(),
-        cluster: NAME.to_owned(),
-        ..Site::new(Lab::attach()?.into(), NAME, stage.site.binaries.clone())
-    };
-    if site.kubernetes.kubectl(&["get", "namespace", NAME]).is_err() {
-        let nodes: Vec<String> = site.lab()?.state()?.nodes.iter().map(|node| node.name.clone()).collect();
-        let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
+    beside::cluster(stage, NAME, &manifest(), |nodes| {
         // Reachable from everywhere: wherever the directory's pod comes first, the smaller one is there for it.
-        site.lab()?.create_volumes(&[
-            VolumeSpec::new(&volume("directory"), &nodes, 300 << 20),
-            VolumeSpec::new(&volume("store"), &nodes, 400 << 20),
-        ])?;
-        site.kubernetes.kubectl(&["create", "namespace", NAME])?;
-    }
-    site.kubernetes.apply(&manifest())?;
-    site.wait_ready(LIMIT)?;
-    wait_for("the Service has an address", LIMIT, || site.address().map(Some))?;
-    let accounts = match site.known_accounts() {
-        Ok(accounts) if !accounts.is_empty() => accounts,
-        _ => site.make_accounts(&say)?,
-    };
-    let weak = Stage::of(site, accounts)?;
-    weak.site.empty_mailboxes(&weak.addresses)?;
-    Ok(weak)
-}
-
-/// Compares what was promised with what is there, and answers nothing for the other cluster's ledger.
-fn judged(weak: &Stage, promised: &Ledger) -> Result<Ledger> {
-    weak.settle()?;
-    let verdict = weak.site.read_back(promised, &weak.addresses)?;
-    ensure!(verdict.is_clean(), "{verdict}");
-    say(&format!("{} messages on the weak cluster, none lost, none twice", verdict.accepted));
-    Ok(Ledger::default())
+        vec![
+            VolumeSpec::new(&volume("directory"), nodes, 300 << 20),
+            VolumeSpec::new(&volume("store"), nodes, 400 << 20),
+        ]
+    })
 }
 
 /// `Manual` on the quickstart's cluster: what happens to nodes here must move none of its stores.
@@ -202,9 +178,7 @@ pub fn frozen(stage: &Stage) -> Result<Ledger> {
 /// `deletionPolicy: Delete` takes the volumes' claims along, and everything else; the other cluster is not touched.
 pub fn deleted(stage: &Stage) -> Result<Ledger> {
     let weak = weak(stage)?;
-    let patch = json!({"spec": {"deletionPolicy": "Delete"}}).to_string();
-    weak.kubectl(&["patch", "mailcluster", NAME, "--type", "merge", "--patch", &patch])?;
-    weak.kubectl(&["delete", "mailcluster", NAME, "--timeout=120s"])?;
+    beside::delete(&weak)?;
     let kinds = "mailstores,statefulsets,deployments,services,secrets,leases,persistentvolumeclaims,pods,roles,\
                  rolebindings,networkpolicies,poddisruptionbudgets,serviceaccounts";
     wait_for("nothing of it is left", LIMIT, || {
@@ -216,14 +190,6 @@ pub fn deleted(stage: &Stage) -> Result<Ledger> {
         ensure!(claims.trim().is_empty(), "{claims}");
         Ok(Some(()))
     })?;
-    weak.site.kubernetes.kubectl(&["delete", "namespace", NAME])?;
-    let volumes = [volume("directory"), volume("store")];
-    weak.site.kubernetes.kubectl(&[
-        "delete",
-        "persistentvolume",
-        &volumes[0],
-        &volumes[1],
-        "--ignore-not-found",
-    ])?;
+    beside::remove(&weak, &[volume("directory"), volume("store")])?;
     Ok(Ledger::default())
 }
