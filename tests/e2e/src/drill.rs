@@ -79,7 +79,7 @@ impl Site {
     /// # Errors
     /// When it carries no mail store with an account.
     pub fn loss(&self, accounts: &[Placed], node: &str) -> Result<Loss> {
-        let stores: Vec<_> = self.stores()?.into_iter().filter(|store| store.host == node).collect();
+        let stores = self.stores_on(node)?;
         let on_it = |store: &&StoreView| accounts.iter().find(|account| account.store == store.name);
         let users: Vec<_> = stores.iter().filter_map(|store| on_it(&store)).cloned().collect();
         if users.is_empty() {
@@ -103,17 +103,33 @@ impl Site {
         })?;
         let users: Vec<_> = loss.users.iter().map(|user| user.address.as_str()).collect();
         say(&format!("served again: {} after {served:.1} s", users.join(" and ")));
+        self.wait_elsewhere(&loss.stores)?;
+        Ok(served)
+    }
+
+    /// The stores that a node carries.
+    ///
+    /// # Errors
+    /// When the API doesn't answer.
+    pub fn stores_on(&self, node: &str) -> Result<Vec<StoreView>> {
+        Ok(self.stores()?.into_iter().filter(|store| store.host == node).collect())
+    }
+
+    /// Waits until each of these stores serves at a higher epoch, on another node than then.
+    ///
+    /// # Errors
+    /// When they do not within two minutes.
+    pub fn wait_elsewhere(&self, lost: &[StoreView]) -> Result<()> {
         wait_for("every lost store serves elsewhere", Duration::from_secs(120), || {
             let now = self.stores()?;
             let moved = |old: &StoreView| {
                 let new = now.iter().find(|new| new.name == old.name);
                 new.is_some_and(|new| {
-                    new.epoch > old.epoch && new.host != loss.node && new.phase == "Serving"
+                    new.epoch > old.epoch && new.host != old.host && new.phase == "Serving"
                 })
             };
-            Ok(loss.stores.iter().all(moved).then_some(()))
-        })?;
-        Ok(served)
+            Ok(lost.iter().all(moved).then_some(()))
+        })
     }
 
     /// Waits until nothing is queued any more.

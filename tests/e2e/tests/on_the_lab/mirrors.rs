@@ -107,11 +107,14 @@ fn followed(stage: &Stage, before: &StoreView, since: Instant) -> Result<StoreVi
 pub fn lost_primary(stage: &Stage) -> Result<Ledger> {
     let twin = mirrored(stage)?;
     let before = store(&twin)?;
+    let fenced = stage.site.stores_on(&before.host)?;
     let promised = twin.sending("lost-primary", || {
         let cut = Instant::now();
         twin.site.lab()?.power_off(&before.host)?;
         followed(&twin, &before, cut).map(drop)
     })?;
+    // A fence that is still under way would switch the node off again.
+    stage.site.wait_elsewhere(&fenced)?;
     twin.site.power_on(&before.host)?;
     all_in_sync(&twin)?;
     judged(&twin, &promised)
