@@ -113,8 +113,6 @@ pub struct BackendConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MirrorsConfig {
-    /// The ids of all copies.
-    pub replicas: Vec<String>,
     /// How many of them have a change before anybody is told that it is done.
     pub durability: Durability,
     /// Milliseconds for which a client waits for a mirror before it is left out.
@@ -186,7 +184,6 @@ mod tests {
                     fencing_minimum: FencingMinimum::Proof,
                 },
                 mirrors: Some(MirrorsConfig {
-                    replicas: vec!["0".repeat(32), "1".repeat(32)],
                     durability: Durability::Preferred,
                     timeout_milliseconds: 3000,
                 }),

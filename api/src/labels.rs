@@ -22,6 +22,10 @@ pub const CLUSTER_ID: &str = "mailcluster.io/cluster-id";
 pub const STORE: &str = "mailcluster.io/store";
 /// The replica's id, 32 hexadecimal digits.
 pub const REPLICA: &str = "mailcluster.io/replica";
+/// What a copy of a mirrored store is called among those of the store; on its pods.
+pub const COPY: &str = "mailcluster.io/copy";
+/// `true` on claims and volumes of copies that others have taken the place of: they are served no more, and kept.
+pub const RETIRED: &str = "mailcluster.io/retired";
 /// Annotation of PersistentVolumes: the reclaim policy before the operator set it to Retain, for when they are given up.
 pub const RECLAIM_POLICY: &str = "mailcluster.io/reclaim-policy";
 /// Annotation: a hash of what the operator applied last, so that nothing is written twice.

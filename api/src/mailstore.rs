@@ -34,6 +34,7 @@ pub use status::{
     printcolumn(name = "Epoch", type_ = "integer", json_path = ".status.serving.epoch"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Failover", type_ = "string", json_path = ".status.failover"),
+    printcolumn(name = "Copies", type_ = "string", json_path = ".status.copies"),
     printcolumn(name = "Accounts", type_ = "integer", json_path = ".status.accounts"),
     printcolumn(name = "Old-Host", type_ = "string", priority = "1", json_path = ".status.oldHost"),
     printcolumn(name = "Endpoint", type_ = "string", priority = "1", json_path = ".status.serving.endpoint"),
@@ -81,6 +82,11 @@ pub enum StoreKind {
     /// Domains, accounts and aliases.
     Directory,
 }
+
+/// Annotation of a MailStore by which a person asks to replace one of its copies: the copy's id. Removed when done.
+pub const REPLACE_REPLICA: &str = "mailcluster.io/replace-replica";
+/// Annotation of a MailStore: why the last such request was refused.
+pub const REPLACE_REFUSED: &str = "mailcluster.io/replace-replica-refused";
 
 /// One copy of a store.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]

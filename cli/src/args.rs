@@ -358,6 +358,23 @@ pub enum Store {
     /// `fence confirm`, or by what you accept here. The PersistentVolume is then made anew, for that node and bound to the
     /// same claim; the chart's value clusterAccess.adoptVolumes gives the right to that.
     Adopt(Adopt),
+    /// Give the place of one of a store's copies to a new one, on a volume of its own: after its disk died, or to have it
+    /// elsewhere.
+    ///
+    /// The new copy is fed by the one that serves, and counts as soon as it has everything. The claim and the volume of the
+    /// old one are kept, with the label mailcluster.io/retired=true: delete them when you need nothing of them.
+    ReplaceReplica {
+        /// The store.
+        store: String,
+        /// The copy: a, b or c (its pod is STORE-COPY-0).
+        copy: char,
+        /// Don't ask.
+        #[arg(long)]
+        yes: bool,
+        /// Seconds to wait until the new copy has everything; 0: don't.
+        #[arg(long, default_value_t = 0)]
+        wait: u32,
+    },
     /// Make a store's Lease anew from what its volume says, after the Lease was lost or restored from a backup.
     RestoreLease {
         /// The store.

@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod connect;
+mod copies;
 mod csv;
 mod failure;
 mod output;

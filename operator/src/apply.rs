@@ -293,7 +293,13 @@ pub fn rendered_set(
     let data = build::config::store(cluster, store, owner)?.data;
     let hash = fingerprint(&serde_json::to_value(data)?);
     let rendered = build::statefulset::template(cluster, &ctx.config, store, &hash);
-    let (template, kept) = keep(cluster, seat.old.map(ResourceExt::annotations), rendered)?;
+    // What was rendered for the copy whose place this one has is of no use.
+    let of_this = |set: &&StatefulSet| {
+        let labels = set.spec.as_ref().and_then(|s| s.template.metadata.as_ref()?.labels.as_ref());
+        labels.and_then(|labels| labels.get(labels::REPLICA)).is_none_or(|of| *of == store.replica)
+    };
+    let old = seat.old.filter(of_this).map(ResourceExt::annotations);
+    let (template, kept) = keep(cluster, old, rendered)?;
     let mut set = build::statefulset::build(cluster, store, owner, template, seat.pinned);
     annotate(&mut set.metadata, kept);
     if let Some(since) = seat.account_since {

@@ -123,23 +123,17 @@ pub struct Store {
     pub replica: String,
     /// The PersistentVolumeClaim of the copy.
     pub claim: String,
-    /// The ids of all copies, in their order.
-    pub all: Vec<String>,
+    /// How many copies the store has.
+    pub of: usize,
 }
 
 impl Store {
     /// The copies of a store, by their ids and claims, in their order.
     #[must_use]
     pub fn new(name: &str, kind: StoreKind, copies: Vec<(String, String)>) -> Vec<Self> {
-        let all: Vec<String> = copies.iter().map(|(id, _)| id.clone()).collect();
-        let copy = |((replica, claim), letter)| Self {
-            name: name.to_owned(),
-            kind,
-            letter,
-            replica,
-            claim,
-            all: all.clone(),
-        };
+        let of = copies.len();
+        let copy =
+            |((replica, claim), letter)| Self { name: name.to_owned(), kind, letter, replica, claim, of };
         copies.into_iter().zip(REPLICAS).map(copy).collect()
     }
 
@@ -159,7 +153,7 @@ impl Store {
     /// Has its store several copies?
     #[must_use]
     pub fn is_mirrored(&self) -> bool {
-        self.all.len() > 1
+        self.of > 1
     }
 
     /// Is it the first copy of its store?

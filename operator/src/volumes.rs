@@ -55,7 +55,7 @@ fn is_of(found: &BTreeMap<String, String>, namespace: &str, cluster: &str) -> bo
         && found.get(labels::CLUSTER_NAMESPACE).is_some_and(|n| n == namespace)
 }
 
-/// The copies of `store` that claims and volumes tell of, by their ids.
+/// The copies of `store` that claims and volumes tell of, by their ids; those are none whose places others have.
 #[must_use]
 pub fn replicas_of(
     store: &str,
@@ -64,7 +64,9 @@ pub fn replicas_of(
     volumes: &[PersistentVolume],
 ) -> Vec<Known> {
     let mut found: BTreeMap<String, Known> = BTreeMap::new();
-    for claim in claims.iter().filter(|c| c.labels().get(labels::STORE).is_some_and(|s| s == store)) {
+    let is_kept = |labels: &BTreeMap<String, String>| labels.contains_key(labels::RETIRED);
+    let of_store = |c: &&PersistentVolumeClaim| c.labels().get(labels::STORE).is_some_and(|s| s == store);
+    for claim in claims.iter().filter(of_store).filter(|c| !is_kept(c.labels())) {
         if let Some(replica) = claim.labels().get(labels::REPLICA) {
             let volume = claim.spec.as_ref().and_then(|s| s.volume_name.clone());
             found
@@ -78,7 +80,7 @@ pub fn replicas_of(
         else {
             continue;
         };
-        if s == store && ns == namespace {
+        if s == store && ns == namespace && !is_kept(l) {
             let claim = mailcluster_api::names::StoreNames::new(store).claim(replica);
             let known = Known { replica: replica.clone(), claim, volume: Some(volume.name_any()) };
             found.entry(replica.clone()).or_insert(known);
@@ -160,8 +162,14 @@ pub fn keep_patch(volume: &PersistentVolume, labels: &BTreeMap<String, String>) 
 /// A merge patch that gives a volume up: it is no copy of ours any more, and goes with its claim if it did so before.
 #[must_use]
 pub fn give_up_patch(volume: &PersistentVolume) -> Value {
-    let ours =
-        [labels::CLUSTER, labels::CLUSTER_NAMESPACE, labels::CLUSTER_ID, labels::STORE, labels::REPLICA];
+    let ours = [
+        labels::CLUSTER,
+        labels::CLUSTER_NAMESPACE,
+        labels::CLUSTER_ID,
+        labels::STORE,
+        labels::REPLICA,
+        labels::RETIRED,
+    ];
     let gone: BTreeMap<&str, Value> = ours.into_iter().map(|key| (key, Value::Null)).collect();
     let mut patch = json!({"metadata": {"labels": gone}});
     if let Some(before) = volume.annotations().get(labels::RECLAIM_POLICY) {

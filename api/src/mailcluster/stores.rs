@@ -15,6 +15,7 @@ use super::frontends::{PodResources, quantity_schema};
     validation = ("(has(self.replicas) ? self.replicas : 1) == (has(oldSelf.replicas) ? oldSelf.replicas : 1)", "stores.replicas is fixed when the stores are created"),
     validation = ("!has(self.durability) || (has(self.replicas) && self.replicas > 1)", "stores.durability is for stores with mirrors: set stores.replicas to 2 or 3, or leave durability out"),
     validation = ("!has(self.mirrorTimeoutMilliseconds) || (has(self.replicas) && self.replicas > 1)", "stores.mirrorTimeoutMilliseconds is for stores with mirrors: set stores.replicas to 2 or 3, or leave it out"),
+    validation = ("!has(self.replaceAfterSeconds) || (has(self.replicas) && self.replicas > 1)", "stores.replaceAfterSeconds is for stores with mirrors: set stores.replicas to 2 or 3, or leave it out"),
     validation = ("!has(self.replicas) || self.replicas != 2 || !has(self.durability) || self.durability == 'Preferred' || self.acceptWriteStops", "Required with two replicas stops every write while one of them is away: set stores.replicas to 3, or stores.acceptWriteStops to true"),
 )]
 pub struct Stores {
@@ -36,6 +37,11 @@ pub struct Stores {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 100, max = 60000))]
     pub mirror_timeout_milliseconds: Option<u32>,
+    /// Seconds after which a copy that does not answer is replaced by a new one on another volume, while all others have
+    /// everything. Left out: never, a person orders it (`kubectl mailcluster store replace-replica`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 60, max = 2_592_000))]
+    pub replace_after_seconds: Option<u32>,
     /// True: durability Required is wanted with two replicas, although every write then stops while one is away.
     #[serde(default)]
     pub accept_write_stops: bool,

@@ -35,6 +35,10 @@ pub struct MailStoreStatus {
     /// What can be done when its node dies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failover: Option<FailoverMode>,
+    /// How many copies of a mirrored store have everything, and how many there are, like 2/3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub copies: Option<String>,
     /// Accounts on it; at most a minute old.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accounts: Option<i64>,

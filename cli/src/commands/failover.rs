@@ -1,9 +1,10 @@
-//! `failover`, `fence confirm`, `store adopt` and `store restore-lease`: what a person asks of the operator, as annotations on
+//! `failover`, `fence confirm`, `store adopt`, `store replace-replica` and `store restore-lease`: what a person asks of the operator, as annotations on
 //! MailStores and Nodes. The operator carries it out, or says in the MailStore's conditions why not. The directory,
 //! which does not see annotations, is asked to note each of them in the audit log ([`Note`]).
 
 mod adopt;
 mod note;
+mod replace;
 
 use std::{
     io::{self, BufRead, IsTerminal, Write},
@@ -237,12 +238,15 @@ fn was_on(store: &MailStore, node: &str) -> bool {
     }
 }
 
-/// `store restore-lease STORE`, and `store adopt`
+/// `store restore-lease STORE`, and the others
 pub async fn store_command(command: Store, global: &Global) -> Result<(), Failure> {
     in_cluster(global)?;
     let name = match command {
         Store::RestoreLease { store } => store,
         Store::Adopt(asked) => return adopt::run(asked, global).await,
+        Store::ReplaceReplica { store, copy, yes, wait } => {
+            return replace::run(replace::Asked { store, copy, yes, wait }, global).await;
+        }
     };
     let cluster = Cluster::find(global).await?;
     store(&cluster, &name).await?;

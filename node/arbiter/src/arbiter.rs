@@ -45,6 +45,8 @@ pub struct Advice {
     pub evidence: Vec<Evidence>,
     /// The pod of `status.serving`.
     pub serving_pod: Option<String>,
+    /// The copies of a mirrored store that have not said yet where they can be fed: no process has opened their volumes.
+    pub unopened: Vec<String>,
 }
 
 /// The arbiter could not be asked.

@@ -207,7 +207,7 @@ impl Arbiter for KubeArbiter {
     async fn advice(&self) -> Result<Advice, ArbiterError> {
         let stores = self.stores().map_err(away)?;
         let store = self.attempt(stores.get(&self.config.store)).await?;
-        Ok(store.status.map(|status| advice_of(&status)).unwrap_or_default())
+        Ok(advice_of(&store))
     }
 
     async fn publish(&self, route: &Route) -> Result<(), ArbiterError> {
@@ -234,7 +234,8 @@ impl Arbiter for KubeArbiter {
     }
 }
 
-fn advice_of(status: &mailstore::MailStoreStatus) -> Advice {
+fn advice_of(store: &MailStore) -> Advice {
+    let status = store.status.clone().unwrap_or_default();
     let target = status.target.as_ref().map(|t| TargetAdvice {
         replica: t.replica.clone(),
         version: t.lease_version.clone(),
@@ -256,7 +257,14 @@ fn advice_of(status: &mailstore::MailStoreStatus) -> Advice {
             at: e.at.0.to_string(),
         })
         .collect();
-    Advice { target, evidence, serving_pod: status.serving.as_ref().map(|s| s.pod_uid.clone()) }
+    let ids = store.spec.replicas.iter().map(|replica| &replica.id);
+    let unopened = ids.filter(|id| !status.mirrors.iter().any(|mirror| mirror.id == **id));
+    Advice {
+        target,
+        evidence,
+        serving_pod: status.serving.as_ref().map(|s| s.pod_uid.clone()),
+        unopened: unopened.cloned().collect(),
+    }
 }
 
 fn kind_of(kind: mailstore::EvidenceKind) -> EvidenceKind {

@@ -20,8 +20,8 @@ pub enum RouteEvent {
     Set(Route),
     /// The store exists, and is served nowhere yet.
     Unserved(StoreName),
-    /// Where the copies of a mirrored store can be fed, by their ids.
-    Mirrors(StoreName, BTreeMap<String, SocketAddr>),
+    /// The copies of a mirrored store by their ids, and where each can be fed.
+    Mirrors(StoreName, BTreeMap<String, Option<SocketAddr>>),
     /// Every store that exists has been told of.
     Synced,
     /// The MailStore is no more.
@@ -58,9 +58,11 @@ fn told(store: &MailStore) -> Vec<RouteEvent> {
     let Some(name) = store.metadata.name.as_deref().map(StoreName::from) else { return Vec::new() };
     let mut events = vec![route(store).map_or_else(|| RouteEvent::Unserved(name.clone()), RouteEvent::Set)];
     if store.spec.is_mirrored() {
-        let mirrors = store.status.iter().flat_map(|status| &status.mirrors);
-        let at = mirrors.filter_map(|mirror| Some((mirror.id.clone(), mirror.endpoint.parse().ok()?)));
-        events.push(RouteEvent::Mirrors(name, at.collect()));
+        // Those that the spec names: another may have taken the place of one whose address still stands in the status.
+        let mirrors = || store.status.iter().flat_map(|status| &status.mirrors);
+        let at = |id: &str| mirrors().find(|mirror| mirror.id == id)?.endpoint.parse().ok();
+        let copies = store.spec.replicas.iter().map(|replica| (replica.id.clone(), at(&replica.id)));
+        events.push(RouteEvent::Mirrors(name, copies.collect()));
     }
     events
 }
@@ -112,5 +114,20 @@ mod tests {
         let found = route(&store("10.0.0.7:11443")).unwrap();
         assert_eq!((found.epoch, found.store.as_str(), found.endpoint.port()), (7, "demo-0", 11443));
         assert_eq!(route(&store("demo-0:11443")), None);
+    }
+
+    #[test]
+    fn only_copies_that_the_spec_names_are_told_of() {
+        let store: MailStore = serde_json::from_value(serde_json::json!({
+            "apiVersion": "mailcluster.io/v1alpha1", "kind": "MailStore",
+            "metadata": {"name": "demo-0"},
+            "spec": {"kind": "Mail", "cluster": "demo",
+                "replicas": [{"id": "aa", "pvc": "a"}, {"id": "cc", "pvc": "c"}]},
+            "status": {"mirrors": [{"id": "aa", "endpoint": "10.0.0.7:11443"},
+                {"id": "bb", "endpoint": "10.0.0.8:11443"}]},
+        }))
+        .unwrap();
+        let copies = [("aa".to_owned(), "10.0.0.7:11443".parse().ok()), ("cc".to_owned(), None)].into();
+        assert_eq!(told(&store)[1], RouteEvent::Mirrors("demo-0".into(), copies));
     }
 }

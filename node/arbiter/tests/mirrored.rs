@@ -121,15 +121,14 @@ impl Arbiter for Way {
 /// Where the replicas are.
 #[derive(Clone)]
 struct Others {
-    me: u128,
     at: Arc<Mutex<BTreeMap<u128, SocketAddr>>>,
-    all: Vec<u128>,
+    all: Arc<Mutex<Vec<u128>>>,
 }
 
 #[async_trait]
 impl Peers for Others {
-    fn others(&self) -> Vec<String> {
-        self.all.iter().filter(|n| **n != self.me).map(|n| id(*n)).collect()
+    fn all(&self) -> Vec<String> {
+        self.all.lock().unwrap().iter().map(|n| id(*n)).collect()
     }
 
     async fn channel(&self, replica: &str) -> Result<Channel, String> {
@@ -170,7 +169,7 @@ struct Cluster {
     record: Arc<Record>,
     at: Arc<Mutex<BTreeMap<u128, SocketAddr>>>,
     durability: Durability,
-    all: Vec<u128>,
+    all: Arc<Mutex<Vec<u128>>>,
     nodes: BTreeMap<u128, Node>,
 }
 
@@ -188,7 +187,7 @@ impl Cluster {
             }),
             at: Arc::default(),
             durability,
-            all: all.to_vec(),
+            all: Arc::new(Mutex::new(all.to_vec())),
             nodes: BTreeMap::new(),
         };
         for n in all {
@@ -213,7 +212,7 @@ impl Cluster {
             fencing: FencingMinimum::Proof,
             durability: self.durability,
             mirror_timeout: Duration::from_millis(500),
-            peers: Arc::new(Others { me: n, at: self.at.clone(), all: self.all.clone() }),
+            peers: Arc::new(Others { at: self.at.clone(), all: self.all.clone() }),
         };
         let (status, gate) = (StatusHandle::new(), LeaseGate::new());
         let (shutdown, server) = (CancellationToken::new(), CancellationToken::new());
@@ -275,10 +274,8 @@ impl Cluster {
     }
 
     async fn stop(mut self) {
-        for n in self.all.clone() {
-            if self.nodes.contains_key(&n) {
-                self.end(n, true).await;
-            }
+        while let Some(n) = self.nodes.keys().next().copied() {
+            self.end(n, true).await;
         }
     }
 }
@@ -440,5 +437,35 @@ async fn f15_a_cut_off_primary_acknowledges_nothing_once_another_serves() {
     let found = lines(&second).await;
     assert_eq!(found, ["first", "second"]);
     drop((first, second));
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_copy_takes_the_place_of_a_lost_one_and_an_emptied_one_does_not_begin_anew() {
+    let mut cluster = Cluster::start(&[1, 2, 3], Durability::Required).await;
+    let first = cluster.serving(1).await;
+    for n in 0..20 {
+        assert!(write(&first, &format!("{n:02}")).await);
+    }
+    cluster.end(3, false).await;
+    // Its disk is gone for good: nobody writes, so nobody notices, before another has its place.
+    *cluster.all.lock().unwrap() = vec![1, 2, 4];
+    cluster.record.advice.lock().unwrap().unopened = vec![id(4)];
+    cluster.run(4).await;
+    cluster.in_sync(&[1, 2, 4]).await;
+    cluster.record.advice.lock().unwrap().unopened.clear();
+    assert!(write(&first, "with the new one").await);
+    cluster.nodes[&1].status.request_drain(Some(id(4)));
+    let second = cluster.serving(4).await;
+    assert_eq!(lines(&second).await.len(), 21);
+    // What it had promised and acknowledged is on no disk any more: under its old id it does not come back.
+    cluster.end(4, true).await;
+    std::fs::remove_dir_all(cluster.dir.path().join("4")).unwrap();
+    cluster.run(4).await;
+    until("the empty volume is refused", || {
+        let state = cluster.nodes[&4].status.get().state;
+        matches!(state, ReplicaState::Refused(why) if why.starts_with("EmptyVolume"))
+    })
+    .await;
     cluster.stop().await;
 }

@@ -101,7 +101,74 @@ fn alive(o: &Observation, lease: &LeaseView, holder_pod: &str) -> Decision {
     if o.pod.as_ref().is_some_and(|p| p.uid == holder_pod && p.terminating) {
         return Decision::new(Phase::Draining, Step::Await("the holder to hand the store over"));
     }
-    wanted_elsewhere(o, lease).or_else(|| anew(o, lease)).unwrap_or(Decision::new(Phase::Serving, Step::Idle))
+    replace(o, lease)
+        .or_else(|| wanted_elsewhere(o, lease))
+        .or_else(|| gone(o, lease))
+        .or_else(|| anew(o, lease))
+        .unwrap_or(Decision::new(Phase::Serving, Step::Idle))
+}
+
+/// A copy's place is to be given to a new one.
+fn replace(o: &Observation, lease: &LeaseView) -> Option<Decision> {
+    let step = match &o.replace {
+        Some(id) => {
+            may_replace(o, lease, id).map_or_else(Step::RefuseReplacement, |()| Step::Replace(id.clone()))
+        }
+        None => Step::Replace(long_away(o, lease)?.id.clone()),
+    };
+    Some(Decision::new(Phase::Serving, step))
+}
+
+/// # Errors
+/// Why a person cannot have that.
+fn may_replace(o: &Observation, lease: &LeaseView, id: &str) -> Result<(), String> {
+    let copy = o.replicas.iter().find(|r| r.id == id).ok_or_else(|| format!("the store has no copy {id}"))?;
+    if lease.record.replica.as_deref() == Some(id) {
+        return Err(
+            "it serves the store: run `kubectl mailcluster failover STORE` first, and ask again".into()
+        );
+    }
+    // One that answers counts until the new one has everything, or writes would stop.
+    let left = lease.record.in_sync.iter().filter(|other| *other != id).count();
+    let is_needed = lease.record.in_sync.iter().any(|member| member == id) && copy.volume.is_some();
+    if is_needed && left < lease.record.min_in_sync {
+        return Err(format!(
+            "it has everything and writes want {} copies that have: wait until another has caught up",
+            lease.record.min_in_sync
+        ));
+    }
+    Ok(())
+}
+
+/// The copy that has been away for longer than the spec allows, while all others have everything: one at a time.
+fn long_away<'a>(o: &'a Observation, lease: &LeaseView) -> Option<&'a ReplicaView> {
+    let limit = o.store.replace_after_ms?;
+    let is_well = |r: &&ReplicaView| r.volume.is_some() && lease.record.in_sync.contains(&r.id);
+    let mut unwell = o.replicas.iter().filter(|r| !is_well(r));
+    let (copy, others) = (unwell.next()?, unwell.count());
+    let is_due = others == 0 && copy.volume.is_none() && copy.away_ms >= limit && !copy.replaced;
+    let holds = lease.record.replica.as_ref() == Some(&copy.id);
+    (is_due && !holds && gate(o, false).is_none()).then_some(copy)
+}
+
+/// The pod of a copy whose place another has is in the new one's way. It needs no proof of its end: it has a volume of
+/// its own, nobody feeds it, and the store does not name it any more.
+fn gone(o: &Observation, lease: &LeaseView) -> Option<Decision> {
+    let copy = o.replicas.iter().find(|r| r.replaced)?;
+    let pod = copy.pod.as_ref()?;
+    let holder = lease.record.holder.as_ref().is_some_and(|holder| holder.pod_uid == pod.uid);
+    let has_heir = o.replicas.iter().any(|r| unfit(r, lease).is_none());
+    if holder && !has_heir {
+        return None;
+    }
+    let is_up = pod.node.as_ref().is_some_and(|name| o.node(name).is_some_and(|node| node.ready));
+    let step = match (is_up, pod.terminating) {
+        (true, true) => return None,
+        (true, false) => Step::DeleteGracefully(pod.uid.clone()),
+        (false, _) if holder => return None,
+        (false, _) => Step::DeleteForced(pod.uid.clone()),
+    };
+    Some(Decision::new(if holder { Phase::Draining } else { Phase::Serving }, step))
 }
 
 /// A person wants the store served from another node. A drained node's store goes when its pod is evicted.

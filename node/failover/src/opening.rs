@@ -24,6 +24,8 @@ pub struct OpeningView<'a> {
     pub volume: Volume,
     /// Has the store other replicas, each with a volume of its own? Then one that is not in sync is opened, to be fed.
     pub mirrored: bool,
+    /// Is this a copy whose volume no process has opened yet? One that takes another's place begins empty.
+    pub is_new: bool,
     /// Does this process run on the same node, and the same boot of it, as the holder? Then the lock decides.
     pub same_kernel: bool,
     /// Does `status.serving` name this pod? It had the volume last, so it may open it while the lease is missing.
@@ -52,7 +54,7 @@ pub enum Opening {
 pub enum OpeningRefused {
     /// The lease has had holders and the volume has nothing.
     #[error(
-        "EmptyVolume: the volume is empty and the lease is at epoch {0}: check which volume is mounted here"
+        "EmptyVolume: the volume is empty and the lease is at epoch {0}: check which volume is mounted here; where the store has other copies, run `kubectl mailcluster store replace-replica`"
     )]
     EmptyVolume(u64),
     /// The lease lists other replicas.
@@ -100,12 +102,16 @@ pub fn opening(view: &OpeningView<'_>) -> Opening {
             Opening::Wait("the Lease is missing: the operator makes it anew")
         };
     };
-    let is_fed = view.mirrored && view.volume == Volume::Store;
-    if !is_fed && !lease.in_sync.iter().any(|id| id == view.replica) {
+    let is_in_sync = lease.in_sync.iter().any(|id| id == view.replica);
+    if !view.mirrored && !is_in_sync {
         return Opening::Refuse(OpeningRefused::NotInSync(view.replica.to_owned()));
     }
     if view.volume == Volume::Empty {
-        return if lease.epoch == 0 && lease.holder.is_none() {
+        let is_first = lease.epoch == 0 && lease.holder.is_none() && is_in_sync;
+        // One that was open before may have promised something, or have had what was acknowledged: it does not begin anew
+        // under its old id.
+        let takes_a_place = view.mirrored && view.is_new && lease.epoch > 0 && !is_in_sync;
+        return if is_first || takes_a_place {
             Opening::Initialise
         } else {
             Opening::Refuse(OpeningRefused::EmptyVolume(lease.epoch))

@@ -141,6 +141,10 @@ pub enum Step {
     DeleteGracefully(String),
     /// Delete this very pod with grace 0; its holder is proven dead.
     DeleteForced(String),
+    /// Give this copy's place to a new one, on a volume of its own.
+    Replace(String),
+    /// Remove a person's request to replace a copy, and say why.
+    RefuseReplacement(String),
     /// Write the node's name into a person's request for any other one.
     NameRequest(String),
     /// Remove a person's request, and say why.

@@ -40,6 +40,8 @@ pub struct StoreView {
     pub known_before: bool,
     /// Is a fence Job configured?
     pub fence_configured: bool,
+    /// After this a copy that is away is replaced; `None`: only when a person asks.
+    pub replace_after_ms: Option<Millis>,
 }
 
 /// The Lease as the operator read it.
@@ -186,6 +188,10 @@ pub struct ReplicaView {
     pub volume: Option<VolumeAccount>,
     /// Its pod was made from an older template than its StatefulSet's.
     pub outdated: bool,
+    /// Its pod is that of the copy whose place this one has taken, and its StatefulSet makes no such pod any more.
+    pub replaced: bool,
+    /// For how long its pod has not been Ready, by the API server's clock; 0 when it is, or when that is not known.
+    pub away_ms: Millis,
 }
 
 /// What a replica says of its volume.
@@ -324,6 +330,8 @@ pub struct Observation {
     pub request: Option<Request>,
     /// A person asks to adopt the store's disk on another node (`store adopt`).
     pub adoption: Option<crate::Adoption>,
+    /// The copy (its id, name or node) that a person asks to replace (`store replace-replica`).
+    pub replace: Option<String>,
     /// A person asked to make the lease anew from the volume (`store restore-lease`).
     pub restore_asked: bool,
     /// The pod was made from an older template than its StatefulSet's.

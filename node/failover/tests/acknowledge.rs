@@ -153,6 +153,7 @@ fn view(lease: Option<&LeaseRecord>, volume: Volume) -> OpeningView<'_> {
         replica: "aa",
         volume,
         mirrored: false,
+        is_new: false,
         same_kernel: false,
         served_last: false,
         allowed_by_target: false,
@@ -193,5 +194,14 @@ fn e6_a_volume_is_opened_only_where_nobody_else_can_have_it_open() {
     assert_eq!(opening(&mirror("aa", Volume::Store)), Opening::Open);
     assert_eq!(opening(&mirror("bb", Volume::Store)), Opening::Open);
     assert!(matches!(opening(&mirror("bb", Volume::Empty)), Opening::Refuse(_)), "I9");
+    let new = |replica, volume| OpeningView { is_new: true, ..mirror(replica, volume) };
+    assert_eq!(opening(&new("bb", Volume::Empty)), Opening::Initialise, "it takes another's place");
+    assert!(matches!(opening(&new("aa", Volume::Empty)), Opening::Refuse(_)), "I9: it had everything");
+    let first = LeaseRecord::initial(vec!["aa".into()], 1);
+    let early = OpeningView { lease: Some(&first), ..new("bb", Volume::Empty) };
+    assert!(
+        matches!(opening(&early), Opening::Refuse(_)),
+        "a new store begins with those that its lease names"
+    );
     assert!(matches!(opening(&mirror("cc", Volume::Store)), Opening::Wait(_)));
 }

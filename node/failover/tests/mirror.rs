@@ -184,9 +184,11 @@ fn who_is_left_out_and_let_in() {
     let member = |id: &str, confirmed: Option<u64>| Member { id: id.into(), confirmed, apply_lag: 0 };
     let members = set(&["a", "b", "c"]);
     let mirrors = [member("b", Some(10)), member("c", Some(7))];
+    let named = set(&["a", "b", "c", "d"]);
     let calm = MembersView {
         me: "a",
         members: &members,
+        named: &named,
         min: 2,
         commit: 10,
         mirrors: &mirrors,
@@ -226,6 +228,56 @@ fn who_is_left_out_and_let_in() {
         Some(Change::Grow("d".into())),
         "it has what nobody waits for any more, and more"
     );
+    let others = set(&["a", "b", "c"]);
+    assert_eq!(
+        change(&MembersView { named: &others, ..grow.clone() }),
+        None,
+        "the store has no such replica"
+    );
     let slow = [member("b", Some(7)), Member { apply_lag: 1_000, ..member("d", Some(10)) }];
     assert_eq!(change(&MembersView { mirrors: &slow, ..grow }), None, "h7");
+}
+
+#[test]
+fn a_member_whose_place_another_has_is_left_out() {
+    let member = |id: &str, confirmed| Member { id: id.into(), confirmed: Some(confirmed), apply_lag: 0 };
+    let (members, named) = (set(&["a", "b", "c"]), set(&["a", "b", "d"]));
+    let view = MembersView {
+        me: "a",
+        members: &members,
+        named: &named,
+        min: 2,
+        commit: 10,
+        mirrors: &[member("b", 10), member("c", 10), member("d", 4)],
+        waiting: None,
+        timeout: 3_000,
+        is_heard: true,
+    };
+    let out = Some(Change::Shrink(set(&["c"])));
+    assert_eq!(change(&view), out, "although it has everything");
+    assert_eq!(
+        change(&MembersView { is_heard: false, ..view.clone() }),
+        None,
+        "b5: it may be the one cut off"
+    );
+    let unknown = set(&[]);
+    assert_eq!(
+        change(&MembersView { named: &unknown, ..view.clone() }),
+        None,
+        "nobody has told it which there are"
+    );
+    let two = set(&["a", "c"]);
+    let swapped = Some(Change::Swap("c".into(), "b".into()));
+    assert_eq!(
+        change(&MembersView { members: &two, ..view.clone() }),
+        swapped,
+        "b4: with another that has everything"
+    );
+    let (members, named) = (set(&["a", "c"]), set(&["a", "d"]));
+    let last = MembersView { members: &members, named: &named, ..view.clone() };
+    assert_eq!(change(&last), None, "b4: it stays until the new one has everything");
+    let mirrors = [member("c", 10), member("d", 10)];
+    let swapped = change(&MembersView { mirrors: &mirrors, ..last.clone() });
+    assert_eq!(swapped, Some(Change::Swap("c".into(), "d".into())));
+    assert_eq!(change(&MembersView { min: 1, ..last }), Some(Change::Shrink(set(&["c"]))));
 }

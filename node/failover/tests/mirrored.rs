@@ -21,7 +21,8 @@ fn copy(id: &str, state: PodState, end: (u64, u64)) -> ReplicaView {
     };
     let volume =
         VolumeAccount { end: Position { epoch: end.0, seq: end.1 }, last_epoch: end.0, in_sync_version: 1 };
-    ReplicaView { id: id.into(), pod: Some(pod), volume: Some(volume), outdated: false }
+    let (outdated, replaced, away_ms) = (false, false, 0);
+    ReplicaView { id: id.into(), pod: Some(pod), volume: Some(volume), outdated, replaced, away_ms }
 }
 
 /// Served by copy `aa` at epoch 5; `bb` and `cc` follow.
@@ -325,6 +326,117 @@ fn the_last_copy_under_another_pod_needs_evidence() {
                 ("bb".into(), "it may lack what was acknowledged"),
                 ("cc".into(), "it may lack what was acknowledged"),
             ])),
+        ),
+    ]);
+}
+
+#[test]
+fn a_person_gives_a_copys_place_to_a_new_one() {
+    let asked = |id: &'static str| move |o: &mut Observation| o.replace = Some(id.into());
+    let refused = |what: &str| Step::RefuseReplacement(what.into());
+    let away = |o: &mut Observation| o.replicas[2].volume = None;
+    check(vec![
+        (
+            "a copy that does not answer",
+            mirrored(),
+            set(move |o| {
+                asked("cc")(o);
+                away(o);
+            }),
+            Step::Replace("cc".into()),
+        ),
+        ("one that does", mirrored(), set(asked("bb")), Step::Replace("bb".into())),
+        ("there is none", mirrored(), set(asked("dd")), refused("the store has no copy dd")),
+        (
+            "it serves",
+            mirrored(),
+            set(asked("aa")),
+            refused("it serves the store: run `kubectl mailcluster failover STORE` first, and ask again"),
+        ),
+        (
+            "writes would stop",
+            mirrored(),
+            set(move |o| {
+                asked("bb")(o);
+                let lease = o.lease.as_mut().unwrap();
+                lease.record.min_in_sync = 2;
+                lease.record.in_sync.retain(|id| id != "cc");
+            }),
+            refused("it has everything and writes want 2 copies that have: wait until another has caught up"),
+        ),
+        (
+            "they have stopped already",
+            mirrored(),
+            set(move |o| {
+                asked("cc")(o);
+                away(o);
+                let lease = o.lease.as_mut().unwrap();
+                lease.record.min_in_sync = 2;
+                lease.record.in_sync.retain(|id| id != "bb");
+            }),
+            Step::Replace("cc".into()),
+        ),
+    ]);
+}
+
+#[test]
+fn a_copy_that_stays_away_is_replaced_when_the_spec_says_so() {
+    let away = |ms: Millis| {
+        let mut o = mirrored();
+        o.store.replace_after_ms = Some(3_600_000);
+        (o.replicas[2].volume, o.replicas[2].away_ms) = (None, ms);
+        o
+    };
+    let long = || away(3_600_000);
+    check(vec![
+        ("long enough", long(), set(|_| ()), Step::Replace("cc".into())),
+        ("not yet", away(3_599_999), set(|_| ()), Step::Idle),
+        ("only when the spec says so", long(), set(|o| o.store.replace_after_ms = None), Step::Idle),
+        ("it answers", long(), set(|o| o.replicas[2].volume = o.replicas[1].volume), Step::Idle),
+        (
+            "another lacks something: one at a time",
+            long(),
+            set(|o| o.lease.as_mut().unwrap().record.in_sync.retain(|id| id != "bb")),
+            Step::Idle,
+        ),
+        ("another is away", long(), set(|o| o.replicas[1].volume = None), Step::Idle),
+        (
+            "it has just been replaced",
+            long(),
+            set(|o| o.replicas[2].replaced = true),
+            Step::DeleteForced("pod-cc".into()),
+        ),
+        ("paused", long(), set(|o| o.store.paused = true), Step::Idle),
+        ("nothing is done by itself", long(), set(|o| o.store.policy = Policy::Manual), Step::Idle),
+    ]);
+}
+
+#[test]
+fn the_pod_of_a_copy_that_was_replaced_goes() {
+    let replaced = |n: usize, node: &'static str| {
+        let mut o = mirrored();
+        o.replicas[n].replaced = true;
+        o.replicas[n].pod.as_mut().unwrap().node = Some(node.into());
+        o
+    };
+    let terminating = |o: &mut Observation| o.replicas[2].pod.as_mut().unwrap().terminating = true;
+    check(vec![
+        ("its node is up", replaced(2, "n2"), set(|_| ()), Step::DeleteGracefully("pod-cc".into())),
+        ("it goes already", replaced(2, "n2"), set(terminating), Step::Idle),
+        ("its node is away", replaced(2, "n9"), set(|_| ()), Step::DeleteForced("pod-cc".into())),
+        ("it cannot go by itself", replaced(2, "n9"), set(terminating), Step::DeleteForced("pod-cc".into())),
+        ("there is none", replaced(2, "n2"), set(|o| o.replicas[2].pod = None), Step::Idle),
+        (
+            "it serves, and hands the store over",
+            replaced(0, "n1"),
+            set(|_| ()),
+            Step::DeleteGracefully("pod-1".into()),
+        ),
+        (
+            "it serves, and nobody could take over",
+            replaced(0, "n1"),
+            set(|o| o.lease.as_mut().unwrap().record.in_sync = vec!["aa".into()]),
+            Step::Idle,
         ),
     ]);
 }

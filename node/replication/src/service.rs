@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt;
 use mailcluster_rpc::mirror::v1::{
     Batch, Confirm, FromMirror, FromPrimary, Hello, Refused, Table, from_mirror, from_primary,
     mirror_server::{Mirror, MirrorServer},
@@ -17,6 +18,8 @@ use crate::{
     wire::{Assembly, OutOfPlace, position, row},
 };
 
+/// Batches are synced as one until they have so many octets together.
+const AS_ONE: usize = 4 << 20;
 /// Answers on their way.
 const ANSWERS: usize = 16;
 /// Largest message: a part of a batch, with what is around it.
@@ -85,21 +88,30 @@ impl Fed {
         };
         self.work(stream, move |follower, _| follower.cut(start.after)).await?;
         let mut assembly = Assembly::default();
-        while let Some(message) = self.next().await? {
-            let batch = match message {
-                from_primary::Message::Batch(head) => assembly.begin(limited(head)?),
-                from_primary::Message::More(part) => assembly.more(&part),
-                from_primary::Message::Commit(commit) => {
-                    self.work(stream, move |follower, _| follower.advance(commit.seq)).await?;
-                    continue;
-                }
-                from_primary::Message::Hello(_) | from_primary::Message::Start(_) => Err(OutOfPlace),
-            };
-            if let Some((batch, commit)) = batch.map_err(|_| out_of_place())? {
-                self.work(stream, move |follower, epoch| take(follower, epoch, &batch, commit)).await?;
+        while let Some(first) = self.next().await? {
+            let mut arrived = Arrived::default();
+            arrived.take(&mut assembly, first)?;
+            // What waits already is synced with it.
+            while arrived.octets < AS_ONE
+                && let Some(Ok(Some(message))) = self.next().now_or_never()
+            {
+                arrived.take(&mut assembly, message)?;
             }
+            self.take(stream, arrived).await?;
         }
         Ok(())
+    }
+
+    /// Confirms what is synced before the index is brought up to what is committed: a client waits for the former.
+    async fn take(&self, stream: u64, arrived: Arrived) -> Result<(), Status> {
+        let Arrived { batches, commit, .. } = arrived;
+        if !batches.is_empty() {
+            self.work(stream, move |follower, epoch| follower.append(epoch, &batches)).await?;
+        }
+        match commit {
+            Some(commit) => self.work(stream, move |follower, _| follower.advance(commit)).await,
+            None => Ok(()),
+        }
     }
 
     /// What the primary says next; `None`: it has closed the stream.
@@ -152,10 +164,32 @@ impl Fed {
     }
 }
 
-/// Appends a batch, and applies what is committed by now.
-fn take(follower: &mut Follower, epoch: Epoch, batch: &LoggedBatch, commit: Seq) -> Result<(), FollowError> {
-    follower.append(epoch, batch)?;
-    follower.advance(commit)
+/// What has arrived since it was last worked on.
+#[derive(Default)]
+struct Arrived {
+    batches: Vec<LoggedBatch>,
+    octets: usize,
+    commit: Option<Seq>,
+}
+
+impl Arrived {
+    fn take(&mut self, assembly: &mut Assembly, message: from_primary::Message) -> Result<(), Status> {
+        let batch = match message {
+            from_primary::Message::Batch(head) => assembly.begin(limited(head)?),
+            from_primary::Message::More(part) => assembly.more(&part),
+            from_primary::Message::Commit(commit) => {
+                self.commit = self.commit.max(Some(commit.seq));
+                return Ok(());
+            }
+            from_primary::Message::Hello(_) | from_primary::Message::Start(_) => Err(OutOfPlace),
+        };
+        if let Some((batch, commit)) = batch.map_err(|_| out_of_place())? {
+            self.octets += batch.payload.len();
+            self.commit = self.commit.max(Some(commit));
+            self.batches.push(batch);
+        }
+        Ok(())
+    }
 }
 
 /// No batch is taken that a log could not hold.

@@ -8,7 +8,7 @@ use mailcluster_types::{Epoch, ReplicaId, Seq};
 
 use crate::{
     apply::Changed,
-    batch::{HEADER, Header, Link},
+    batch::{Header, Link},
     checkpoint::Checkpointer,
     engine::{Engine, is_full},
     error::{FollowError, OpenError},
@@ -28,15 +28,41 @@ impl Engine {
         self.tail.end(self.state.link)
     }
 
-    /// Writes a batch behind the log's end, syncs it, and keeps it in the tail.
-    fn append_raw(&mut self, mut header: Header, payload: &Bytes) -> Result<(), FollowError> {
+    /// Writes batches behind the log's end, syncs them as one, and keeps them in the tail.
+    fn append_raw(&mut self, batches: &[(Header, Bytes)]) -> Result<(), FollowError> {
         if self.broken {
             return Err(FollowError::Broken);
         }
         // The tail stays in one segment: only recovery moves it, as a whole.
-        if self.tail.is_empty() {
-            self.log.roll(header.seq, HEADER as u64 + payload.len() as u64).map_err(|e| self.failed(&e))?;
+        if let (true, Some((first, _))) = (self.tail.is_empty(), batches.first()) {
+            let room = batches.iter().map(|(header, _)| header.span()).sum();
+            self.log.roll(first.seq, room).map_err(|e| self.failed(&e))?;
         }
+        let mut written = Vec::with_capacity(batches.len());
+        let mut full = None;
+        for (header, payload) in batches {
+            match self.write_raw(*header, payload) {
+                Ok(placed) => written.push((placed, payload)),
+                // What came before it is whole, and was synced when this was taken back.
+                Err(FollowError::Full) => full = Some(FollowError::Full),
+                Err(why) => return Err(why),
+            }
+            if full.is_some() {
+                break;
+            }
+        }
+        if !self.options.skip_sync && full.is_none() {
+            self.log.sync().map_err(|e| self.fail(&format!("failed to sync the log: {e}")))?;
+        }
+        for (placed, payload) in written {
+            self.tail.push(placed, payload);
+            self.space.wrote(placed.header.span(), self.log.reserved());
+        }
+        full.map_or(Ok(()), Err)
+    }
+
+    /// Writes a batch without syncing it; where there is no room, nothing of it stays.
+    fn write_raw(&mut self, mut header: Header, payload: &Bytes) -> Result<Placed, FollowError> {
         header.nonce = self.log.nonce;
         header.synced = self.state.link.seq;
         let placed = Placed { header, segment: self.log.first, offset: self.log.offset };
@@ -50,12 +76,7 @@ impl Engine {
             return Err(why);
         }
         self.mirrors.written((header.epoch, header.last_seq()));
-        if !self.options.skip_sync {
-            self.log.sync().map_err(|e| self.fail(&format!("failed to sync the log: {e}")))?;
-        }
-        self.tail.push(placed, payload);
-        self.space.wrote(header.span(), self.log.reserved());
-        Ok(())
+        Ok(placed)
     }
 
     fn failed(&mut self, error: &io::Error) -> FollowError {
@@ -219,24 +240,29 @@ impl Follower {
         self.replica.engine.cut(after)
     }
 
-    /// Appends a batch of the log of a primary that feeds this replica at epoch `stream`, and syncs it. The batch may be of
-    /// an older epoch: what this replica has missed.
+    /// Appends batches of the log of a primary that feeds this replica at epoch `stream`, and syncs them as one. They may
+    /// be of an older epoch: what this replica has missed.
     ///
     /// # Errors
     /// [`FollowError::Promised`] when another was promised, [`FollowError::Gap`] when it does not follow what is here,
     /// [`FollowError::Damaged`] when it is not what its sender says, and as the disk says.
-    pub fn append(&mut self, stream: Epoch, batch: &LoggedBatch) -> Result<(Epoch, Seq), FollowError> {
-        let header = batch.header()?;
+    pub fn append(&mut self, stream: Epoch, batches: &[LoggedBatch]) -> Result<(), FollowError> {
         let promise = self.replica.engine.superblock.promise;
         if stream < promise {
             return Err(FollowError::Promised(promise));
         }
-        let follows = batch.prev == self.end() && header.seq == batch.prev.seq + 1;
-        if !follows || header.epoch > stream {
-            return Err(FollowError::Gap);
+        let mut end = self.end();
+        let mut framed = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let header = batch.header()?;
+            let follows = batch.prev == end && header.seq == batch.prev.seq + 1;
+            if !follows || header.epoch > stream {
+                return Err(FollowError::Gap);
+            }
+            end = header.link();
+            framed.push((header, batch.payload.clone()));
         }
-        self.replica.engine.append_raw(header, &batch.payload)?;
-        Ok((header.epoch, header.last_seq()))
+        self.replica.engine.append_raw(&framed)
     }
 
     /// Applies what is committed up to `commit`, as far as it is here.
@@ -286,7 +312,7 @@ impl Replica {
         let payload = Bytes::from(payload);
         let header =
             LoggedBatch { epoch, seq: prev.seq + 1, count: 1, prev, payload: payload.clone() }.header()?;
-        engine.append_raw(header, &payload)?;
+        engine.append_raw(&[(header, payload)])?;
         Ok((epoch, header.seq))
     }
 }

@@ -35,6 +35,8 @@ pub enum Fault {
     NoSpace,
     /// The next write of a batch fails half-way: the volume is full.
     ShortNoSpace,
+    /// The write after the next one fails half-way: the volume is full.
+    SecondShortNoSpace,
     /// The next write of a batch fails half-way for another reason.
     WriteError,
     /// The next write of a batch fails half-way for want of room, and it cannot be taken back.
@@ -97,6 +99,10 @@ impl Recorder {
     /// Takes a fault that strikes once.
     fn strike(&self, of: &[Fault]) -> Option<Fault> {
         self.with(|r| match r.fault {
+            Some(Fault::SecondShortNoSpace) if of.contains(&Fault::ShortNoSpace) => {
+                r.fault = Some(Fault::ShortNoSpace);
+                None
+            }
             Some(fault) if of.contains(&fault) => {
                 let stays = matches!(fault, Fault::SyncForever | Fault::ShortNoSpaceForever);
                 r.fault = if stays { Some(fault) } else { None };

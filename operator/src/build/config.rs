@@ -51,19 +51,15 @@ pub fn store(cluster: &Cluster, store: &Store, owner: &OwnerReference) -> Result
             lease_seconds: cluster.spec.lease_seconds(),
             fencing_minimum: cluster.spec.failover.fencing.minimum,
         },
-        mirrors: mirrors(cluster, store),
+        mirrors: mirrors(cluster),
         admin_service_accounts: admins,
     });
     config_map(store_meta(cluster, store, owner, store.name.clone()), &config)
 }
 
-fn mirrors(cluster: &Cluster, store: &Store) -> Option<MirrorsConfig> {
+fn mirrors(cluster: &Cluster) -> Option<MirrorsConfig> {
     let stores = &cluster.spec.stores;
-    Some(MirrorsConfig {
-        replicas: store.all.clone(),
-        durability: stores.durability()?,
-        timeout_milliseconds: stores.mirror_timeout(),
-    })
+    Some(MirrorsConfig { durability: stores.durability()?, timeout_milliseconds: stores.mirror_timeout() })
 }
 
 /// The CA's public certificates, for whoever wants to check a mail pod's.

@@ -50,6 +50,7 @@ impl For {
 fn relevant(spec: &MailClusterSpec) -> Value {
     let mut spec = spec.clone();
     spec.stores.count = 0;
+    spec.stores.replace_after_seconds = None;
     spec.frontends.replicas = None;
     spec.frontends.service_annotations.clear();
     spec.failover.suspend_until = None;

@@ -63,6 +63,7 @@ pub fn template(
     let mut template_labels = labels::common(&cluster.name);
     template_labels.extend(labels::store_selector(&cluster.name, store.role(), &store.name));
     template_labels.insert(labels::REPLICA.into(), store.replica.clone());
+    template_labels.extend(copy_label(store));
     let annotations: BTreeMap<String, String> = [(labels::CONFIG_HASH.into(), config_hash.into())].into();
     let mut template = PodTemplateSpec {
         metadata: Some(ObjectMeta {
@@ -113,10 +114,13 @@ pub fn build(
 /// The labels that no other StatefulSet's pods have.
 fn own_labels(cluster: &Cluster, store: &Store) -> BTreeMap<String, String> {
     let mut own = labels::store_selector(&cluster.name, store.role(), &store.name);
-    if store.is_mirrored() {
-        own.insert(labels::REPLICA.into(), store.replica.clone());
-    }
+    own.extend(copy_label(store));
     own
+}
+
+/// A copy keeps its letter when another id takes its place, so that the selector, which cannot be changed, stays.
+fn copy_label(store: &Store) -> Option<(String, String)> {
+    store.is_mirrored().then(|| (labels::COPY.to_owned(), store.letter.to_string()))
 }
 
 /// Each copy of a store on a node of its own.

@@ -75,7 +75,8 @@ pub async fn apply(
         build::mailstore::build(cluster, &plan.iter().map(|p| &p.store).collect::<Vec<_>>())
     };
     let wanted = plans.iter().filter_map(copies).collect();
-    let objects: Vec<MailStore> = applier.apply(wanted, &observed.stores).await?;
+    // Failover may have given a copy's place to a new one since they were read.
+    let objects: Vec<MailStore> = applier.apply_unchanged(wanted, &observed.stores).await?;
     let all: Vec<Owned<'_>> = plans
         .iter()
         .zip(&objects)
@@ -294,6 +295,27 @@ async fn policies(
     Ok(())
 }
 
+/// Marks what copies have left behind whose places others have: it is kept, and is no copy of the store any more.
+async fn retire(
+    ctx: &Context,
+    cluster: &Cluster,
+    observed: &Observed,
+    plan: &[Planned],
+) -> Result<(), Error> {
+    let mark = Patch::Merge(json!({"metadata": {"labels": {labels::RETIRED: "true"}}}));
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(ctx.client.clone(), &cluster.namespace);
+    let all: Api<PersistentVolume> = Api::all(ctx.client.clone());
+    for claim in plan::to_retire(plan, observed) {
+        // The claim last: while it is not marked, this is done again.
+        if let Some(volume) = observed.volume_of(&claim.name_any()) {
+            all.patch(&volume.name_any(), &apply::ours(), &mark).await?;
+        }
+        claims.patch(&claim.name_any(), &apply::ours(), &mark).await?;
+        tracing::info!(claim = claim.name_any(), "the claim of a copy that was replaced is kept, and marked");
+    }
+    Ok(())
+}
+
 /// Claims and the labels of their volumes. A claim that is missing stays missing.
 async fn claims(
     ctx: &Context,
@@ -320,6 +342,7 @@ async fn claims(
         }
     });
     applier.apply::<PersistentVolumeClaim>(wanted.collect(), &observed.claims).await?;
+    retire(ctx, cluster, observed, plan).await?;
     for planned in plan {
         let Some(volume) = observed.volume_of(&planned.store.claim) else { continue };
         let labels = build::claim::volume_labels(cluster, &planned.store);

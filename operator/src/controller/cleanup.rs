@@ -88,9 +88,9 @@ pub async fn deleted_stores(ctx: &Context, cluster: &Cluster, observed: &Observe
     let deleted = observed.deleted_stores();
     for object in &deleted {
         let name = object.name_any();
-        if let Some(store) = Store::of(object) {
-            let api: Api<StatefulSet> = Api::namespaced(ctx.client.clone(), &cluster.namespace);
-            apply::delete(&api, &store.stateful_set(), None).await?;
+        let api: Api<StatefulSet> = Api::namespaced(ctx.client.clone(), &cluster.namespace);
+        for copy in Store::copies(object) {
+            apply::delete(&api, &copy.stateful_set(), None).await?;
         }
         let of_store = format!("{}={},{}={name}", labels::CLUSTER, cluster.name, labels::STORE);
         let pods = running(ctx, &cluster.namespace, &of_store).await?;

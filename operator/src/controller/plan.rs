@@ -2,7 +2,11 @@
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::ResourceExt;
-use mailcluster_api::{MailStore, mailstore::StoreKind, names::StoreNames};
+use mailcluster_api::{
+    MailStore, labels,
+    mailstore::{MailStoreStatus, StoreKind},
+    names::StoreNames,
+};
 
 use super::observe::Observed;
 use crate::{
@@ -112,8 +116,27 @@ fn claim_step(
         return ClaimStep::Create { volume };
     }
     let status = object.and_then(|o| o.status.as_ref());
-    let was_there = status.is_some_and(|s| s.serving.is_some() || s.claimed.contains(&store.claim));
+    // A copy that takes another's place has no claim yet, although the store is served.
+    let was_open = |s: &MailStoreStatus| match store.is_mirrored() {
+        true => s.mirrors.iter().any(|mirror| mirror.id == store.replica),
+        false => s.serving.is_some(),
+    };
+    let was_there = status.is_some_and(|s| was_open(s) || s.claimed.contains(&store.claim));
     if was_there { ClaimStep::Missing } else { ClaimStep::Create { volume: None } }
+}
+
+/// Claims of copies whose places others have, which do not say so yet.
+#[must_use]
+pub fn to_retire<'a>(plan: &[Planned], observed: &'a Observed) -> Vec<&'a PersistentVolumeClaim> {
+    let is_retired = |claim: &&PersistentVolumeClaim| {
+        let of = |key: &str| claim.labels().get(key);
+        let mut copies = plan.iter().map(|p| &p.store).filter(|store| of(labels::STORE) == Some(&store.name));
+        let is_known = copies.clone().next().is_some() && of(labels::REPLICA).is_some();
+        is_known
+            && of(labels::RETIRED).is_none()
+            && copies.all(|store| of(labels::REPLICA) != Some(&store.replica))
+    };
+    observed.claims.values().filter(is_retired).collect()
 }
 
 /// The volumes whose last claim is gone and that must forget its UID, so that the same claim made anew can have them.

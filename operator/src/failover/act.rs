@@ -81,6 +81,7 @@ impl Failover {
             Step::CreateFenceJob { .. }
                 | Step::Pin(_)
                 | Step::Adopt(_)
+                | Step::Replace(_)
                 | Step::DeleteGracefully(_)
                 | Step::DeleteForced(_)
         );
@@ -107,6 +108,8 @@ impl Failover {
             Step::NameRequest(node) => self.annotate(scene.store, &json!({ keys::FAILOVER: node })).await,
             Step::RefuseRequest(why) => self.refuse_request(scene, why).await,
             Step::HandOver(copy) => self.hand_over(scene, copy).await,
+            Step::Replace(id) => self.replace(scene, id).await,
+            Step::RefuseReplacement(why) => self.refuse_replacement(scene, why).await,
             Step::Pin(node) => self.pin(scene, node).await,
             Step::Adopt(step) => self.adopt(scene, *step).await,
             Step::RefuseAdoption(why) => self.refuse_adoption(scene, why).await,
@@ -268,8 +271,7 @@ impl Failover {
         };
         match tokio::time::timeout(FINAL_LIMIT, api.delete(&name, &params)).await? {
             Ok(_) => {
-                let how =
-                    if grace.is_some() { "with grace 0: its process is proven dead" } else { "gracefully" };
+                let how = if grace.is_some() { "with grace 0" } else { "gracefully" };
                 self.say(scene, EventType::Normal, "PodDeleted", &format!("pod {name} ({uid}) {how}"));
                 Ok(())
             }

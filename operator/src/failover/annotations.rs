@@ -11,6 +11,8 @@ pub const ANY: &str = "any";
 pub const FENCE_CONFIRMED: &str = "mailcluster.io/fence-confirmed";
 /// On a MailStore, `true`: make its Lease anew from what the volume says, even where that is older or newer.
 pub const RESTORE_LEASE: &str = "mailcluster.io/restore-lease";
+/// On a MailStore: the id of the copy whose place a new one is to take. Removed when done.
+pub const REPLACE: &str = mailcluster_api::mailstore::REPLACE_REPLICA;
 /// On a MailStore: adopt its disk on another node; see [`mailcluster_api::adoption`]. Removed when done.
 pub const ADOPT: &str = mailcluster_api::adoption::ANNOTATION;
 /// On a MailStore: the PersistentVolume that is being made anew for such a request, as JSON.

@@ -16,6 +16,7 @@ mod leftovers;
 mod measures;
 mod observe;
 mod peers;
+mod replace;
 mod report;
 mod unreadable;
 mod watching;

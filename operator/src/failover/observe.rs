@@ -6,10 +6,16 @@ mod nodes;
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Node, PersistentVolume, Pod};
+use k8s_openapi::{
+    api::{
+        apps::v1::StatefulSet,
+        core::v1::{Node, PersistentVolume, Pod},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::ResourceExt;
 use mailcluster_api::{
-    MailStore,
+    MailStore, labels,
     mailcluster::{FailoverPolicy, FencingMinimum as SpecMinimum},
     mailstore::{self, StoreKind},
     names::REPLICAS,
@@ -106,6 +112,7 @@ fn alone(world: &World, heard: &Heard, store: &MailStore) -> Option<Observation>
         request: wanted_there(adoption.as_ref())
             .or_else(|| request(annotation(keys::FAILOVER), placement.as_ref(), &nodes, lease.as_ref())),
         adoption,
+        replace: annotation(keys::REPLACE),
         restore_asked: annotation(keys::RESTORE_LEASE).is_some_and(|v| v == "true"),
         outdated: world.set(store).zip(pod).is_some_and(|(set, pod)| outdated(set, pod)),
         unauthorised: world.set(store).zip(pod).is_some_and(|(set, pod)| tokens::refused(set, pod)),
@@ -140,6 +147,7 @@ fn store_view(
         takeovers_last_quarter: crashes::takeovers(&status.crashes, now),
         known_before: status.epoch.is_some() || status.serving.is_some(),
         fence_configured: failover.fencing.job.is_some(),
+        replace_after_ms: cluster.spec.stores.replace_after_seconds.map(|seconds| u64::from(seconds) * 1000),
     }
 }
 
@@ -240,9 +248,32 @@ fn replicas(world: &World, heard: &Heard, store: &MailStore) -> Vec<ReplicaView>
                 in_sync_version: d.in_sync_version,
             }),
             outdated: world.set_of(store, letter).zip(pod).is_some_and(|(set, pod)| outdated(set, pod)),
+            replaced: world.set_of(store, letter).zip(pod).is_some_and(|(set, pod)| {
+                !is_of(Some(&pod.metadata), &replica.id) && is_of(template_meta(set), &replica.id)
+            }),
+            away_ms: pod.map_or(0, |pod| away_ms(pod, heard.now)),
         }
     };
     store.spec.replicas.iter().zip(REPLICAS).map(view).collect()
+}
+
+/// Are these the metadata of a pod of this copy?
+fn is_of(metadata: Option<&ObjectMeta>, id: &str) -> bool {
+    metadata.and_then(|m| m.labels.as_ref()?.get(labels::REPLICA)).is_some_and(|of| of == id)
+}
+
+fn template_meta(set: &StatefulSet) -> Option<&ObjectMeta> {
+    set.spec.as_ref()?.template.metadata.as_ref()
+}
+
+/// For how long a pod has not been Ready.
+fn away_ms(pod: &Pod, now: i64) -> Millis {
+    let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    let since = |kind: &str| {
+        let not = conditions.clone().find(|c| c.type_ == kind && c.status != "True");
+        not.and_then(|c| c.last_transition_time.clone())
+    };
+    nodes::since(since("Ready").or_else(|| since("PodScheduled")).as_ref(), now)
 }
 
 /// A mirrored store leaves its volumes where they are.
@@ -264,10 +295,9 @@ fn pod_state(described: &DescribeResponse) -> PodState {
 
 /// Was this pod made from another template than its StatefulSet has now? The node it is pinned to does not count.
 #[must_use]
-pub fn outdated(set: &k8s_openapi::api::apps::v1::StatefulSet, pod: &Pod) -> bool {
+pub fn outdated(set: &StatefulSet, pod: &Pod) -> bool {
     use mailcluster_api::labels::TEMPLATE_HASH;
-    let template = set.spec.as_ref().and_then(|s| s.template.metadata.as_ref());
-    let wanted = template.and_then(|m| m.annotations.as_ref()?.get(TEMPLATE_HASH));
+    let wanted = template_meta(set).and_then(|m| m.annotations.as_ref()?.get(TEMPLATE_HASH));
     wanted.is_some() && pod.annotations().get(TEMPLATE_HASH) != wanted
 }
 

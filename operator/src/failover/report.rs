@@ -26,6 +26,8 @@ pub struct Part {
     pub old_host: Option<String>,
     /// The Lease's epoch.
     pub epoch: Option<i64>,
+    /// Copies that have everything, of how many.
+    pub copies: Option<String>,
     /// Counts.
     pub accounts: Option<i64>,
     /// Counts.
@@ -53,6 +55,7 @@ impl Part {
             host: status.host.clone(),
             old_host: status.old_host.clone(),
             epoch: status.epoch,
+            copies: status.copies.clone(),
             accounts: status.accounts,
             bytes: status.bytes,
             target: status.target.clone(),
@@ -72,6 +75,7 @@ impl Part {
             "host": self.host,
             "oldHost": self.old_host,
             "epoch": self.epoch,
+            "copies": self.copies,
             "accounts": self.accounts,
             "bytes": self.bytes,
             "target": self.target,
@@ -131,6 +135,7 @@ pub fn next(
     if let Some(lease) = &o.lease {
         part.epoch = i64::try_from(lease.record.epoch).ok().or(part.epoch).max(part.epoch);
     }
+    part.copies = copies(o).or(part.copies);
     part.blocked =
         Some(condition(decision).finish(&old.blocked.iter().cloned().collect::<Vec<_>>(), None, now));
     begin(&mut part, o, decision, now);
@@ -154,6 +159,13 @@ pub fn next(
         }
     }
     (part, finished)
+}
+
+/// How many copies of a mirrored store have everything.
+fn copies(o: &Observation) -> Option<String> {
+    let lease = o.lease.as_ref().filter(|_| !o.replicas.is_empty())?;
+    let have = o.replicas.iter().filter(|r| lease.record.in_sync.contains(&r.id)).count();
+    Some(format!("{have}/{}", o.replicas.len()))
 }
 
 /// The holder was seen renewing from this pod, on this boot of this machine.
@@ -250,6 +262,7 @@ pub fn doing(step: &Step) -> String {
         Step::Adopt(AdoptionStep::Delete) => "deletes the object of the old volume".into(),
         Step::Adopt(AdoptionStep::Release) => "lets the object of the old volume go".into(),
         Step::Adopt(AdoptionStep::Create) => "makes the volume anew for the node that has the disk".into(),
+        Step::Replace(copy) => format!("gives the place of copy {copy} to a new one"),
         Step::AllowEviction(_) => "lets the pod be evicted".into(),
         Step::DeleteGracefully(_) | Step::DeleteForced(_) => "removes the pod that is in the way".into(),
         _ => String::new(),

@@ -124,9 +124,7 @@ impl Site {
             let now = self.stores()?;
             let moved = |old: &StoreView| {
                 let new = now.iter().find(|new| new.name == old.name);
-                new.is_some_and(|new| {
-                    new.epoch > old.epoch && new.host != old.host && new.phase == "Serving"
-                })
+                new.is_some_and(|new| new.epoch > old.epoch && new.host != old.host && new.phase == "Serving")
             };
             Ok(lost.iter().all(moved).then_some(()))
         })

@@ -98,9 +98,11 @@ impl Cluster {
                 apply_lag: 0,
             })
             .collect();
+        let named = world.replicas.iter().take(self.replicas).map(|replica| replica.disk.id.name()).collect();
         let next = change(&MembersView {
             me: &disk.id.name(),
             members: &members,
+            named: &named,
             min: self.min(),
             commit: u64::from(disk.commit),
             mirrors: &mirrors,

@@ -3,10 +3,14 @@
 use jiff::Timestamp;
 use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::ResourceExt;
-use mailcluster_api::{MailCluster, MailStore, mailstore::LastFailover};
+use mailcluster_api::{
+    MailCluster, MailStore,
+    mailstore::{FailoverMode, LastFailover},
+    names::REPLICAS,
+};
 use mailcluster_rpc::{admin::v1 as pb, store::v1::GetUsageResponse};
 
-use crate::{failure::Failure, output, units};
+use crate::{copies, failure::Failure, output, units};
 
 /// All that is known.
 pub struct Picture<'a> {
@@ -26,6 +30,7 @@ impl Picture<'_> {
             &["STORE", "PHASE", "HOST", "EPOCH", "LEASE", "FAILOVER", "ACCOUNTS", "MAIL", "FREE", "QUEUE"],
             &rows,
         );
+        self.copies();
         self.failovers();
         self.conditions();
         if let Err(error) = self.directory {
@@ -76,7 +81,7 @@ impl Picture<'_> {
             or_dash(status.host),
             or_dash(epoch.map(|e| e.to_string())),
             self.lease(&name),
-            or_dash(status.failover.map(|f| format!("{f:?}").to_lowercase())),
+            or_dash(status.failover.map(|f| how(f, status.copies.as_deref()))),
             or_dash(accounts),
             or_dash(usage.map(|u| units::size(u.octets))),
             or_dash(usage.map(|u| units::size(u.free_octets))),
@@ -94,6 +99,25 @@ impl Picture<'_> {
                 format!("{} s ago", age.max(0))
             }
             _ => "none".to_owned(),
+        }
+    }
+
+    /// The copies of stores of which not every copy has everything.
+    fn copies(&self) {
+        for store in self.stores.iter().filter(|s| s.spec.is_mirrored()) {
+            let lease = self.leases.iter().find(|l| l.name_any() == store.name_any());
+            let copies: Vec<_> = store.spec.replicas.iter().zip(REPLICAS).collect();
+            if copies.iter().all(|(replica, _)| copies::has_everything(lease, &replica.id)) {
+                continue;
+            }
+            output::line(&format!("\ncopies of {}", store.name_any()));
+            for (replica, letter) in copies {
+                output::line(&format!(
+                    "  {letter}  {}  {}",
+                    replica.id,
+                    copies::standing(lease, &replica.id)
+                ));
+            }
         }
     }
 
@@ -143,6 +167,12 @@ fn queue(usage: &GetUsageResponse) -> String {
         (n, 0) => format!("{n} since {}", units::time(usage.oldest_queued)),
         (n, held) => format!("{n} since {} ({held} recipients held)", units::time(usage.oldest_queued)),
     }
+}
+
+/// How a store goes on when its node dies, and how many copies have everything.
+fn how(mode: FailoverMode, copies: Option<&str>) -> String {
+    let mode = format!("{mode:?}").to_lowercase();
+    copies.map_or(mode.clone(), |copies| format!("{mode} {copies}"))
 }
 
 fn told(last: &LastFailover) -> String {

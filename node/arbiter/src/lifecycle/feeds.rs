@@ -1,25 +1,26 @@
 //! A primary's streams to its mirrors: one task for each, as long as the term lasts.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use mailcluster_replication::{Ended, Progress, Source};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Channel;
 
-use super::Life;
+use super::{Life, POLL};
 
 /// A stream that broke is begun anew after so long; one that the mirror cannot take up, after longer.
 const AGAIN: Duration = Duration::from_millis(200);
 const LATER: Duration = Duration::from_secs(5);
 
-/// The other replicas of the store.
+/// The replicas of the store.
 #[async_trait]
 pub trait Peers: Send + Sync + 'static {
-    /// Their ids.
-    fn others(&self) -> Vec<String>;
+    /// The ids of all that the store has now, this one among them; none before they are known.
+    fn all(&self) -> Vec<String>;
 
-    /// A channel to one of them, which need not be connected yet.
+    /// A channel to another, which need not be connected yet.
     async fn channel(&self, replica: &str) -> Result<Channel, String>;
 }
 
@@ -28,7 +29,7 @@ pub struct Alone;
 
 #[async_trait]
 impl Peers for Alone {
-    fn others(&self) -> Vec<String> {
+    fn all(&self) -> Vec<String> {
         Vec::new()
     }
 
@@ -51,7 +52,7 @@ pub(super) struct Feeds {
     troubles: mpsc::Receiver<Trouble>,
     /// Keeps the channel open where there is no mirror.
     _sender: mpsc::Sender<Trouble>,
-    _tasks: JoinSet<()>,
+    _task: AbortOnDropHandle<()>,
 }
 
 impl Feeds {
@@ -65,22 +66,56 @@ impl Feeds {
 }
 
 impl Life {
-    /// Begins a stream to each mirror, at this epoch.
+    /// Keeps a stream to each mirror, at this epoch.
     pub(super) fn feed(&self, epoch: u64, progress: &Arc<Progress>) -> Feeds {
         let (sender, troubles) = mpsc::channel(4);
-        let mut tasks = JoinSet::new();
-        for replica in self.config.peers.others() {
-            let source = Source {
-                dir: self.config.data_dir.clone(),
-                identity: self.config.identity.clone(),
-                epoch,
-                progress: progress.clone(),
-                beat: self.config.lease() / 4,
-            };
-            let feed = Feed { replica, peers: self.config.peers.clone(), source, troubles: sender.clone() };
-            tasks.spawn(feed.run());
+        let source = Source {
+            dir: self.config.data_dir.clone(),
+            identity: self.config.identity.clone(),
+            epoch,
+            progress: progress.clone(),
+            beat: self.config.lease() / 4,
+        };
+        let all = Mirrors {
+            me: self.config.identity.replica.to_string(),
+            peers: self.config.peers.clone(),
+            source,
+            troubles: sender.clone(),
+        };
+        let task = AbortOnDropHandle::new(tokio::spawn(all.follow()));
+        Feeds { troubles, _sender: sender, _task: task }
+    }
+}
+
+/// All mirrors of a term: one may take another's place meanwhile.
+struct Mirrors {
+    me: String,
+    peers: Arc<dyn Peers>,
+    source: Source,
+    troubles: mpsc::Sender<Trouble>,
+}
+
+impl Mirrors {
+    async fn follow(self) {
+        let mut fed: BTreeMap<String, AbortOnDropHandle<()>> = BTreeMap::new();
+        loop {
+            let ids = self.peers.all();
+            fed.retain(|id, _| ids.contains(id));
+            for id in ids.into_iter().filter(|id| *id != self.me) {
+                fed.entry(id)
+                    .or_insert_with_key(|id| AbortOnDropHandle::new(tokio::spawn(self.to(id).run())));
+            }
+            tokio::time::sleep(POLL).await;
         }
-        Feeds { troubles, _sender: sender, _tasks: tasks }
+    }
+
+    fn to(&self, replica: &str) -> Feed {
+        Feed {
+            replica: replica.to_owned(),
+            peers: self.peers.clone(),
+            source: self.source.clone(),
+            troubles: self.troubles.clone(),
+        }
     }
 }
 

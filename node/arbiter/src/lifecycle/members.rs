@@ -1,6 +1,6 @@
 //! A primary's in-sync set: who is let in, who is left out, and who takes over after it.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use futures::FutureExt;
 
@@ -26,9 +26,11 @@ impl Life {
         }
         let me = self.config.identity.replica.to_string();
         let (mirrors, waiting) = (mirrors(term), waiting(term));
+        let named: BTreeSet<String> = self.config.peers.all().into_iter().collect();
         let change = mirror::change(&MembersView {
             me: &me,
             members: set.members(),
+            named: &named,
             min: self.config.rules().min_in_sync(),
             commit: term.progress.commit(),
             mirrors: &mirrors,

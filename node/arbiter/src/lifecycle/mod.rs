@@ -188,7 +188,7 @@ impl Life {
 
     /// Has the store other replicas?
     pub(crate) fn is_mirrored(&self) -> bool {
-        !self.config.peers.others().is_empty()
+        self.config.durability != Durability::Single
     }
 
     /// Sleeps; `false` when the process is to end.

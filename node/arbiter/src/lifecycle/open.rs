@@ -80,6 +80,7 @@ impl Life {
             replica: &replica,
             volume,
             mirrored: self.is_mirrored(),
+            is_new: seen.advice.unopened.contains(&replica),
             same_kernel,
             served_last,
             allowed_by_target,

@@ -3,12 +3,12 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use mailcluster_arbiter::{lifecycle::Peers, publish_mirror};
+use mailcluster_arbiter::{StatusHandle, lifecycle::Peers, publish_mirror};
 use mailcluster_net::{
     grpc::{self, PeerInfo},
     mtls::{Expect, Identity},
@@ -19,6 +19,8 @@ use tonic::{Status, transport::Channel};
 
 use super::{pod::Pod, routes::Copies};
 
+/// Between two looks whether the volume was opened.
+const LOOK: Duration = Duration::from_millis(200);
 /// Between two tries to say where this copy is.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -26,8 +28,6 @@ type Mirrors = watch::Receiver<BTreeMap<StoreName, Copies>>;
 
 /// The other copies, by what the MailStore says of them.
 pub struct PodPeers {
-    /// Their ids.
-    pub others: Vec<String>,
     /// The store.
     pub store: StoreName,
     /// Where copies are.
@@ -42,12 +42,14 @@ pub struct PodPeers {
 
 #[async_trait]
 impl Peers for PodPeers {
-    fn others(&self) -> Vec<String> {
-        self.others.clone()
+    fn all(&self) -> Vec<String> {
+        let mirrors = self.mirrors.borrow();
+        mirrors.get(&self.store).into_iter().flatten().map(|(id, _)| id.clone()).collect()
     }
 
     async fn channel(&self, replica: &str) -> Result<Channel, String> {
         let at = self.mirrors.borrow().get(&self.store).and_then(|copies| copies.get(replica).copied());
+        let at = at.flatten();
         let at = at.ok_or("its MailStore does not say where it is")?;
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((to, channel)) = kept.get(replica)
@@ -61,13 +63,17 @@ impl Peers for PodPeers {
     }
 }
 
-/// Sees to it that the MailStore says where this copy can be fed.
-pub async fn keep_published(pod: Arc<Own>) {
+/// Sees to it that the MailStore says where this copy can be fed, once its volume was open: nobody begins with an empty
+/// volume for a copy of which that was said.
+pub async fn keep_published(pod: Own, status: StatusHandle) {
+    while status.get().description.is_none() {
+        tokio::time::sleep(LOOK).await;
+    }
     let mut mirrors = pod.mirrors.clone();
     loop {
         let said =
-            mirrors.borrow_and_update().get(&pod.store).map(|copies| copies.get(&pod.replica).copied());
-        // Nothing is said of a store that is not there, or that was not heard of yet.
+            mirrors.borrow_and_update().get(&pod.store).and_then(|copies| copies.get(&pod.replica).copied());
+        // Nothing is said of a store that is not there or was not heard of yet, nor when another has this copy's place.
         if said.is_some_and(|said| said != Some(pod.at)) {
             let (store, entry) = (pod.store.as_str(), (pod.replica.as_str(), pod.at));
             if let Err(error) = publish_mirror(pod.client.clone(), &pod.namespace, store, entry).await {
@@ -94,16 +100,9 @@ pub struct Own {
 
 impl Own {
     /// The copy `replica` of the store, in this pod.
-    pub fn new(pod: &Pod, store: StoreName, replica: &str, at: SocketAddr, mirrors: Mirrors) -> Arc<Self> {
+    pub fn new(pod: &Pod, store: StoreName, replica: &str, at: SocketAddr, mirrors: Mirrors) -> Self {
         let namespace = pod.config.namespace.clone();
-        Arc::new(Self {
-            client: pod.client.clone(),
-            namespace,
-            store,
-            replica: replica.to_owned(),
-            at,
-            mirrors,
-        })
+        Self { client: pod.client.clone(), namespace, store, replica: replica.to_owned(), at, mirrors }
     }
 }
 

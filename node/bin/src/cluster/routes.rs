@@ -16,8 +16,8 @@ use tokio::sync::watch;
 
 use super::pod::Pod;
 
-/// Addresses of a store's copies, by their ids.
-pub type Copies = BTreeMap<String, SocketAddr>;
+/// The copies of a store by their ids, and where each can be fed, as far as it has said so.
+pub type Copies = BTreeMap<String, Option<SocketAddr>>;
 
 /// Where everything is.
 #[derive(Clone)]

@@ -77,18 +77,19 @@ pub fn start(
         mirror_timeout: Duration::from_millis(
             section.mirrors.as_ref().map_or(0, |m| m.timeout_milliseconds.into()),
         ),
-        peers: peers(pod, section, replica, routes),
+        peers: peers(pod, section, routes),
     };
     let standby = Arc::new(Standby::default());
     let mirrors = section.mirrors.as_ref().map(|_| {
         let service = mailcluster_replication::service(standby.clone(), config.identity.clone());
         tonic::service::Routes::new(InterceptedService::new(service, only_copies(copies(section))))
     });
-    if mirrors.is_some() {
-        tokio::spawn(keep_published(Own::new(pod, name, replica, config.endpoint, routes.mirrors())));
-    }
+    let own = Own::new(pod, name, replica, config.endpoint, routes.mirrors());
     let replica = Replica { arbiter: KubeArbiter::in_cluster(kube)?, standby };
     let holder = HolderPlan { config, replica, service, shutdown: over.clone() }.start();
+    if mirrors.is_some() {
+        tokio::spawn(keep_published(own, holder.status.clone()));
+    }
     let me = control::Me { pod_uid: pod.uid.clone(), start_id: pod.start_id.clone() };
     let providers = Arc::new(Providers::Store(holder.status.clone()));
     let control = control::service(providers, Some(holder.status.clone()), me);
@@ -108,10 +109,11 @@ pub fn start(
 }
 
 /// The other copies of the pod's store.
-fn peers(pod: &Pod, section: &BackendConfig, replica: &str, routes: &Routes) -> Arc<dyn Peers> {
-    let Some(mirrors) = &section.mirrors else { return Arc::new(Alone) };
+fn peers(pod: &Pod, section: &BackendConfig, routes: &Routes) -> Arc<dyn Peers> {
+    if section.mirrors.is_none() {
+        return Arc::new(Alone);
+    }
     Arc::new(PodPeers {
-        others: mirrors.replicas.iter().filter(|id| *id != replica).cloned().collect(),
         store: section.store.as_str().into(),
         mirrors: routes.mirrors(),
         identity: pod.identity.clone(),

@@ -22,6 +22,8 @@ pub struct MembersView<'a> {
     pub me: &'a str,
     /// By the lease.
     pub members: &'a BTreeSet<String>,
+    /// The replicas that the store has. A member that is none of them has had its place taken by another.
+    pub named: &'a BTreeSet<String>,
     /// Members wanted for writes (1 Preferred, 2 Required).
     pub min: usize,
     /// Everything up to this record is committed.
@@ -40,11 +42,11 @@ pub struct MembersView<'a> {
 /// What to write into the lease, by one swap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// These have made a client wait for mirrorTimeout.
+    /// These have made a client wait for mirrorTimeout, or others have their places.
     Shrink(BTreeSet<String>),
     /// This one has everything.
     Grow(String),
-    /// The first has made a client wait and cannot be left out alone; the second has everything.
+    /// The first is to be left out and cannot be alone; the second has everything.
     Swap(String, String),
 }
 
@@ -75,21 +77,31 @@ const MAX_LAG: Millis = 1000;
 pub fn change(view: &MembersView<'_>) -> Option<Change> {
     let caught_up = |m: &&Member| {
         !view.members.contains(&m.id)
+            && view.named.contains(&m.id)
             && m.id != view.me
             && m.confirmed.is_some_and(|confirmed| confirmed >= view.commit)
             && m.apply_lag < MAX_LAG
     };
     let ready = view.mirrors.iter().find(caught_up).map(|m| m.id.clone());
-    let behind = behind(view);
-    if !behind.is_empty() {
-        if view.members.len() - behind.len() >= view.min {
-            return Some(Change::Shrink(behind));
+    let out: BTreeSet<String> = behind(view).union(&replaced(view)).cloned().collect();
+    if !out.is_empty() {
+        if view.members.len() - out.len() >= view.min {
+            return Some(Change::Shrink(out));
         }
-        if let (Some(ready), 1, Some(out)) = (ready.clone(), behind.len(), behind.first()) {
+        if let (Some(ready), 1, Some(out)) = (ready.clone(), out.len(), out.first()) {
             return Some(Change::Swap(out.clone(), ready));
         }
     }
     ready.map(Change::Grow)
+}
+
+/// Members whose places others have.
+fn replaced(view: &MembersView<'_>) -> BTreeSet<String> {
+    // Who does not find itself among them has not been told which there are.
+    if !view.is_heard || !view.named.contains(view.me) {
+        return BTreeSet::new();
+    }
+    view.members.difference(view.named).cloned().collect()
 }
 
 /// Members that a client's write has waited for long enough.

@@ -51,6 +51,7 @@ pub fn healthy() -> Observation {
             takeovers_last_quarter: 0,
             known_before: true,
             fence_configured: true,
+            replace_after_ms: None,
         },
         lease: Some(LeaseView {
             record,
@@ -97,6 +98,7 @@ pub fn healthy() -> Observation {
         serving: Some((5, "pod-1".into())),
         request: None,
         adoption: None,
+        replace: None,
         restore_asked: false,
         outdated: false,
         unauthorised: false,

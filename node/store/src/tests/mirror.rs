@@ -2,6 +2,7 @@
 
 use std::{
     path::Path,
+    slice::from_ref,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,7 +17,9 @@ use super::{
 };
 use crate::{
     FollowError, Follower, Identity, LogReader, LoggedBatch, Mirrors, OpenGate, Replica, Store, WriteError,
-    engine::Options, schema, testing::Setup,
+    engine::Options,
+    schema,
+    testing::{Fault, Setup},
 };
 
 const BOTH: &[ReplicaId] = &[ReplicaId(9), ReplicaId(10)];
@@ -66,7 +69,7 @@ fn primary(dir: &Path) -> (Store, Arc<Confirms>) {
 
 fn copy(reader: &mut LogReader, to: &mut Follower, end: Seq) {
     while let Some(batch) = reader.next(end).unwrap() {
-        to.append(2, &batch).unwrap();
+        to.append(2, from_ref(&batch)).unwrap();
         // As with a stream: what comes before a batch is committed when it is sent.
         to.advance(batch.prev.seq).unwrap();
     }
@@ -103,7 +106,7 @@ async fn a_copied_log_gives_the_same_index_however_often_the_mirror_is_opened_an
         let mut reader = LogReader::after(one.path(), identity(), at.seq).unwrap();
         while mirror.end().seq < upto {
             let Some(batch) = reader.next(end).unwrap() else { break };
-            mirror.append(1, &batch).unwrap();
+            mirror.append(1, from_ref(&batch)).unwrap();
         }
         mirror.advance(upto.min(end - 1)).unwrap();
         assert!(mirror.applied().1 < end, "the last batch is not known to be committed");
@@ -152,10 +155,10 @@ async fn what_no_mirror_confirmed_is_seen_by_nobody_and_can_be_cut_off() {
     assert!(content(one.path()) == before, "opening it shows nothing of it");
     let mut reader = LogReader::after(two.path(), other(), committed).unwrap();
     let first = reader.next(end).unwrap().unwrap();
-    assert_eq!(old.append(2, &first), Err(FollowError::Gap));
+    assert_eq!(old.append(2, from_ref(&first)), Err(FollowError::Gap));
     assert!(matches!(old.cut(committed - 1), Err(FollowError::Committed { .. })));
     old.cut(committed).unwrap();
-    old.append(2, &first).unwrap();
+    old.append(2, from_ref(&first)).unwrap();
     copy(&mut reader, &mut old, end);
     old.advance(end).unwrap();
     sound(&new).await;
@@ -172,8 +175,8 @@ async fn a_mirror_takes_nothing_that_is_damaged_out_of_order_or_below_its_promis
     let mut reader = LogReader::after(one.path(), identity(), 0).unwrap();
     let batches: Vec<LoggedBatch> = std::iter::from_fn(|| reader.next(end).unwrap()).collect();
     let mut mirror = fresh(two.path(), &other());
-    assert_eq!(mirror.append(1, &batches[1]), Err(FollowError::Gap));
-    mirror.append(1, &batches[0]).unwrap();
+    assert_eq!(mirror.append(1, from_ref(&batches[1])), Err(FollowError::Gap));
+    mirror.append(1, from_ref(&batches[0])).unwrap();
     let mut flipped = batches[1].clone();
     let mut payload = flipped.payload.to_vec();
     payload[0] ^= 1;
@@ -181,23 +184,64 @@ async fn a_mirror_takes_nothing_that_is_damaged_out_of_order_or_below_its_promis
     // A batch names its predecessor by content: whoever follows the flipped one is told apart.
     let three = tempfile::tempdir().unwrap();
     let mut forked = fresh(three.path(), &other());
-    forked.append(1, &batches[0]).unwrap();
-    let _ = forked.append(1, &flipped);
-    assert_eq!(forked.append(1, &batches[2]), Err(FollowError::Gap));
+    forked.append(1, from_ref(&batches[0])).unwrap();
+    let _ = forked.append(1, from_ref(&flipped));
+    assert_eq!(forked.append(1, from_ref(&batches[2])), Err(FollowError::Gap));
     for broken in [
         LoggedBatch { count: 0, ..batches[1].clone() },
         LoggedBatch { epoch: 0, ..batches[1].clone() },
         LoggedBatch { seq: u64::MAX, ..batches[1].clone() },
     ] {
-        assert!(mirror.append(1, &broken).is_err());
+        assert!(mirror.append(1, from_ref(&broken)).is_err());
     }
-    mirror.append(1, &batches[1]).unwrap();
+    mirror.append(1, from_ref(&batches[1])).unwrap();
     mirror.promise(2).unwrap();
-    assert_eq!(mirror.append(1, &batches[2]), Err(FollowError::Promised(2)), "another was promised");
-    mirror.append(2, &batches[2]).unwrap();
+    assert_eq!(
+        mirror.append(1, from_ref(&batches[2])),
+        Err(FollowError::Promised(2)),
+        "another was promised"
+    );
+    mirror.append(2, from_ref(&batches[2])).unwrap();
     let ahead = LoggedBatch { epoch: 3, ..batches[3].clone() };
-    assert_eq!(mirror.append(2, &ahead), Err(FollowError::Gap), "no primary has what a later one writes");
+    assert_eq!(
+        mirror.append(2, from_ref(&ahead)),
+        Err(FollowError::Gap),
+        "no primary has what a later one writes"
+    );
     assert_eq!(mirror.begin(1, BOTH).err(), Some(FollowError::Promised(2)));
+}
+
+#[tokio::test]
+async fn batches_that_come_together_are_synced_as_one_and_what_finds_no_room_comes_again() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (store, _) = primary(one.path());
+    work(&store).await;
+    let (_, end) = store.committed();
+    let mut reader = LogReader::after(one.path(), identity(), 0).unwrap();
+    let batches: Vec<LoggedBatch> = std::iter::from_fn(|| reader.next(end).unwrap()).collect();
+    let setup = small();
+    let mut mirror = Follower::new(setup.initialise(two.path(), &other()).unwrap()).unwrap();
+    let out_of_order = [batches[0].clone(), batches[2].clone()];
+    assert_eq!(mirror.append(1, &out_of_order), Err(FollowError::Gap));
+    assert_eq!(mirror.end().seq, 0, "nothing of them");
+    let (third, last) = (batches.len() / 3, batches.len() - 1);
+    for (fault, upto) in [(Fault::ShortNoSpace, 0), (Fault::SecondShortNoSpace, 1)] {
+        setup.recorder.fail(Some(fault));
+        assert_eq!(mirror.append(1, &batches[..third]), Err(FollowError::Full), "{fault:?}");
+        assert_eq!(mirror.end().seq, batches[..upto].last().map_or(0, |b| b.prev.seq + u64::from(b.count)));
+        assert_eq!(setup.recorder.unsynced(), 0, "what it says that it has is synced");
+    }
+    let before = setup.recorder.syncs();
+    mirror.append(1, &batches[1..third]).unwrap();
+    assert_eq!(setup.recorder.syncs(), before + 1);
+    mirror.advance(batches[third - 1].prev.seq).unwrap();
+    drop(mirror);
+    let mut mirror = Follower::new(setup.open(two.path(), &other()).unwrap()).unwrap();
+    mirror.append(1, &batches[third..]).unwrap();
+    mirror.advance(end).unwrap();
+    assert_eq!(mirror.applied().1, batches[last].prev.seq + u64::from(batches[last].count));
+    drop((mirror, store.stop().await));
+    assert!(content(one.path()) == content(two.path()), "the indexes differ");
 }
 
 #[tokio::test]

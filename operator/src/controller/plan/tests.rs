@@ -52,7 +52,7 @@ fn a_mirrored_cluster_draws_an_id_for_each_copy_and_takes_up_those_that_are_ther
     let of = |name: &str| plan.iter().filter(|p| p.store.name == name).map(|p| &p.store).collect::<Vec<_>>();
     let copies = of("demo-0");
     assert_eq!(copies.iter().map(|s| s.letter).collect::<String>(), "abc");
-    assert_eq!(copies[1].all, copies.iter().map(|s| s.replica.clone()).collect::<Vec<_>>());
+    assert!(copies.iter().all(|copy| copy.is_mirrored()));
     assert_eq!(copies[2].stateful_set(), "demo-0-c");
     let known = |id: &str| {
         let labels = json!({labels::CLUSTER: "demo", labels::CLUSTER_NAMESPACE: "mail", labels::STORE: "demo-0",
@@ -149,4 +149,49 @@ fn no_pod_comes_before_a_claim_has_the_volume_it_names() {
         let plan = stores(&cluster(), &seen, draw()).unwrap();
         assert_eq!(plan[1].waits_for_its_volume(&seen), waits, "{:?}", seen.claims);
     }
+}
+
+#[test]
+fn a_copy_in_anothers_place_gets_a_claim_and_the_old_one_is_kept_and_marked() {
+    let ids = ["a", "b", "c"].map(|letter| letter.repeat(32));
+    let claim = |id: &str| format!("mail-demo-0-{}", &id[..8]);
+    let object = |named: [&String; 2], opened: &[&String]| -> MailStore {
+        let replicas = named.map(|id| json!({"id": id, "pvc": claim(id)}));
+        let mirrors: Vec<_> = opened.iter().map(|id| json!({"id": id, "endpoint": "10.0.0.1:1"})).collect();
+        serde_json::from_value(json!({
+            "apiVersion": "mailcluster.io/v1alpha1", "kind": "MailStore", "metadata": {"name": "demo-0"},
+            "spec": {"kind": "Mail", "cluster": "demo", "replicas": replicas},
+            "status": {"claimed": [claim(&ids[0]), claim(&ids[1])], "mirrors": mirrors,
+                "serving": {"epoch": 2, "replica": ids[0], "podUID": "p", "endpoint": "10.0.0.1:1",
+                    "since": "2026-01-01T00:00:00Z"}}}))
+        .unwrap()
+    };
+    let live = |id: &String| -> PersistentVolumeClaim {
+        let labels = json!({labels::STORE: "demo-0", labels::REPLICA: id});
+        serde_json::from_value(json!({"metadata": {"name": claim(id), "labels": labels}})).unwrap()
+    };
+    let mut mirrored = cluster();
+    mirrored.spec.stores.replicas = Some(2);
+    let seen = |named, opened: &[&String]| {
+        let mut seen = observed(vec![object(named, opened)]);
+        seen.claims = [&ids[0], &ids[1]].map(|id| (claim(id), live(id))).into();
+        seen
+    };
+    let plan = |seen: &Observed| stores(&mirrored, seen, draw()).unwrap();
+    let step = |seen: &Observed| plan(seen).into_iter().rfind(|p| p.store.name == "demo-0").unwrap().claim;
+    let retired =
+        |seen: &Observed| to_retire(&plan(seen), seen).iter().map(|c| c.name_any()).collect::<Vec<_>>();
+    let before = seen([&ids[0], &ids[1]], &[&ids[0], &ids[1]]);
+    assert_eq!((step(&before), retired(&before)), (ClaimStep::Keep, vec![]));
+    let after = seen([&ids[0], &ids[2]], &[&ids[0], &ids[1]]);
+    assert_eq!((step(&after), retired(&after)), (ClaimStep::Create { volume: None }, vec![claim(&ids[1])]));
+    let opened = seen([&ids[0], &ids[2]], &[&ids[0], &ids[2]]);
+    assert_eq!(step(&opened), ClaimStep::Missing, "it was there: nothing is made in its place");
+    let mut marked = after;
+    let labels = marked.claims.get_mut(&claim(&ids[1])).unwrap().labels_mut();
+    labels.insert(labels::RETIRED.into(), "true".into());
+    assert_eq!(retired(&marked), Vec::<String>::new());
+    marked.stores.clear();
+    let again = plan(&marked);
+    assert!(again.iter().all(|p| p.store.replica != ids[1]), "it is no copy of a store made anew: {again:?}");
 }

@@ -12,10 +12,13 @@ use serde_json::{Value, json};
 use crate::{
     beside::{self, judged},
     stage::{LIMIT, Stage, say},
+    volumes::emptied,
 };
 
 const NAME: &str = "twin";
 const COPIES: usize = 3;
+/// A disk for a copy that is replaced.
+const SPARE: &str = "spare";
 
 /// The name of a volume: the lab keeps those of an earlier run.
 fn volume(of: &str, node: &str) -> String {
@@ -89,7 +92,12 @@ fn pod_where(stage: &Stage, meant: impl Fn(&str) -> bool) -> Result<String> {
 fn followed(stage: &Stage, before: &StoreView, since: Instant) -> Result<StoreView> {
     wait_for("its users read again", LIMIT, || Ok(stage.reads(&stage.addresses[0]).then_some(())))?;
     let took = since.elapsed();
-    let after = stage.serves_again(&before.name, before.epoch)?;
+    stage.serves_again(&before.name, before.epoch)?;
+    // The holder says that it serves, and the operator, a moment later, on which node that is.
+    let after = wait_for(&format!("it has left {}", before.host), LIMIT, || {
+        let now = stage.site.store(&before.name)?;
+        Ok((now.host != before.host).then_some(now))
+    })?;
     say(&format!(
         "epoch {} on {} -> {} on {}, read again after {:.1} s",
         before.epoch,
@@ -98,7 +106,6 @@ fn followed(stage: &Stage, before: &StoreView, since: Instant) -> Result<StoreVi
         after.host,
         took.as_secs_f64()
     ));
-    ensure!(after.host != before.host, "it was to leave {}", before.host);
     Ok(after)
 }
 
@@ -165,12 +172,47 @@ pub fn hanging_mirror(stage: &Stage) -> Result<Ledger> {
     judged(&twin, &promised)
 }
 
+/// A mirror's disk is exchanged for an empty one: it does not begin anew by itself. A new copy takes its place, has
+/// everything soon, and serves.
+pub fn replaced(stage: &Stage) -> Result<Ledger> {
+    let twin = mirrored(stage)?;
+    let before = store(&twin)?;
+    let lab = twin.site.lab()?;
+    let pod = pod_where(&twin, |node| node != before.host)?;
+    let object = twin.site.get(&["pod", &pod])?;
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    let node = text("/spec/nodeName").context("no node")?;
+    let copy = pod.trim_end_matches("-0").chars().last().context("no letter")?.to_string();
+    lab.create_volumes(&[VolumeSpec::new(&volume(SPARE, &node), &[&node], 420 << 20)])?;
+    let promised = twin.sending("replaced", || {
+        emptied(&lab.volume_path(&volume("store", &node)))?;
+        lab.kill_pod(NAME, &pod)?;
+        wait_for("it refuses the empty disk", LIMIT, || {
+            let log = twin.kubectl(&["logs", &pod, "--tail=20"])?;
+            Ok(log.contains("EmptyVolume").then_some(()))
+        })?;
+        let begun = Instant::now();
+        let words = ["store", "replace-replica", &before.name, &copy, "--yes", "--wait", "240"];
+        let said = twin.site.admin(&words, "")?;
+        say(&format!("after {:.1} s: {}", begun.elapsed().as_secs_f64(), said.trim()));
+        wait_for("it is asked for", LIMIT, || {
+            twin.site.admin(&["failover", &before.name, "--to", &node], "").map(Some)
+        })?;
+        Ok(())
+    })?;
+    ensure!(store(&twin)?.host == node, "the new copy was to serve");
+    let kept = twin.site.get(&["persistentvolumeclaims", "-l", "mailcluster.io/retired=true"])?;
+    ensure!(kept["items"].as_array().is_some_and(|claims| claims.len() == 1), "one claim is kept: {kept}");
+    all_in_sync(&twin)?;
+    judged(&twin, &promised)
+}
+
 /// Takes the cluster down: the disks are needed by nobody else.
 pub fn taken_down(stage: &Stage) -> Result<Ledger> {
     let twin = mirrored(stage)?;
     beside::delete(&twin)?;
     let nodes = twin.site.lab()?.state()?.nodes;
-    let disks = nodes.iter().flat_map(|node| ["directory", "store"].map(|of| volume(of, &node.name)));
+    let disks = nodes.iter().flat_map(|node| ["directory", "store", SPARE].map(|of| volume(of, &node.name)));
     beside::remove(&twin, &disks.collect::<Vec<_>>())?;
     Ok(Ledger::default())
 }

@@ -129,7 +129,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn emptied(folder: &Path) -> Result<()> {
+pub fn emptied(folder: &Path) -> Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         // The file system's own.
