@@ -115,6 +115,16 @@ pub enum StoreTool {
         /// The message's UID.
         uid: u32,
     },
+    /// Checks everything: superblock, log, index, and every message's text. Nothing is changed. Ends with 1 when something
+    /// is wrong.
+    Fsck {
+        /// The store's directory.
+        dir: PathBuf,
+        /// Also makes an index from the log in this folder, which must be empty or not there, and compares it with the
+        /// store's. It takes as much room as the index, and is left there.
+        #[arg(long, value_name = "FOLDER")]
+        compare_in: Option<PathBuf>,
+    },
     /// Writes every account's mail as Maildir++ into OUT/<address>.
     Export {
         /// The store's directory.

@@ -18,6 +18,19 @@ pub fn run(tool: StoreTool) -> Result<()> {
         StoreTool::Cat { dir, account, mailbox, uid } => {
             tools::cat(&dir, &format!("{account}/{mailbox}/{uid}"), &mut out)?;
         }
+        StoreTool::Fsck { dir, compare_in } => {
+            let mut tell = |what: &str| println!("{what}");
+            let done = tools::fsck(&dir, compare_in.as_deref(), &mut tell)?;
+            let tools::Checked { segments, batches, messages, problems } = done;
+            writeln!(
+                out,
+                "{segments} segments, {batches} batches, {messages} messages: {problems} problems"
+            )?;
+            anyhow::ensure!(
+                problems == 0,
+                "the store is damaged: restore it, or save what can be read with `mailcluster-node store export`"
+            );
+        }
         StoreTool::Export { dir, out: folder } => {
             let done = tools::export_maildir(&dir, &folder, &mut |progress, damaged| {
                 if let Some(line) = damaged {

@@ -14,6 +14,8 @@ use mailcluster_types::Seq;
 use crate::{error::ReadError, segment};
 
 const OPEN_FILES: usize = 64;
+/// A body below this is read without a look at its segment's length.
+const UNCHECKED: u32 = 1 << 20;
 
 /// Where a body lies on this replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +56,7 @@ impl SegmentFiles {
 
     /// The prefix and the body, verified.
     pub fn read(&self, prefix: &[u8], place: &Place) -> Result<Vec<u8>, ReadError> {
+        self.reaches(place)?;
         let mut text = Vec::with_capacity(prefix.len() + place.len as usize);
         text.extend_from_slice(prefix);
         text.resize(prefix.len() + place.len as usize, 0);
@@ -61,6 +64,21 @@ impl SegmentFiles {
         self.read_at(place, 0, body)?;
         place.verify(crc32c::crc32c(body))?;
         Ok(text)
+    }
+
+    /// Memory is taken for what the segment has, not on the word of the index.
+    fn reaches(&self, place: &Place) -> Result<(), ReadError> {
+        if place.len < UNCHECKED {
+            return Ok(());
+        }
+        let length = self.file(place.segment).and_then(|file| file.metadata()).map(|file| file.len());
+        match length {
+            Ok(length) if place.offset.saturating_add(u64::from(place.len)) > length => Err(
+                ReadError::Damaged(format!("segment {} at {}: it ends there", place.segment, place.offset)),
+            ),
+            // Reading it says what is wrong.
+            _ => Ok(()),
+        }
     }
 
     /// Fills `piece` with the body's octets from `from` on; it must lie within the body. Not verified.

@@ -15,6 +15,7 @@ mod engine;
 mod error;
 mod files;
 mod log_reader;
+mod log_walk;
 mod mirrors;
 mod model;
 mod names;

@@ -15,6 +15,7 @@ use crate::{
     engine::{Engine, Options},
     error::{Fenced, FollowError, OpenError},
     files::SegmentFiles,
+    log_walk,
     mirrors::NoMirrors,
     recover::Recovery,
     schema::{self, State},
@@ -193,7 +194,7 @@ impl Replica {
             }
             // What the index's file has on disk is as doubtful as the log's tail was.
             tracing::warn!(store = %expected.store, "a sync failed here before: rebuilding the index");
-            schema::remove(dir).map_err(|e| io_error(dir, e))?;
+            forget_index(dir, expected)?;
             block.poisoned.clear();
         }
         let replica = Self::assemble(dir, expected, options, (lock, block.clone()))?;
@@ -337,6 +338,11 @@ impl Replica {
         self.pool.view()
     }
 
+    /// Connections for reading.
+    pub(crate) fn pool(&self) -> Arc<Pool> {
+        self.pool.clone()
+    }
+
     /// The directory it lies in.
     #[must_use]
     pub fn dir(&self) -> PathBuf {
@@ -366,6 +372,16 @@ fn has_mirrors(dir: &Path, me: &Identity) -> bool {
     }
 }
 
+/// Removes the index, for the log to make it anew; not when the log is damaged: then the index may be all that tells of
+/// some of the mail.
+fn forget_index(dir: &Path, identity: &Identity) -> Result<(), OpenError> {
+    let log = Engine::log_dir(dir);
+    if let Some(what) = log_walk::damage(&log, identity).map_err(|e| io_error(&log, e))? {
+        return Err(OpenError::Damaged(format!("{what}, and the index is of no use")));
+    }
+    schema::remove(dir).map_err(|e| io_error(dir, e))
+}
+
 /// Opens the index; one that is unreadable, of another version or another replica's is rebuilt from the log.
 fn open_index(dir: &Path, identity: &Identity) -> Result<Connection, OpenError> {
     let (cluster, replica) = (identity.cluster.to_bytes(), identity.replica.to_bytes());
@@ -380,7 +396,7 @@ fn open_index(dir: &Path, identity: &Identity) -> Result<Connection, OpenError> 
                 ) =>
         {
             tracing::warn!(error = %e, "the index is of no use: rebuilding it from the log");
-            schema::remove(dir).map_err(|e| io_error(dir, e))?;
+            forget_index(dir, identity)?;
             schema::open_writer(dir, ids).map_err(|e| OpenError::Index(e.to_string()))
         }
         Err(e) => Err(OpenError::Index(e.to_string())),

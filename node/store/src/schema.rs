@@ -250,10 +250,14 @@ fn wait_a_little(tries: i32) -> bool {
     tries < 50_000
 }
 
+/// The files of an index.
+pub fn files(dir: &Path) -> impl Iterator<Item = std::path::PathBuf> {
+    ["", "-wal", "-shm"].map(|suffix| dir.join(format!("index.sqlite{suffix}"))).into_iter()
+}
+
 /// Removes an index that cannot be used, so that it is rebuilt.
 pub fn remove(dir: &Path) -> std::io::Result<()> {
-    for suffix in ["", "-wal", "-shm"] {
-        let file = dir.join(format!("index.sqlite{suffix}"));
+    for file in files(dir) {
         match std::fs::remove_file(&file) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
             _ => {}

@@ -277,6 +277,11 @@ impl Reader {
     /// Is there, behind `offset`, a header that says that `seq` was synced? Then what is missing was not torn but
     /// damaged.
     pub fn proves_synced(&self, offset: u64, seq: Seq) -> io::Result<bool> {
+        Ok(self.find(offset, |header| header.synced >= seq)?.is_some())
+    }
+
+    /// Where, from `offset` on, the first header stands that is wanted.
+    pub fn find(&self, offset: u64, wanted: impl Fn(&Header) -> bool) -> io::Result<Option<u64>> {
         const STEP: usize = 1 << 20;
         let mut buffer = vec![0; STEP + HEADER];
         let mut at = offset;
@@ -288,14 +293,25 @@ impl Reader {
                     && candidate[..4] == MAGIC.to_le_bytes()
                     && let Some(header) = Header::decode(&candidate[..HEADER])
                     && header.nonce == self.head.nonce
-                    && header.synced >= seq
+                    && wanted(&header)
                 {
-                    return Ok(true);
+                    return Ok(Some(at + place as u64));
                 }
             }
             at += STEP as u64;
         }
-        Ok(false)
+        Ok(None)
+    }
+
+    /// Opens a segment whose own header may be damaged: its first batch tells the nonce then.
+    pub fn salvage(log: &Path, first: Seq) -> io::Result<Option<Self>> {
+        let file = File::open(path(log, first))?;
+        let len = file.metadata()?.len();
+        let mut head = [0; HEADER];
+        if read_up_to(&file, &mut head, SEGMENT_HEADER)? < HEADER {
+            return Ok(None);
+        }
+        Ok(Header::decode(&head).map(|batch| Self { file, head: Head { first, nonce: batch.nonce }, len }))
     }
 }
 

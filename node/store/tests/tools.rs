@@ -65,3 +65,58 @@ async fn a_stopped_store_is_listed_read_and_exported() {
     assert!(home.join(".Lists.%2e%2e.rust%2elang/cur").is_dir());
     assert!(tools::export_maildir(dir.path(), &out, &mut |_, _| ()).is_err(), "never over something");
 }
+
+/// Changes one octet of a text in the log.
+fn flipped(dir: &std::path::Path, text: &[u8]) {
+    for entry in fs::read_dir(dir.join("log")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut bytes = fs::read(&path).unwrap();
+        if let Some(at) = bytes.windows(text.len()).position(|window| window == text) {
+            bytes[at] ^= 1;
+            fs::write(&path, bytes).unwrap();
+            return;
+        }
+    }
+    panic!("the log has no such text");
+}
+
+#[tokio::test]
+async fn a_damaged_store_is_checked_and_what_can_be_read_of_it_is_saved() {
+    let (dir, store) = store(1).await;
+    for text in ["first\r\n", "second\r\n", "third\r\n"] {
+        common::deliver(&store, 1, text).await;
+    }
+    drop(store.stop().await);
+    let check = |scratch: Option<&std::path::Path>| {
+        let mut said = Vec::new();
+        let done = tools::fsck(dir.path(), scratch, &mut |what| said.push(what.to_owned())).unwrap();
+        (done, said)
+    };
+    let scratch = tempfile::tempdir().unwrap();
+    let (done, said) = check(Some(scratch.path()));
+    assert_eq!((done.problems, done.messages, done.segments), (0, 3, 1), "{said:?}");
+    assert!(tools::fsck(dir.path(), Some(scratch.path()), &mut |_| ()).is_err(), "never over something");
+
+    flipped(dir.path(), b"second\r\n");
+    let (done, said) = check(None);
+    assert!(done.problems >= 2, "a batch, and a message: {said:?}");
+    assert!(
+        said.iter().any(|line| line.starts_with("message user1@example.org/INBOX/2 is damaged")),
+        "{said:?}"
+    );
+    let exported = |name: &str| {
+        let out = dir.path().join(name);
+        let mut said = Vec::new();
+        let done =
+            tools::export_maildir(dir.path(), &out, &mut |_, line| said.extend(line.map(str::to_owned)));
+        (done.unwrap(), said)
+    };
+    let (done, _) = exported("one");
+    assert_eq!((done.messages, done.damaged), (2, 1));
+
+    // Without an index, too: by one that is made from what is whole of the log.
+    fs::write(dir.path().join("index.sqlite"), "no index").unwrap();
+    let (done, said) = exported("two");
+    assert_eq!((done.accounts, done.messages, done.damaged), (1, 2, 0), "{said:?}");
+    assert!(said.iter().any(|line| line.contains("damaged from")), "{said:?}");
+}

@@ -1,6 +1,7 @@
 //! Tests that need the inside: durability, faults, crashes.
 #![allow(clippy::panic, clippy::unwrap_used, reason = "tests")]
 
+mod corruption;
 mod crash;
 mod durability;
 mod lifecycle;

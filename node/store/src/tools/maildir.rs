@@ -9,7 +9,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use super::{ToolError, UIDS, each_account, open};
+use super::{ToolError, UIDS, each_account, salvage};
 use crate::{
     error::ReadError,
     model::{Account, Mailbox, Message, SystemFlag},
@@ -36,7 +36,8 @@ pub struct Exported {
 }
 
 /// Exports every live account of the store in `dir` below `out`, which must be empty or not there. `progress` is
-/// called after each mailbox, with a line about each message that is damaged.
+/// called after each mailbox, with a line about each message that is damaged, and about what is wrong with a store that
+/// does not open: of that, what can be read is exported.
 ///
 /// # Errors
 /// As [`ToolError`] says; a damaged message is left out and counted.
@@ -50,8 +51,8 @@ pub fn export_maildir(
         let why = format!("{} is not empty", out.display());
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, why).into());
     }
-    let replica = open(dir)?;
-    let view = replica.view();
+    let store = salvage::look(dir, &mut |what| progress(&Exported::default(), Some(what)))?;
+    let view = store.view();
     let mut export = Export { view: &view, done: Exported::default(), progress };
     each_account(&view, |account| if account.tombstone { Ok(()) } else { export.account(account, out) })?;
     Ok(export.done)

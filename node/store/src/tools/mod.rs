@@ -1,7 +1,9 @@
 //! Tools for a store that nobody serves: look, read, carry away. They open the replica as a server would (lock,
-//! recovery), so they refuse while one is running.
+//! recovery), so they refuse while one is running; of one that is damaged they read what there is, without recovery.
 
+mod fsck;
 mod maildir;
+mod salvage;
 
 use std::{
     io::{self, Write},
@@ -10,6 +12,7 @@ use std::{
 
 use mailcluster_types::{AccountId, Uid};
 
+pub use fsck::{Checked, fsck};
 pub use maildir::{Exported, export_maildir};
 
 use crate::{
@@ -64,9 +67,8 @@ enum Named {
 /// # Errors
 /// As [`ToolError`] says.
 pub fn list(dir: &Path, path: &str, out: &mut dyn Write) -> Result<(), ToolError> {
-    let replica = open(dir)?;
-    let kind = replica.describe().identity.kind;
-    let view = replica.view();
+    let store = salvage::look(dir, &mut warned)?;
+    let (kind, view) = (store.kind, store.view());
     match find(&view, path)? {
         Named::Store => {
             list_accounts(&view, out)?;
@@ -82,8 +84,8 @@ pub fn list(dir: &Path, path: &str, out: &mut dyn Write) -> Result<(), ToolError
 /// # Errors
 /// As [`ToolError`] says; a damaged message is not written in part.
 pub fn cat(dir: &Path, path: &str, out: &mut dyn Write) -> Result<(), ToolError> {
-    let replica = open(dir)?;
-    let view = replica.view();
+    let store = salvage::look(dir, &mut warned)?;
+    let view = store.view();
     let missing = || ToolError::NotFound(format!("message {path}"));
     let (mailbox, uid) = path.rsplit_once('/').ok_or_else(missing)?;
     let uid: Uid = uid.parse().map_err(|_| missing())?;
@@ -91,6 +93,11 @@ pub fn cat(dir: &Path, path: &str, out: &mut dyn Write) -> Result<(), ToolError>
     let message = view.messages(mailbox.id, uid, uid)?.pop().ok_or_else(missing)?;
     out.write_all(&view.body(message.body)?)?;
     Ok(())
+}
+
+/// What is wrong with a store that is only looked at.
+fn warned(what: &str) {
+    tracing::warn!("{what}");
 }
 
 fn find(view: &View, path: &str) -> Result<Named, ToolError> {

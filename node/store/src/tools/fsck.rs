@@ -1,0 +1,191 @@
+//! `store fsck`: checks all of a stopped store, and changes nothing.
+
+use std::{fs, io, path::Path};
+
+use mailcluster_types::Seq;
+
+use super::{PAGE, ToolError, UIDS, each_account, salvage};
+use crate::{
+    engine::Engine,
+    error::{OpenError, ReadError},
+    log_walk::{LogWalk, Piece},
+    model::{Account, Mailbox},
+    replica::Identity,
+    schema::{self, State},
+    superblock::Superblock,
+    view::View,
+    volume,
+};
+
+/// What was looked at, and how much of it is wrong.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Segments of the log.
+    pub segments: u64,
+    /// Batches that are whole.
+    pub batches: u64,
+    /// Messages in mailboxes and queues whose texts were read.
+    pub messages: u64,
+    /// Problems; each is told to `found`.
+    pub problems: u64,
+}
+
+/// Checks the store in `dir`: superblock, every batch of the log, the index by itself, and every message's text. With
+/// `scratch`, which must be empty or not there, an index is made there from the log and compared with the store's, so
+/// that an index that is wrong and makes sense is found, too. Nothing of the store is changed; what was not closed in
+/// order is left as it is.
+///
+/// # Errors
+/// When it is in use, or cannot be read at all. What is wrong with it is no error.
+pub fn fsck(dir: &Path, scratch: Option<&Path>, found: &mut dyn FnMut(&str)) -> Result<Checked, ToolError> {
+    let _lock = volume::lock(dir)?;
+    let mut check = Check { done: Checked::default(), found };
+    if let Err(error) = Superblock::read(dir) {
+        match &error {
+            OpenError::Damaged(_) | OpenError::NewerFormat { .. } => check.problem(&error.to_string()),
+            _ => return Err(error.into()),
+        }
+    }
+    let identity = salvage::identity(dir)?;
+    let end = check.log(dir, &identity)?;
+    let is_log_whole = check.done.problems == 0;
+    let index =
+        schema::open_reader(dir).and_then(|conn| Ok((salvage::integrity(&conn)?, State::load(&conn)?)));
+    match index {
+        Ok((problems, state)) if problems.is_empty() => {
+            if state.link.seq > end {
+                let at = state.link.seq;
+                check.problem(&format!("the index has records up to {at}, and the log ends with {end}"));
+            }
+            check.texts(&salvage::pool(dir, dir).view())?;
+            if let Some(scratch) = scratch {
+                check.compare(dir, &identity, scratch, is_log_whole)?;
+            }
+        }
+        Ok((problems, _)) => problems.iter().for_each(|what| check.problem(&format!("the index: {what}"))),
+        Err(error) => check.problem(&format!("the index: {error}")),
+    }
+    Ok(check.done)
+}
+
+struct Check<'a> {
+    done: Checked,
+    found: &'a mut dyn FnMut(&str),
+}
+
+impl Check<'_> {
+    fn problem(&mut self, what: &str) {
+        self.done.problems += 1;
+        (self.found)(what);
+    }
+
+    /// Is every batch whole? Answers the last record.
+    fn log(&mut self, dir: &Path, identity: &Identity) -> Result<Seq, ToolError> {
+        let log = Engine::log_dir(dir);
+        let mut batches = 0;
+        let mut each = |piece| match piece {
+            Piece::Batch(..) => batches += 1,
+            Piece::Damage(what) => self.problem(&what),
+            Piece::Torn(what) => (self.found)(&what),
+        };
+        let mut walk = LogWalk::new(&log, identity, &mut each);
+        walk.run()?;
+        let (segments, end) = (walk.segments, walk.link.seq);
+        (self.done.segments, self.done.batches) = (segments, batches);
+        Ok(end)
+    }
+
+    /// Counters against rows, and every text against its checksum.
+    fn texts(&mut self, view: &View) -> Result<(), ToolError> {
+        for what in view.verify()? {
+            self.problem(&format!("the index: {what}"));
+        }
+        each_account(view, |account| self.account(view, account))?;
+        let mut after = None;
+        loop {
+            let page = view.queue(after, PAGE)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.delivery);
+            for item in &page {
+                self.text(view, item.body, &|| format!("queued message {}", item.delivery))?;
+            }
+        }
+    }
+
+    fn account(&mut self, view: &View, account: &Account) -> Result<(), ToolError> {
+        for mailbox in view.mailboxes(account.id)? {
+            self.mailbox(view, account, &mailbox)?;
+        }
+        Ok(())
+    }
+
+    fn mailbox(&mut self, view: &View, account: &Account, mailbox: &Mailbox) -> Result<(), ToolError> {
+        for from in (1..mailbox.uid_next).step_by(UIDS as usize) {
+            for message in view.messages(mailbox.id, from, from.saturating_add(UIDS - 1))? {
+                let name = || format!("message {}/{}/{}", account.address, mailbox.name, message.uid);
+                self.text(view, message.body, &name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn text(&mut self, view: &View, body: u64, name: &dyn Fn() -> String) -> Result<(), ToolError> {
+        self.done.messages += 1;
+        match view.body(body) {
+            Ok(_) => Ok(()),
+            Err(ReadError::Damaged(what)) => {
+                self.problem(&format!("{} is damaged: {what}", name()));
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The index against one that is made from the log, row by row.
+    fn compare(
+        &mut self,
+        dir: &Path,
+        identity: &Identity,
+        scratch: &Path,
+        is_log_whole: bool,
+    ) -> Result<(), ToolError> {
+        if !is_log_whole {
+            (self.found)("the log is damaged: the index is not compared with one that is made from it");
+            return Ok(());
+        }
+        fs::create_dir_all(scratch)?;
+        if fs::read_dir(scratch)?.next().is_some() {
+            let why = format!("{} is not empty", scratch.display());
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, why).into());
+        }
+        salvage::rebuild(dir, identity, scratch, &mut |what| self.problem(what))?;
+        let differing = differing(dir, scratch).map_err(|e| OpenError::Index(e.to_string()))?;
+        for (table, rows) in differing {
+            self.problem(&format!("the index: {rows} rows of table {table} differ from what the log says"));
+        }
+        Ok(())
+    }
+}
+
+/// The tables whose rows differ, and in how many. What the index has not applied yet of a store that was not closed in
+/// order counts, too.
+fn differing(dir: &Path, scratch: &Path) -> rusqlite::Result<Vec<(String, u64)>> {
+    let conn = schema::open_reader(scratch)?;
+    conn.execute("ATTACH ? AS live", [schema::path(dir).display().to_string()])?;
+    let mut tables = conn.prepare(
+        "SELECT name FROM main.sqlite_master WHERE type='table' AND name NOT LIKE 'sqlite_%' ORDER BY name",
+    )?;
+    let names = tables.query_map([], |r| r.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut found = Vec::new();
+    for name in names {
+        let less = |a: &str, b: &str| {
+            format!("SELECT count(*) FROM (SELECT * FROM {a}.{name} EXCEPT SELECT * FROM {b}.{name})")
+        };
+        let count = |sql: &str| conn.query_row(sql, [], |r| r.get::<_, u64>(0));
+        let rows = count(&less("main", "live"))?.max(count(&less("live", "main"))?);
+        if rows > 0 {
+            found.push((name, rows));
+        }
+    }
+    Ok(found)
+}

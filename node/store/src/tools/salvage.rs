@@ -1,0 +1,226 @@
+//! Looking into a store that does not open: what its index has, without recovery, or an index made anew from what is whole
+//! of its log. Nothing of the store is changed.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use mailcluster_types::{ClusterId, ReplicaId};
+use rusqlite::Connection;
+
+use super::ToolError;
+use crate::{
+    apply::{Changed, Hot},
+    engine::Engine,
+    error::OpenError,
+    files::SegmentFiles,
+    log_walk::{LogWalk, Piece},
+    replay::{Index, PER_TRANSACTION, Placed},
+    replica::{Identity, Replica, StoreKind},
+    schema::{self, State},
+    space::{RealVolume, Space},
+    superblock::Superblock,
+    view::{Pool, View},
+    volume,
+};
+
+/// A store that can be read.
+pub struct Looked {
+    pool: Arc<Pool>,
+    pub kind: StoreKind,
+    /// Removed with it.
+    _scratch: Option<Scratch>,
+    /// Whatever keeps other processes out.
+    _held: Held,
+}
+
+enum Held {
+    Opened(#[allow(dead_code, reason = "held")] Box<Replica>),
+    Locked(#[allow(dead_code, reason = "held")] File),
+}
+
+impl Looked {
+    pub fn view(&self) -> View {
+        self.pool.view()
+    }
+}
+
+/// A folder beside what is read from.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> std::io::Result<Self> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(std::io::Error::from)?;
+        let dir = std::env::temp_dir().join(format!("mailcluster-index-{:016x}", u64::from_le_bytes(random)));
+        fs::create_dir(&dir)?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Opens whatever store lies in `dir` as a server would; where that is refused for damage, without recovery. `warn` is
+/// told what is wrong.
+pub fn look(dir: &Path, warn: &mut dyn FnMut(&str)) -> Result<Looked, ToolError> {
+    let error = match super::open(dir) {
+        Ok(replica) => {
+            let kind = replica.describe().identity.kind;
+            return Ok(Looked {
+                pool: replica.pool(),
+                kind,
+                _scratch: None,
+                _held: Held::Opened(Box::new(replica)),
+            });
+        }
+        // The superblock's format stands before its checksum: that of a damaged one may look like a newer one.
+        Err(error @ (OpenError::Damaged(_) | OpenError::Index(_) | OpenError::NewerFormat { .. })) => error,
+        Err(error) => return Err(error.into()),
+    };
+    warn(&error.to_string());
+    let lock = volume::lock(dir)?;
+    let identity = identity(dir)?;
+    let (kind, held) = (identity.kind, Held::Locked(lock));
+    let scratch = Scratch::new()?;
+    if is_whole(dir) {
+        warn("reading what its index has, and what is whole of the log behind that");
+        copy_index(dir, &scratch.0)?;
+    } else {
+        warn("its index is damaged: making one from what is whole of its log");
+    }
+    rebuild(dir, &identity, &scratch.0, warn)?;
+    Ok(Looked { pool: pool(dir, &scratch.0), kind, _scratch: Some(scratch), _held: held })
+}
+
+fn copy_index(dir: &Path, to: &Path) -> std::io::Result<()> {
+    for (from, to) in schema::files(dir).zip(schema::files(to)) {
+        match fs::copy(from, to) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Reads the texts of the store in `dir` by the index in `index`.
+pub fn pool(dir: &Path, index: &Path) -> Arc<Pool> {
+    let files = Arc::new(SegmentFiles::new(Engine::log_dir(dir)));
+    Arc::new(Pool::new(index, files, Arc::new(Space::new(dir, Arc::new(RealVolume)))))
+}
+
+/// Whose store it is: by its superblock, or where that is damaged by its index, if that is of this version.
+pub fn identity(dir: &Path) -> Result<Identity, OpenError> {
+    let error = match Superblock::read(dir) {
+        Ok(block) => match block.identity() {
+            Some(identity) => return Ok(identity),
+            None => OpenError::Damaged(format!("{} (superblock)", dir.display())),
+        },
+        Err(error) => error,
+    };
+    by_index(dir).ok().flatten().ok_or(error)
+}
+
+fn by_index(dir: &Path) -> rusqlite::Result<Option<Identity>> {
+    let conn = schema::open_reader(dir)?;
+    let version: i64 = conn.query_row("PRAGMA user_version", [], |r| r.get(0))?;
+    if version != schema::VERSION {
+        return Ok(None);
+    }
+    let ids = conn.query_row("SELECT cluster, replica FROM state", [], |r| {
+        Ok((r.get::<_, Vec<u8>>(0)?, r.get::<_, Vec<u8>>(1)?))
+    })?;
+    let is_directory: bool = conn.query_row("SELECT EXISTS(SELECT 1 FROM domain)", [], |r| r.get(0))?;
+    let kind = if is_directory { StoreKind::Directory } else { StoreKind::Mail };
+    let ids = ClusterId::from_slice(&ids.0).zip(ReplicaId::from_slice(&ids.1));
+    Ok(ids.map(|(cluster, replica)| Identity { cluster, store: "".into(), replica, kind }))
+}
+
+/// Can every page of the index be read, and does it make sense?
+pub fn is_whole(dir: &Path) -> bool {
+    let checked = schema::open_reader(dir).and_then(|conn| integrity(&conn));
+    checked.is_ok_and(|problems| problems.is_empty())
+}
+
+/// What SQLite finds wrong with an index.
+pub fn integrity(conn: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut query = conn.prepare("PRAGMA integrity_check(20)")?;
+    let lines = query.query_map([], |r| r.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
+    Ok(lines.into_iter().filter(|line| line != "ok").collect())
+}
+
+/// Makes an index in `scratch` from what is whole of the log of `dir`; one that is there is gone on with.
+pub fn rebuild(
+    dir: &Path,
+    identity: &Identity,
+    scratch: &Path,
+    warn: &mut dyn FnMut(&str),
+) -> Result<(), ToolError> {
+    let failed = |e: rusqlite::Error| ToolError::Open(OpenError::Index(e.to_string()));
+    let ids = (identity.cluster.to_bytes(), identity.replica.to_bytes());
+    let conn = schema::open_writer(scratch, (&ids.0, &ids.1)).map_err(failed)?;
+    let mut anew = Anew {
+        conn: &conn,
+        state: State::load(&conn).map_err(failed)?,
+        hot: Hot::new(&identity.store),
+        octets: 0,
+    };
+    conn.execute_batch("BEGIN").map_err(failed)?;
+    let mut outcome = Ok(());
+    LogWalk::new(&Engine::log_dir(dir), identity, &mut |piece| match piece {
+        Piece::Damage(what) | Piece::Torn(what) => warn(&what),
+        // The index that this goes on from has it.
+        Piece::Batch(placed, _) if placed.header.last_seq() <= anew.state.link.seq => {}
+        Piece::Batch(placed, payload) if outcome.is_ok() => match anew.apply(&placed, &payload) {
+            Ok(None) => {}
+            Ok(Some(why)) => warn(&why),
+            Err(error) => outcome = Err(error),
+        },
+        Piece::Batch(..) => {}
+    })
+    .run()?;
+    outcome.map_err(failed)?;
+    anew.state.save(&conn).map_err(failed)?;
+    conn.execute_batch("COMMIT").map_err(failed)
+}
+
+struct Anew<'a> {
+    conn: &'a Connection,
+    state: State,
+    hot: Hot,
+    octets: u64,
+}
+
+impl Anew<'_> {
+    /// A batch that cannot be applied without one that is missing is left out, and said.
+    fn apply(&mut self, placed: &Placed, payload: &bytes::Bytes) -> rusqlite::Result<Option<String>> {
+        let saved = self.state;
+        self.conn.execute_batch("SAVEPOINT batch")?;
+        let (changed, conn) = (&mut Changed::default(), self.conn);
+        let applied =
+            Index { conn, state: &mut self.state, hot: &mut self.hot, changed }.apply(placed, payload);
+        let left_out = match applied {
+            Ok(()) => None,
+            Err(error) => {
+                self.state = State { link: placed.header.link(), ..saved };
+                self.hot.clear();
+                self.conn.execute_batch("ROLLBACK TO batch")?;
+                let (from, to) = (placed.header.seq, placed.header.last_seq());
+                Some(format!("records {from} to {to} cannot be applied: {error}"))
+            }
+        };
+        self.conn.execute_batch("RELEASE batch")?;
+        self.octets += placed.cost();
+        if self.octets > PER_TRANSACTION {
+            self.octets = 0;
+            self.state.save(self.conn)?;
+            self.conn.execute_batch("COMMIT; BEGIN")?;
+        }
+        Ok(left_out)
+    }
+}
