@@ -96,6 +96,12 @@ pub enum Command {
     Directory(Directory),
     /// Move a store to a sibling node, in order: its sessions are ended, then the other node serves it.
     Failover(Failover),
+    /// Hand stores with mirrors over, one after another, until the nodes serve about as many each: after a node came back.
+    Rebalance {
+        /// Only say what would be handed over.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// What a person knows of a node.
     #[command(subcommand)]
     Fence(Fence),

@@ -12,7 +12,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use mailcluster_api::{FRONTEND_GATE, labels, ports, roles::Role};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -99,20 +99,28 @@ async fn reachable(address: &str) -> bool {
     matches!(tokio::time::timeout(TIMEOUT, attempt).await, Ok(Some(())))
 }
 
+/// The conditions to write. A pod's readiness is its kubelet's to say, by the gate among others; the kubelet of a node that
+/// is gone says nothing any more, and the pod would be sent clients until Kubernetes gives the node up. So it is said in
+/// its place, as Kubernetes does then; a kubelet that lives says it anew.
+fn conditions(gate: Gate, now: &str) -> Vec<Value> {
+    let condition = |kind: &str, status: &str, reason: &str, message: &str| json!({"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": now});
+    match gate {
+        Gate::In => vec![condition(FRONTEND_GATE, "True", "Reachable", "")],
+        Gate::Out => {
+            let message = "the operator's leader could not reach it three times in a row";
+            [FRONTEND_GATE, "Ready"].map(|kind| condition(kind, "False", "Unreachable", message)).into()
+        }
+    }
+}
+
 async fn write(ctx: &Context, pod: &Pod, gate: Gate) {
     let (name, namespace) = (pod.name_any(), pod.namespace().unwrap_or_default());
     let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &namespace);
-    let condition = json!({
-        "type": FRONTEND_GATE,
-        "status": if gate == Gate::In { "True" } else { "False" },
-        "reason": if gate == Gate::In { "Reachable" } else { "Unreachable" },
-        "message": if gate == Gate::In { "" } else { "the operator's leader could not reach it three times in a row" },
-        "lastTransitionTime": Timestamp::now().to_string(),
-    });
-    let patch = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"uid": pod.uid()}, "status": {"conditions": [condition]}});
-    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let conditions = conditions(gate, &Timestamp::now().to_string());
+    let patch = json!({"metadata": {"uid": pod.uid()}, "status": {"conditions": conditions}});
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
     let started = boot_time();
-    let patch = Patch::Apply(&patch);
+    let patch = Patch::Strategic(&patch);
     match tokio::time::timeout(WRITE_LIMIT, api.patch_status(&name, &params, &patch)).await {
         Ok(Ok(_)) => {
             let to = if gate == Gate::In { "in" } else { "out" };
@@ -124,5 +132,20 @@ async fn write(ctx: &Context, pod: &Pod, gate: Gate) {
             tracing::warn!(%error, name, namespace, "frontend's readiness gate could not be written");
         }
         Err(_) => tracing::warn!(name, namespace, "the API server took too long to write a readiness gate"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_taken_out_is_not_ready_either() {
+        let kinds = |gate| {
+            let written = conditions(gate, "2026-01-01T00:00:00Z");
+            written.iter().map(|c| format!("{}={}", c["type"], c["status"])).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(kinds(Gate::In), format!("\"{FRONTEND_GATE}\"=\"True\""), "its kubelet says the rest");
+        assert_eq!(kinds(Gate::Out), format!("\"{FRONTEND_GATE}\"=\"False\" \"Ready\"=\"False\""));
     }
 }

@@ -29,7 +29,8 @@ pub fn run(name: &str, runs: usize, out: Option<PathBuf>) -> Result<()> {
     let rows = match name {
         "delivery" => delivery()?,
         "failover" => failover::run(runs)?,
-        _ => bail!("there is no benchmark {name:?}: use delivery or failover"),
+        "failover-mirrored" => failover::run_mirrored(runs)?,
+        _ => bail!("there is no benchmark {name:?}: use delivery, failover or failover-mirrored"),
     };
     table(&rows);
     match out {

@@ -39,7 +39,7 @@ const RESTORE_LEASE: &str = "mailcluster.io/restore-lease";
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_millis(500);
 
-fn in_cluster(global: &Global) -> Result<(), Failure> {
+pub(super) fn in_cluster(global: &Global) -> Result<(), Failure> {
     match global.standalone {
         Some(_) => Err(Failure::Usage("a standalone node has no siblings: this is for clusters".into())),
         None => Ok(()),
@@ -67,20 +67,7 @@ async fn store(cluster: &Cluster, name: &str) -> Result<MailStore, Failure> {
 pub async fn failover(asked: Failover, global: &Global) -> Result<(), Failure> {
     in_cluster(global)?;
     let cluster = Cluster::find(global).await?;
-    let before = store(&cluster, &asked.store).await?;
-    let host = before.status.as_ref().and_then(|s| s.host.clone());
-    if asked.to.is_some() && asked.to == host {
-        return Err(Failure::Failed(format!("{} is on {} already", asked.store, host.unwrap_or_default())));
-    }
-    let api: Api<MailStore> = cluster.api();
-    let target = asked.to.clone().unwrap_or_else(|| "any".to_owned());
-    let note = Note::write(&cluster, format!("failover {} to {target}", asked.store)).await;
-    let request = json!({"metadata": {"annotations": {FAILOVER: target, REFUSED: null}}});
-    api.patch(&asked.store, &PatchParams::default(), &Patch::Merge(request)).await?;
-    let waited = wait(&api, &asked, &before).await;
-    // Again when the directory was away: it may be what was moved.
-    note.finish(&cluster).await;
-    let after = waited?;
+    let (host, after) = moved(&cluster, &asked).await?;
     let status = after.status.clone().unwrap_or_default();
     match global.output {
         Format::Json => output::json(&json!({"store": asked.store, "status": status})),
@@ -93,6 +80,27 @@ pub async fn failover(asked: Failover, global: &Global) -> Result<(), Failure> {
         )),
     }
     Ok(())
+}
+
+/// Asks for a move, and waits for it as long as was asked; answers the node before, and the MailStore after it.
+pub(super) async fn moved(
+    cluster: &Cluster,
+    asked: &Failover,
+) -> Result<(Option<String>, MailStore), Failure> {
+    let before = store(cluster, &asked.store).await?;
+    let host = before.status.as_ref().and_then(|s| s.host.clone());
+    if asked.to.is_some() && asked.to == host {
+        return Err(Failure::Failed(format!("{} is on {} already", asked.store, host.unwrap_or_default())));
+    }
+    let api: Api<MailStore> = cluster.api();
+    let target = asked.to.clone().unwrap_or_else(|| "any".to_owned());
+    let note = Note::write(cluster, format!("failover {} to {target}", asked.store)).await;
+    let request = json!({"metadata": {"annotations": {FAILOVER: target, REFUSED: null}}});
+    api.patch(&asked.store, &PatchParams::default(), &Patch::Merge(request)).await?;
+    let waited = wait(&api, asked, &before).await;
+    // Again when the directory was away: it may be what was moved.
+    note.finish(cluster).await;
+    Ok((host, waited?))
 }
 
 fn epoch(store: &MailStore) -> i64 {

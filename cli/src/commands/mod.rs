@@ -7,6 +7,7 @@ mod domain;
 mod failover;
 mod input;
 mod mail;
+mod rebalance;
 mod status;
 mod transfer;
 
@@ -33,6 +34,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Queue(command) => mail::queue(command, &mut admin(&global).await?, out).await,
         Command::Directory(command) => directory::run(command, &global).await,
         Command::Failover(asked) => failover::failover(asked, &global).await,
+        Command::Rebalance { dry_run } => rebalance::run(dry_run, &global).await,
         Command::Fence(command) => failover::fence(command, &global).await,
         Command::Store(command) => failover::store_command(command, &global).await,
         Command::Audit { limit } => directory::audit(limit, &mut admin(&global).await?, out).await,

@@ -87,6 +87,13 @@ pub fn gate(o: &Observation, asked: bool) -> Option<Gate> {
     gate_before_proof(o, asked).or(directory_first.then_some(Gate::DirectoryFirst))
 }
 
+/// The first gate that is shut for a mirror that is to take over. Nothing moves with it, so it waits for no other store:
+/// neither for the directory nor for its turn.
+#[must_use]
+pub fn gate_of_promotion(o: &Observation, asked: bool) -> Option<Gate> {
+    gate_before_proof(o, asked).filter(|gate| *gate != Gate::Concurrency)
+}
+
 /// The gates that also hold back what only proves the holder's end. That others go first does not: the proof of one
 /// node serves all stores on it.
 #[must_use]

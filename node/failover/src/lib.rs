@@ -30,7 +30,7 @@ pub use candidate::{
 pub use detection::{Detection, LeaseWatch, Reach, Undetected, detect};
 pub use eviction::Eviction;
 pub use evidence::{Evidence, EvidenceKind, Found, enough, live_evidence, suffices};
-pub use gates::{Cluster, Gate, gate, gate_before_proof};
+pub use gates::{Cluster, Gate, gate, gate_before_proof, gate_of_promotion};
 pub use opening::{Opening, OpeningRefused, OpeningView, Volume, complete, known, opening};
 pub use place::unplaced_on;
 pub use record::{

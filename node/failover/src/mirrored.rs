@@ -3,7 +3,7 @@
 
 use crate::{
     Blocked, Decision, Detection, Evidence, FencingMinimum, LeaseView, Observation, Phase, PodState,
-    ReplicaView, Step, TargetKind, detect, gate, live_evidence,
+    ReplicaView, Step, TargetKind, detect, gate, gate_of_promotion, live_evidence,
     place::asked,
     step::{lease_is_fresh, undetected},
     suffices,
@@ -23,8 +23,11 @@ pub(crate) fn decide(o: &Observation) -> Decision {
     }
     match &lease.record.holder {
         None => unheld(o, lease),
-        Some(holder) if lease_is_fresh(o, lease) => alive(o, lease, &holder.pod_uid),
-        Some(_) => silent(o, lease),
+        Some(holder) => match ended(o, lease, &holder.pod_uid) {
+            Some(decision) => decision,
+            None if lease_is_fresh(o, lease) => alive(o, lease, &holder.pod_uid),
+            None => silent(o, lease),
+        },
     }
 }
 
@@ -67,7 +70,7 @@ fn unheld(o: &Observation, lease: &LeaseView) -> Decision {
         return initial(o);
     }
     match best(o, lease) {
-        Ok(copy) => match gate(o, true) {
+        Ok(copy) => match gate_of_promotion(o, true) {
             Some(gate) => Decision::blocked(Blocked::Gate(gate)),
             None => Decision::new(Phase::Promoting, Step::Promote(copy, TargetKind::Planned)),
         },
@@ -224,10 +227,23 @@ fn silent(o: &Observation, lease: &LeaseView) -> Decision {
         Ok(copy) => copy,
         Err(why) => return returned(o, lease).unwrap_or(Decision::blocked(why)),
     };
-    match gate(o, asked(o)) {
+    match gate_of_promotion(o, asked(o)) {
         Some(gate) => Decision::blocked(Blocked::Gate(gate)),
         None => Decision::new(Phase::Promoting, Step::Promote(copy, TargetKind::Auto)),
     }
+}
+
+/// The holder's process has ended, and its kubelet waits before it starts it again: a mirror need not wait for the lease
+/// to run out. Which of the two takes it is the lease's matter.
+fn ended(o: &Observation, lease: &LeaseView, holder_pod: &str) -> Option<Decision> {
+    let pod = o.pod.as_ref().filter(|pod| pod.uid == holder_pod && pod.backs_off)?;
+    let is_up = pod.node.as_ref().is_some_and(|name| o.node(name).is_some_and(|node| node.ready));
+    let copy = best(o, lease).ok().filter(|_| is_up && gate_of_promotion(o, asked(o)).is_none())?;
+    Some(if is_asked(o) {
+        Decision::new(Phase::Promoting, Step::Await("the copy to take the lease"))
+    } else {
+        Decision::new(Phase::Promoting, Step::Promote(copy, TargetKind::Planned))
+    })
 }
 
 /// The holder's own copy under another pod, with no other left: its volume may be opened when the old process is proven

@@ -167,6 +167,8 @@ pub struct PodView {
     pub pin: Option<String>,
     /// The scheduler said that it fits nowhere.
     pub unplaced: Option<Unplaced>,
+    /// Its process has ended, and its kubelet waits before it starts it again.
+    pub backs_off: bool,
     /// The kubelet cannot start it (image, mount, crash loop back-off).
     pub cannot_start: bool,
     /// What its process says.

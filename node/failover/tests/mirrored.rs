@@ -14,6 +14,7 @@ fn copy(id: &str, state: PodState, end: (u64, u64)) -> ReplicaView {
         terminating: false,
         pin: None,
         unplaced: None,
+        backs_off: false,
         cannot_start: false,
         lock_held: true,
         volume_epoch: end.0,
@@ -437,6 +438,64 @@ fn the_pod_of_a_copy_that_was_replaced_goes() {
             replaced(0, "n1"),
             set(|o| o.lease.as_mut().unwrap().record.in_sync = vec!["aa".into()]),
             Step::Idle,
+        ),
+    ]);
+}
+
+#[test]
+fn a_mirror_takes_over_at_once_from_a_process_that_its_kubelet_holds_back() {
+    let ended = || {
+        let mut o = mirrored();
+        o.pod.as_mut().unwrap().backs_off = true;
+        o.replicas[0].pod.clone_from(&o.pod);
+        o.replicas[0].volume = None;
+        o
+    };
+    let took = || promote("cc", TargetKind::Planned);
+    check(vec![
+        ("the lease is fresh", ended(), set(|_| ()), took()),
+        (
+            "its node is away: its kubelet's word is old",
+            ended(),
+            set(|o| o.nodes[0].ready = false),
+            Step::Idle,
+        ),
+        (
+            "another pod holds the store",
+            ended(),
+            set(|o| o.lease.as_mut().unwrap().record.holder = Some(world::holder("pod-9"))),
+            Step::Idle,
+        ),
+        ("paused", ended(), set(|o| o.store.paused = true), Step::Idle),
+        (
+            "no copy has everything",
+            ended(),
+            set(|o| o.lease.as_mut().unwrap().record.in_sync = vec!["aa".into()]),
+            Step::Idle,
+        ),
+    ]);
+}
+
+#[test]
+fn a_promotion_waits_for_no_other_store() {
+    check(vec![
+        (
+            "the directory is lost too",
+            lost(),
+            set(|o| o.cluster.directory_first = true),
+            promote("cc", TargetKind::Auto),
+        ),
+        (
+            "others are moving",
+            lost(),
+            set(|o| (o.cluster.moving, o.cluster.max_concurrent) = (9, 1)),
+            promote("cc", TargetKind::Auto),
+        ),
+        (
+            "most of the cluster is away: look at the network first",
+            lost(),
+            set(|o| (o.cluster.nodes, o.cluster.lost_nodes) = (4, 3)),
+            Step::Block(Blocked::Gate(Gate::TooManyNodes)),
         ),
     ]);
 }

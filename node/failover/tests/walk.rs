@@ -85,6 +85,7 @@ fn advance(o: &mut Observation) {
             terminating: false,
             pin: o.template_pin.clone(),
             unplaced: None,
+            backs_off: false,
             cannot_start: false,
             state: PodState::Waiting,
             lock_held: false,

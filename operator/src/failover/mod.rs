@@ -27,7 +27,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::{api::coordination::v1::Lease, jiff::Timestamp};
+use k8s_openapi::{
+    api::{coordination::v1::Lease, core::v1::Pod},
+    jiff::Timestamp,
+};
 use kube::{Api, ResourceExt, runtime::events::EventType};
 use mailcluster_api::MailStore;
 use mailcluster_failover::{Decision, LeaseWatch, Millis, Observation, Phase, Step, next_step};
@@ -38,7 +41,7 @@ use self::{
     cache::World,
     measures::Measures,
     observe::{Heard, Other},
-    peers::Peers,
+    peers::{Peers, Round},
     report::Part,
     unreadable::Unreadable,
 };
@@ -63,6 +66,10 @@ pub(crate) struct Failover {
     caches: Arc<Caches>,
     unreadable: Unreadable,
     peers: Peers,
+    /// What is being asked now: nothing waits for pods that do not answer.
+    asking: Option<Round>,
+    /// The stores' pods that were asked last.
+    asked: Vec<Arc<Pod>>,
     watches: BTreeMap<(String, String), LeaseWatch>,
     heard: Heard,
     described_at: Option<Instant>,
@@ -86,6 +93,8 @@ pub async fn run(ctx: Context, caches: Arc<Caches>) -> anyhow::Result<()> {
             ctx,
             caches,
             peers: Peers::default(),
+            asking: None,
+            asked: Vec::new(),
             watches: BTreeMap::new(),
             heard,
             unreadable: Unreadable::default(),

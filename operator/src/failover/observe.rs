@@ -25,14 +25,14 @@ use mailcluster_failover::{
     Observation, Placement, PodState, PodView, Policy, Position, ReplicaView, Request, StoreView, Target,
     TargetKind, Unplaced, VolumeAccount, VolumeView,
 };
-use mailcluster_rpc::control::v1::{DescribeResponse, State};
+use mailcluster_rpc::control::v1::{DescribeResponse, State, StoreReach};
 
 pub use self::{
     around::{Other, others},
     frontends::{is_on, lost_nodes, may_answer},
     nodes::seat_of,
 };
-use super::{adopt, annotations as keys, cache::World, crashes, evictable, fence, lease, peers::Report};
+use super::{adopt, annotations as keys, cache::World, crashes, evictable, fence, lease};
 use crate::{build::tokens, volumes};
 
 /// What cannot be read from objects.
@@ -43,7 +43,7 @@ pub struct Heard {
     /// What each pod (by UID) says of itself.
     pub described: BTreeMap<String, DescribeResponse>,
     /// What frontends (by pod UID) say they reach.
-    pub reports: Vec<Report>,
+    pub reports: BTreeMap<String, Vec<StoreReach>>,
     /// Seconds since 1970.
     pub now: i64,
     /// May PersistentVolumes be made and deleted?
@@ -216,6 +216,7 @@ fn pod_view(pod: &Pod, heard: &Heard) -> PodView {
             for_ms: nodes::since(c.last_transition_time.as_ref(), heard.now),
             why: c.message.clone().unwrap_or_default(),
         }),
+        backs_off: waiting.iter().any(|(reason, _)| reason == "CrashLoopBackOff"),
         cannot_start: waiting.iter().any(|(reason, restarts)| match reason.as_str() {
             "ImagePullBackOff"
             | "ErrImageNeverPull"

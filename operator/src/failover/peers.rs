@@ -5,7 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     task,
     time::{Duration, Instant},
 };
@@ -28,7 +28,7 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, task::JoinHandle};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::{
     codegen::Service,
@@ -55,13 +55,35 @@ struct Expected {
     store: Option<String>,
 }
 
-/// What a frontend says of the stores.
-#[derive(Debug, Clone)]
-pub struct Report {
-    /// The frontend's pod.
-    pub pod: String,
-    /// Each store it has tried.
-    pub stores: Vec<StoreReach>,
+/// What pods say, by their UIDs.
+#[derive(Debug, Clone, Default)]
+pub struct Told {
+    /// Of themselves.
+    pub described: BTreeMap<String, DescribeResponse>,
+    /// Frontends, of each store that they have tried.
+    pub reports: BTreeMap<String, Vec<StoreReach>>,
+}
+
+/// Pods that are being asked.
+pub struct Round {
+    told: Arc<Mutex<Told>>,
+    task: JoinHandle<()>,
+}
+
+impl Round {
+    /// What was said so far.
+    pub fn told(&self) -> Told {
+        lock(&self.told).clone()
+    }
+
+    /// Has everybody answered, or been waited for?
+    pub fn is_over(&self) -> bool {
+        self.task.is_finished()
+    }
+}
+
+fn lock(told: &Mutex<Told>) -> MutexGuard<'_, Told> {
+    told.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The operator's identity of a cluster, and when it was read. Connections share it, so that one that is made anew
@@ -85,25 +107,30 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// Asks each store's pod to describe itself, and each frontend which stores it reaches, all at once. Those that do
-    /// not answer are left out.
-    pub async fn ask(
-        &mut self,
-        ctx: &Context,
-        stores: &[Arc<Pod>],
-        frontends: &[Arc<Pod>],
-    ) -> (BTreeMap<String, DescribeResponse>, Vec<Report>) {
-        let describe = self.clients(ctx, stores).await.into_iter().map(|(uid, mut client)| async move {
-            let answer = limited(client.describe(DescribeRequest {})).await?;
-            // The address may be another pod's by now: it must be this very pod that answers.
-            (answer.pod_uid == uid).then_some((uid, answer))
+    /// Asks each store's pod to describe itself, and each frontend which stores it reaches, all at once and beside whatever
+    /// else is done. Those that do not answer keep nobody waiting for the others.
+    pub async fn ask(&mut self, ctx: &Context, stores: &[Arc<Pod>], frontends: &[Arc<Pod>]) -> Round {
+        let told = Arc::new(Mutex::new(Told::default()));
+        let describe = self.clients(ctx, stores).await.into_iter().map(|(uid, mut client)| {
+            let told = told.clone();
+            async move {
+                let answer = limited(client.describe(DescribeRequest {})).await;
+                // The address may be another pod's by now: it must be this very pod that answers.
+                if let Some(answer) = answer.filter(|answer| answer.pod_uid == uid) {
+                    lock(&told).described.insert(uid, answer);
+                }
+            }
         });
-        let reach = self.clients(ctx, frontends).await.into_iter().map(|(pod, mut client)| async move {
-            let answer = within(REACH_LIMIT, client.reachability(ReachabilityRequest {})).await?;
-            Some(Report { pod, stores: answer.stores })
+        let reach = self.clients(ctx, frontends).await.into_iter().map(|(pod, mut client)| {
+            let told = told.clone();
+            async move {
+                if let Some(answer) = within(REACH_LIMIT, client.reachability(ReachabilityRequest {})).await {
+                    lock(&told).reports.insert(pod, answer.stores);
+                }
+            }
         });
-        let (described, reports) = tokio::join!(join_all(describe), join_all(reach));
-        (described.into_iter().flatten().collect(), reports.into_iter().flatten().collect())
+        let (describe, reach) = (join_all(describe), join_all(reach));
+        Round { told, task: tokio::spawn(async move { drop(tokio::join!(describe, reach)) }) }
     }
 
     /// Asks each store's pod for counts. Those that do not answer are left out.

@@ -77,9 +77,10 @@ impl Failover {
 
     /// Asks pods what they say of themselves, and frontends what they reach where something is suspected.
     pub(super) async fn ask_pods(&mut self, world: &World, suspects: bool) {
+        self.hear().await;
         let busy = suspects || world.stores.iter().any(|s| !serves(s));
         let due = if busy { TICK } else { CALM };
-        if self.described_at.is_some_and(|at| at.elapsed() < due) {
+        if self.asking.is_some() || self.described_at.is_some_and(|at| at.elapsed() < due) {
             return;
         }
         self.described_at = Some(Instant::now());
@@ -91,13 +92,37 @@ impl Failover {
         let role = |pod: &Pod| pod.labels().get(labels::COMPONENT).is_some_and(|c| c == "frontend");
         let frontends: Vec<_> =
             pods().filter(|p| suspects && role(p) && observe::may_answer(p)).cloned().collect();
-        (self.heard.described, self.heard.reports) = self.peers.ask(&self.ctx, &of_stores, &frontends).await;
+        self.asking = Some(self.peers.ask(&self.ctx, &of_stores, &frontends).await);
+        self.asked = of_stores;
+    }
+
+    /// Takes in what pods have said since. Who has not answered yet is as it was at the round before; who has not at its
+    /// end says nothing.
+    async fn hear(&mut self) {
+        let Some(round) = &self.asking else { return };
+        let (is_over, told) = (round.is_over(), round.told());
+        if is_over {
+            self.asking = None;
+            (self.heard.described, self.heard.reports) = (told.described, told.reports);
+            self.count().await;
+        } else {
+            self.heard.described.extend(told.described);
+            self.heard.reports.extend(told.reports);
+        }
+    }
+
+    /// Asks those that serve, and have just answered, for counts.
+    async fn count(&mut self) {
+        let serves = |uid: Option<String>| {
+            uid.and_then(|uid| self.heard.described.get(&uid)).is_some_and(|described| described.epoch > 0)
+        };
+        let serving: Vec<_> = self.asked.iter().filter(|pod| serves(pod.uid())).cloned().collect();
         let uncounted =
-            self.heard.described.iter().any(|(uid, d)| d.epoch > 0 && !self.counts.contains_key(uid));
+            serving.iter().any(|pod| pod.uid().is_some_and(|uid| !self.counts.contains_key(&uid)));
         let age = if uncounted { COUNTS_OF_NEW } else { COUNTS };
         if self.ctx.leads() && self.counted_at.is_none_or(|at| at.elapsed() >= age) {
             self.counted_at = Some(Instant::now());
-            let status = self.peers.status(&self.ctx, &of_stores).await;
+            let status = self.peers.status(&self.ctx, &serving).await;
             let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
             self.counts = status
                 .into_iter()

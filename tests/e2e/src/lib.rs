@@ -2,6 +2,7 @@
 //! address. The demo and the end-to-end tests drive it.
 
 pub mod audit;
+mod beside;
 mod carry;
 mod drill;
 mod kubernetes;
@@ -14,6 +15,7 @@ mod site;
 mod stores;
 mod teller;
 
+pub use beside::{mirrored_disks, mirrored_manifest};
 pub use carry::Carried;
 pub use drill::{DOMAIN, Loss, Placed, Reader, Say, reads};
 pub use kubernetes::Kubernetes;

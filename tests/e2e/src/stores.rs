@@ -15,6 +15,8 @@ pub struct StoreView {
     pub host: String,
     /// Its epoch, as its holder has published it.
     pub epoch: u64,
+    /// The epoch that the operator has seen: what it says is of that one.
+    pub seen: u64,
     /// Where it is served.
     pub endpoint: String,
     /// Kinds of evidence gathered.
@@ -42,6 +44,7 @@ impl StoreView {
             phase: text("/status/phase"),
             host: text("/status/host"),
             epoch: item.pointer("/status/serving/epoch").and_then(Value::as_u64).unwrap_or(0),
+            seen: item.pointer("/status/epoch").and_then(Value::as_u64).unwrap_or(0),
             endpoint: text("/status/serving/endpoint"),
             evidence: evidence.into_iter().flatten().map(|evidence| word(evidence, "kind")).collect(),
             blocked: blocked

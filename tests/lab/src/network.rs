@@ -52,6 +52,10 @@ pub(crate) fn choose_ranges() -> Result<Ranges> {
     Ranges::choose(&crate::ranges::parse_routes(&routes))
 }
 
+/// The bridge's hardware address. Without one of its own it would have the lowest of its ports', another whenever such a
+/// port comes or goes: a node's power cut would take the API from all others until they asked for it anew.
+const BRIDGE: &str = "02:6d:63:6c:00:01";
+
 /// Makes the hub and the host's link to it.
 pub(crate) fn create_hub(ranges: Ranges, api_servers: usize) -> Result<()> {
     let (host, gateway) = (ranges.host(), ranges.host_gateway());
@@ -68,7 +72,7 @@ pub(crate) fn create_hub(ranges: Ranges, api_servers: usize) -> Result<()> {
     .context("failed to make the lab's network")?;
     let mut lines = format!(
         "link set lo up\naddr add {gateway}/30 dev host0\nlink set host0 up\n\
-         link add br0 type bridge\naddr add {}/24 dev br0\nlink set br0 up\n",
+         link add br0 address {BRIDGE} type bridge\naddr add {}/24 dev br0\nlink set br0 up\n",
         ranges.hub()
     );
     for index in 1..=api_servers {

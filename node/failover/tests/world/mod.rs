@@ -72,6 +72,7 @@ pub fn healthy() -> Observation {
             terminating: false,
             pin: None,
             unplaced: None,
+            backs_off: false,
             cannot_start: false,
             state: PodState::Active,
             lock_held: true,

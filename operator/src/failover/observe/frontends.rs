@@ -24,11 +24,11 @@ pub(super) fn reach(
     let mut seen = Reach::default();
     for pod in world.pods.iter().filter(|p| is_frontend_of(p, store) && is_on(p, &ready)) {
         let uid = pod.uid().unwrap_or_default();
-        let report = heard.reports.iter().find(|r| r.pod == uid);
+        let report = heard.reports.get(&uid);
         let beside = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()) == holder_node;
         let counts = is_in_service(pod) && (report.is_some() || !beside);
         let reaches = report.is_some_and(|report| {
-            report.stores.iter().any(|s| s.store == name && s.reachable && s.age_ms < lease_ms)
+            report.iter().any(|s| s.store == name && s.reachable && s.age_ms < lease_ms)
         });
         seen.frontends += usize::from(counts);
         seen.answered += usize::from(counts && report.is_some());

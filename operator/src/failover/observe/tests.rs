@@ -334,7 +334,7 @@ fn others_matter_by_what_is_known_of_them() {
         reachable: true,
         age_ms: 100,
     };
-    both.reports = vec![Report { pod: "f1".into(), stores: vec![reached] }];
+    both.reports = [("f1".to_owned(), vec![reached])].into();
     assert!(around(&world, &both).node_has_renewing_store);
 }
 
@@ -454,7 +454,7 @@ fn frontends_that_cannot_answer_are_not_waited_for() {
         ("on no node", "", |_| (), Reach { frontends: 1, answered: 1, reach: 0 }),
     ];
     let mut heard = heard(Some(9_000));
-    heard.reports = vec![Report { pod: "f1".into(), stores: Vec::new() }];
+    heard.reports = [("f1".to_owned(), Vec::new())].into();
     for (name, node, change, wanted) in cases {
         let mut world = world();
         let mut silent = frontend("f2", node);

@@ -1,12 +1,11 @@
 //! A second MailCluster on the same lab, in a namespace of its own, with a ledger of its own.
 
 use anyhow::{Result, ensure};
-use mailcluster_e2e::{Site, wait_for};
-use mailcluster_lab::{Lab, VolumeSpec};
+use mailcluster_lab::VolumeSpec;
 use mailcluster_test_clients::Ledger;
 use serde_json::json;
 
-use crate::stage::{LIMIT, Stage, say};
+use crate::stage::{Stage, say};
 
 /// The cluster of this name, with empty mailboxes; made when it is not there yet, after its `disks` on these nodes.
 pub fn cluster(
@@ -15,24 +14,7 @@ pub fn cluster(
     manifest: &str,
     disks: impl FnOnce(&[&str]) -> Vec<VolumeSpec>,
 ) -> Result<Stage> {
-    let site = Site {
-        namespace: name.to_owned(),
-        cluster: name.to_owned(),
-        ..Site::new(Lab::attach()?.into(), name, stage.site.binaries.clone())
-    };
-    if site.kubernetes.kubectl(&["get", "namespace", name]).is_err() {
-        let nodes: Vec<String> = site.lab()?.state()?.nodes.iter().map(|node| node.name.clone()).collect();
-        let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
-        site.lab()?.create_volumes(&disks(&nodes))?;
-        site.kubernetes.kubectl(&["create", "namespace", name])?;
-    }
-    site.kubernetes.apply(manifest)?;
-    site.wait_ready(LIMIT)?;
-    wait_for("the Service has an address", LIMIT, || site.address().map(Some))?;
-    let accounts = match site.known_accounts() {
-        Ok(accounts) if !accounts.is_empty() => accounts,
-        _ => site.make_accounts(&say)?,
-    };
+    let (site, accounts) = stage.site.beside(name, manifest, disks, &say)?;
     let beside = Stage::of(site, accounts)?;
     beside.site.empty_mailboxes(&beside.addresses)?;
     Ok(beside)

@@ -61,6 +61,7 @@ const SERVICE: &[(&str, Needs, Scenario)] = &[
     ("a_primary_that_ends_hands_its_store_to_a_mirror", TheLab, mirrors::handed_over),
     ("f16_a_hanging_mirror_is_left_out_and_let_in_again", TheLab, mirrors::hanging_mirror),
     ("a_mirror_whose_disk_is_empty_is_replaced_by_a_new_copy", TheLab, mirrors::replaced),
+    ("primaries_are_spread_over_the_nodes_again", TheLab, mirrors::rebalanced),
     ("a_mirrored_cluster_is_taken_down", TheLab, mirrors::taken_down),
 ];
 

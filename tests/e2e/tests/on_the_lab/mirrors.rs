@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use mailcluster_e2e::{StoreView, wait_for};
+use mailcluster_e2e::{Prober, StoreView, mirrored_disks, mirrored_manifest, wait_for};
 use mailcluster_lab::VolumeSpec;
 use mailcluster_test_clients::Ledger;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
     beside::{self, judged},
@@ -25,49 +25,18 @@ fn volume(of: &str, node: &str) -> String {
     format!("{NAME}-{of}-{node}-{}", std::process::id())
 }
 
-fn manifest() -> String {
-    let storage = |size: &str| json!({"storageClassName": "mail-local", "size": size});
-    json!({"apiVersion": "mailcluster.io/v1alpha1", "kind": "MailCluster",
-    "metadata": {"name": NAME, "namespace": NAME},
-    "spec": {
-        "hostname": "twin.example.org",
-        "frontends": {"replicas": 2},
-        "stores": {"count": 1, "replicas": COPIES, "mirrorTimeoutMilliseconds": 1000,
-            "storage": storage("420Mi")},
-        "directory": {"storage": storage("320Mi")},
-        "failover": {"leaseSeconds": 8},
-    }})
-    .to_string()
-}
-
 /// The mirrored cluster, made when it is not there yet. Each node has a disk for a copy of the store, and one for a copy
 /// of the directory.
 fn mirrored(stage: &Stage) -> Result<Stage> {
-    let mirrored = beside::cluster(stage, NAME, &manifest(), |nodes| {
-        let disk = |of: &str, node: &str, size: u64| VolumeSpec::new(&volume(of, node), &[node], size);
-        let disks = |node: &&str| [disk("directory", node, 320 << 20), disk("store", node, 420 << 20)];
-        nodes.iter().flat_map(disks).collect()
-    })?;
+    let disks = |nodes: &[&str]| mirrored_disks(nodes, volume);
+    let mirrored = beside::cluster(stage, NAME, &mirrored_manifest(NAME), disks)?;
     all_in_sync(&mirrored)?;
     Ok(mirrored)
 }
 
-/// How many copies of each store have everything, by their Leases.
-fn in_sync(stage: &Stage) -> Result<Vec<(String, usize)>> {
-    let leases = stage.site.get(&["leases", "-l", "mailcluster.io/store"])?;
-    let members = |lease: &Value| {
-        let set = lease.pointer("/metadata/annotations/mailcluster.io~1in-sync").and_then(Value::as_str);
-        let (_, ids) = set.unwrap_or_default().split_once(':').unwrap_or_default();
-        ids.split(',').filter(|id| !id.is_empty()).count()
-    };
-    let name = |lease: &Value| lease.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned);
-    let items = leases["items"].as_array().context("no leases")?;
-    Ok(items.iter().filter_map(|lease| Some((name(lease)?, members(lease)))).collect())
-}
-
 fn all_in_sync(stage: &Stage) -> Result<()> {
     wait_for("every copy has everything", LIMIT, || {
-        let now = in_sync(stage)?;
+        let now = stage.site.in_sync()?;
         if now.is_empty() || now.iter().any(|(_, copies)| *copies < COPIES) {
             bail!("{now:?}");
         }
@@ -80,33 +49,43 @@ fn store(stage: &Stage) -> Result<StoreView> {
     stage.site.store(&format!("{NAME}-0"))
 }
 
-/// A pod of that store, on a node that is `meant`.
-fn pod_where(stage: &Stage, meant: impl Fn(&str) -> bool) -> Result<String> {
-    let pods = stage.site.get(&["pods", "-l", &format!("mailcluster.io/store={NAME}-0")])?;
-    let is_meant = |pod: &&Value| pod.pointer("/spec/nodeName").and_then(Value::as_str).is_some_and(&meant);
-    let pod = pods["items"].as_array().into_iter().flatten().find(is_meant).context("no such pod")?;
-    Ok(pod.pointer("/metadata/name").and_then(Value::as_str).context("no name")?.to_owned())
-}
-
-/// Waits until a store's users can read at a higher epoch, and answers after how long that was.
-fn followed(stage: &Stage, before: &StoreView, since: Instant) -> Result<StoreView> {
-    wait_for("its users read again", LIMIT, || Ok(stage.reads(&stage.addresses[0]).then_some(())))?;
-    let took = since.elapsed();
-    stage.serves_again(&before.name, before.epoch)?;
-    // The holder says that it serves, and the operator, a moment later, on which node that is.
-    let after = wait_for(&format!("it has left {}", before.host), LIMIT, || {
-        let now = stage.site.store(&before.name)?;
-        Ok((now.host != before.host).then_some(now))
-    })?;
+/// Does something to the primary, and waits until another copy serves at a higher epoch; says for how long a client with
+/// a new connection for each try was not served.
+fn followed(stage: &Stage, before: &StoreView, fault: impl FnOnce() -> Result<()>) -> Result<StoreView> {
+    let prober = Prober::start(stage.site.port(993)?, &stage.addresses[0]);
+    let after = fault().and_then(|()| {
+        stage.serves_again(&before.name, before.epoch)?;
+        // The holder says that it serves, and the operator, a moment later, on which node that is.
+        wait_for(&format!("it has left {}", before.host), LIMIT, || {
+            let now = stage.site.store(&before.name)?;
+            Ok((now.host != before.host).then_some(now))
+        })
+    });
+    let (gap, _) = prober.finish();
+    let after = after?;
     say(&format!(
-        "epoch {} on {} -> {} on {}, read again after {:.1} s",
-        before.epoch,
-        before.host,
-        after.epoch,
-        after.host,
-        took.as_secs_f64()
+        "epoch {} on {} -> {} on {}, not served for {gap:.1} s",
+        before.epoch, before.host, after.epoch, after.host
     ));
     Ok(after)
+}
+
+/// No client is sent to the frontends of a dead node, and not only since Kubernetes has noticed that it is dead.
+fn taken_out(stage: &Stage, node: &str) -> Result<()> {
+    let of_service = format!("kubernetes.io/service-name={NAME}");
+    let in_time = wait_for("the dead frontend is taken out", LIMIT, || {
+        let object = stage.site.get(&["node", node])?;
+        let slices = stage.site.get(&["endpointslices", "-l", &of_service])?;
+        let slices = slices["items"].as_array().cloned().unwrap_or_default();
+        let mut endpoints = slices.iter().filter_map(|slice| slice["endpoints"].as_array()).flatten();
+        let is_sent_to = endpoints.any(|e| e["nodeName"] == node && e["conditions"]["ready"] == true);
+        let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
+        let is_alive = |c: &Value| c["type"] == "Ready" && c["status"] == "True";
+        let passes_for_alive = conditions.into_iter().flatten().any(is_alive);
+        Ok((!is_sent_to || !passes_for_alive).then_some(passes_for_alive))
+    })?;
+    ensure!(in_time, "Kubernetes has noticed first that {node} is dead");
+    Ok(())
 }
 
 /// The primary's node loses its power; it comes back, and its copies catch up. The other cluster's stores on it move as
@@ -116,9 +95,11 @@ pub fn lost_primary(stage: &Stage) -> Result<Ledger> {
     let before = store(&twin)?;
     let fenced = stage.site.stores_on(&before.host)?;
     let promised = twin.sending("lost-primary", || {
-        let cut = Instant::now();
-        twin.site.lab()?.power_off(&before.host)?;
-        followed(&twin, &before, cut).map(drop)
+        followed(&twin, &before, || {
+            twin.site.lab()?.power_off(&before.host)?;
+            taken_out(&twin, &before.host)
+        })
+        .map(drop)
     })?;
     // A fence that is still under way would switch the node off again.
     stage.site.wait_elsewhere(&fenced)?;
@@ -131,18 +112,18 @@ pub fn lost_primary(stage: &Stage) -> Result<Ledger> {
 pub fn handed_over(stage: &Stage) -> Result<Ledger> {
     let twin = mirrored(stage)?;
     let before = store(&twin)?;
-    let pod = pod_where(&twin, |node| node == before.host)?;
+    let pod = twin.site.copy_on(&before.name, |node| node == before.host)?;
     let promised = twin.sending("handed-over", || {
-        let begun = Instant::now();
-        twin.kubectl(&["delete", "pod", &pod, "--wait=false"])?;
-        let away = followed(&twin, &before, begun)?;
+        let away =
+            followed(&twin, &before, || twin.kubectl(&["delete", "pod", &pod, "--wait=false"]).map(drop))?;
         all_in_sync(&twin)?;
-        let begun = Instant::now();
-        // It is refused until the copy there, which has just come back, says that it stands by.
-        wait_for("it is asked for", LIMIT, || {
-            twin.site.admin(&["failover", &before.name, "--to", &before.host], "").map(Some)
+        let back = followed(&twin, &away, || {
+            // It is refused until the copy there, which has just come back, says that it stands by.
+            wait_for("it is asked for", LIMIT, || {
+                twin.site.admin(&["failover", &before.name, "--to", &before.host], "").map(Some)
+            })
+            .map(drop)
         })?;
-        let back = followed(&twin, &away, begun)?;
         ensure!(back.host == before.host, "it was to go back to {} and is on {}", before.host, back.host);
         Ok(())
     })?;
@@ -154,11 +135,11 @@ pub fn handed_over(stage: &Stage) -> Result<Ledger> {
 pub fn hanging_mirror(stage: &Stage) -> Result<Ledger> {
     let twin = mirrored(stage)?;
     let before = store(&twin)?;
-    let pod = pod_where(&twin, |node| node != before.host)?;
+    let pod = twin.site.copy_on(&before.name, |node| node != before.host)?;
     let promised = twin.sending("hanging-mirror", || {
         twin.site.lab()?.pause_pod(NAME, &pod)?;
         let left_out = wait_for("it is left out", LIMIT, || {
-            let now = in_sync(&twin)?;
+            let now = twin.site.in_sync()?;
             Ok(now.iter().any(|(name, copies)| *name == before.name && *copies < COPIES).then_some(()))
         });
         let read = twin.all_can_read_for(Duration::from_secs(3));
@@ -178,7 +159,7 @@ pub fn replaced(stage: &Stage) -> Result<Ledger> {
     let twin = mirrored(stage)?;
     let before = store(&twin)?;
     let lab = twin.site.lab()?;
-    let pod = pod_where(&twin, |node| node != before.host)?;
+    let pod = twin.site.copy_on(&before.name, |node| node != before.host)?;
     let object = twin.site.get(&["pod", &pod])?;
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let node = text("/spec/nodeName").context("no node")?;
@@ -203,6 +184,35 @@ pub fn replaced(stage: &Stage) -> Result<Ledger> {
     ensure!(store(&twin)?.host == node, "the new copy was to serve");
     let kept = twin.site.get(&["persistentvolumeclaims", "-l", "mailcluster.io/retired=true"])?;
     ensure!(kept["items"].as_array().is_some_and(|claims| claims.len() == 1), "one claim is kept: {kept}");
+    all_in_sync(&twin)?;
+    judged(&twin, &promised)
+}
+
+/// One node serves everything, as after failures; they are spread again, in order, while mail flows.
+pub fn rebalanced(stage: &Stage) -> Result<Ledger> {
+    let twin = mirrored(stage)?;
+    let hosts =
+        || -> Result<Vec<String>> { Ok(twin.site.stores()?.into_iter().map(|store| store.host).collect()) };
+    let (mail, directory) = (store(&twin)?, twin.site.store(&format!("{NAME}-directory"))?);
+    let promised = twin.sending("rebalanced", || {
+        if mail.host != directory.host {
+            twin.site.admin(&["failover", &mail.name, "--to", &directory.host], "")?;
+        }
+        let planned = twin.site.admin(&["rebalance", "--dry-run"], "")?;
+        ensure!(planned.lines().count() == 1 && planned.contains(" -> "), "one hand-over: {planned}");
+        ensure!(
+            hosts()?.iter().all(|host| *host == directory.host),
+            "a dry run moves nothing: {:?}",
+            hosts()?
+        );
+        let done = twin.site.admin(&["rebalance"], "")?;
+        ensure!(done == planned, "planned {planned}, done {done}");
+        let after = hosts()?;
+        ensure!(after.len() == 2 && after[0] != after[1], "on {after:?}");
+        let again = twin.site.admin(&["rebalance"], "")?;
+        ensure!(again.trim() == "nothing to move", "{again}");
+        Ok(())
+    })?;
     all_in_sync(&twin)?;
     judged(&twin, &promised)
 }
