@@ -6,7 +6,10 @@ mod decide;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::future::join_all;
-use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
+use k8s_openapi::{
+    api::core::v1::{Pod, PodCondition},
+    jiff::Timestamp,
+};
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams},
@@ -27,6 +30,9 @@ const PERIOD: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_millis(900);
 /// A field manager of its own: the kubelet writes the rest of a pod's status.
 const FIELD_MANAGER: &str = "mailcluster-frontend-probe";
+
+/// Why a pod that is taken out is not Ready.
+const OURS: &str = "Unreachable";
 
 /// No write of a gate may take longer: the next look writes it again.
 const WRITE_LIMIT: Duration = Duration::from_secs(1);
@@ -82,7 +88,18 @@ fn record(pod: &Pod, reached: bool) -> Record {
         ),
         reached,
         gate,
+        is_held: is_held(pod),
     }
+}
+
+/// Is this pod not Ready by our word alone, with every container ready?
+fn is_held(pod: &Pod) -> bool {
+    let Some(status) = &pod.status else { return false };
+    let mut conditions = status.conditions.iter().flatten();
+    let ours =
+        |c: &PodCondition| c.type_ == "Ready" && c.status == "False" && c.reason.as_deref() == Some(OURS);
+    let mut containers = status.container_statuses.iter().flatten();
+    conditions.any(ours) && containers.all(|container| container.ready)
 }
 
 /// Does anything answer HTTP on the health port? What it says is the kubelet's business.
@@ -102,13 +119,16 @@ async fn reachable(address: &str) -> bool {
 /// The conditions to write. A pod's readiness is its kubelet's to say, by the gate among others; the kubelet of a node that
 /// is gone says nothing any more, and the pod would be sent clients until Kubernetes gives the node up. So it is said in
 /// its place, as Kubernetes does then; a kubelet that lives says it anew.
-fn conditions(gate: Gate, now: &str) -> Vec<Value> {
+fn conditions(gate: Gate, is_held: bool, now: &str) -> Vec<Value> {
     let condition = |kind: &str, status: &str, reason: &str, message: &str| json!({"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": now});
     match gate {
-        Gate::In => vec![condition(FRONTEND_GATE, "True", "Reachable", "")],
+        Gate::In => {
+            let kinds = if is_held { &[FRONTEND_GATE, "Ready"][..] } else { &[FRONTEND_GATE] };
+            kinds.iter().map(|kind| condition(kind, "True", "Reachable", "")).collect()
+        }
         Gate::Out => {
             let message = "the operator's leader could not reach it three times in a row";
-            [FRONTEND_GATE, "Ready"].map(|kind| condition(kind, "False", "Unreachable", message)).into()
+            [FRONTEND_GATE, "Ready"].map(|kind| condition(kind, "False", OURS, message)).into()
         }
     }
 }
@@ -116,7 +136,7 @@ fn conditions(gate: Gate, now: &str) -> Vec<Value> {
 async fn write(ctx: &Context, pod: &Pod, gate: Gate) {
     let (name, namespace) = (pod.name_any(), pod.namespace().unwrap_or_default());
     let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &namespace);
-    let conditions = conditions(gate, &Timestamp::now().to_string());
+    let conditions = conditions(gate, is_held(pod), &Timestamp::now().to_string());
     let patch = json!({"metadata": {"uid": pod.uid()}, "status": {"conditions": conditions}});
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
     let started = boot_time();
@@ -141,11 +161,14 @@ mod tests {
 
     #[test]
     fn who_is_taken_out_is_not_ready_either() {
-        let kinds = |gate| {
-            let written = conditions(gate, "2026-01-01T00:00:00Z");
-            written.iter().map(|c| format!("{}={}", c["type"], c["status"])).collect::<Vec<_>>().join(" ")
+        let kinds = |gate, is_held| {
+            let written = conditions(gate, is_held, "2026-01-01T00:00:00Z");
+            let text = |c: &Value, key: &str| c[key].as_str().unwrap_or_default().to_owned();
+            written.iter().map(|c| format!("{}={}", text(c, "type"), text(c, "status"))).collect::<Vec<_>>()
         };
-        assert_eq!(kinds(Gate::In), format!("\"{FRONTEND_GATE}\"=\"True\""), "its kubelet says the rest");
-        assert_eq!(kinds(Gate::Out), format!("\"{FRONTEND_GATE}\"=\"False\" \"Ready\"=\"False\""));
+        let gate = |status: &str| format!("{FRONTEND_GATE}={status}");
+        assert_eq!(kinds(Gate::In, false), [gate("True")], "its kubelet says the rest");
+        assert_eq!(kinds(Gate::In, true), [gate("True"), "Ready=True".into()], "and when it says nothing");
+        assert_eq!(kinds(Gate::Out, false), [gate("False"), "Ready=False".into()]);
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
 };
 
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
@@ -25,6 +26,9 @@ use crate::{
 
 /// Seconds that a hand-over may take.
 const WAIT: u32 = 120;
+/// One that is refused is asked for again for so long.
+const REFUSED: Duration = Duration::from_secs(20);
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// A store, the node that serves it, and those whose copies have everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,13 +59,24 @@ pub async fn run(dry_run: bool, global: &Global) -> Result<(), Failure> {
         if let Format::Text = global.output {
             output::line(&line(each));
         }
-        let asked = args::Failover { store: each.store.clone(), to: Some(each.to.clone()), wait: WAIT };
-        failover::moved(&cluster, &asked).await?;
+        hand_over(&cluster, each).await?;
     }
     if let Format::Json = global.output {
         tell(&moves, global.output);
     }
     Ok(())
+}
+
+/// A copy that has just become one that could serve is refused until the operator has heard so.
+async fn hand_over(cluster: &Cluster, each: &Move) -> Result<(), Failure> {
+    let asked = args::Failover { store: each.store.clone(), to: Some(each.to.clone()), wait: WAIT };
+    let deadline = Instant::now() + REFUSED;
+    loop {
+        match failover::moved(cluster, &asked).await {
+            Err(Failure::Failed(_)) if Instant::now() < deadline => tokio::time::sleep(AGAIN).await,
+            outcome => return outcome.map(drop),
+        }
+    }
 }
 
 fn line(each: &Move) -> String {

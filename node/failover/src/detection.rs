@@ -70,6 +70,8 @@ pub struct Reach {
     pub answered: usize,
     /// Those that reach the store.
     pub reach: usize,
+    /// Those that may still say so: they were not asked yet, or have not answered and are waited for.
+    pub pending: usize,
 }
 
 /// Why a store whose lease is not renewed does not count as lost (yet).
@@ -109,6 +111,9 @@ pub fn detect(o: &Observation) -> Detection {
     }
     if o.reach.reach > 0 {
         return Detection::Not(Undetected::FrontendReachesIt);
+    }
+    if o.reach.pending > 0 {
+        return Detection::Not(Undetected::TooFewReports);
     }
     if o.reach.frontends == 0 {
         return if holder_node_lost(o) { Detection::Lost } else { Detection::Not(Undetected::NodeDisagrees) };

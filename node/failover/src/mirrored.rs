@@ -2,7 +2,7 @@
 //! fenced: whoever takes the lease has every acknowledged record, and no other is acknowledged without it.
 
 use crate::{
-    Blocked, Decision, Detection, Evidence, FencingMinimum, LeaseView, Observation, Phase, PodState,
+    Blocked, Decision, Detection, Evidence, FencingMinimum, Gate, LeaseView, Observation, Phase, PodState,
     ReplicaView, Step, TargetKind, detect, gate, gate_of_promotion, live_evidence,
     place::asked,
     step::{lease_is_fresh, undetected},
@@ -11,6 +11,11 @@ use crate::{
 
 /// What the operator does next about this store.
 pub(crate) fn decide(o: &Observation) -> Decision {
+    if !o.is_told {
+        let holds = o.lease.as_ref().is_some_and(|l| l.record.holder.is_some() && lease_is_fresh(o, l));
+        let phase = if holds { Phase::Serving } else { Phase::Suspect };
+        return Decision::new(phase, Step::Await("the copies to say what they have"));
+    }
     let Some(lease) = &o.lease else { return without_lease(o) };
     let held = lease.record.holder.is_some() && lease_is_fresh(o, lease);
     // One that was not taken in time is replaced by another, where the store is not served.
@@ -113,6 +118,10 @@ fn alive(o: &Observation, lease: &LeaseView, holder_pod: &str) -> Decision {
 
 /// A copy's place is to be given to a new one.
 fn replace(o: &Observation, lease: &LeaseView) -> Option<Decision> {
+    // Nobody would make the new one's claim, and the old one would be left out at once.
+    if o.replace.is_some() && o.store.paused {
+        return Some(Decision::new(Phase::Serving, Step::Block(Blocked::Gate(Gate::Paused))));
+    }
     let step = match &o.replace {
         Some(id) => {
             may_replace(o, lease, id).map_or_else(Step::RefuseReplacement, |()| Step::Replace(id.clone()))
@@ -149,7 +158,7 @@ fn long_away<'a>(o: &'a Observation, lease: &LeaseView) -> Option<&'a ReplicaVie
     let is_well = |r: &&ReplicaView| r.volume.is_some() && lease.record.in_sync.contains(&r.id);
     let mut unwell = o.replicas.iter().filter(|r| !is_well(r));
     let (copy, others) = (unwell.next()?, unwell.count());
-    let is_due = others == 0 && copy.volume.is_none() && copy.away_ms >= limit && !copy.replaced;
+    let is_due = others == 0 && copy.volume.is_none() && copy.was_open && copy.away_ms >= limit;
     let holds = lease.record.replica.as_ref() == Some(&copy.id);
     (is_due && !holds && gate(o, false).is_none()).then_some(copy)
 }
@@ -157,7 +166,7 @@ fn long_away<'a>(o: &'a Observation, lease: &LeaseView) -> Option<&'a ReplicaVie
 /// The pod of a copy whose place another has is in the new one's way. It needs no proof of its end: it has a volume of
 /// its own, nobody feeds it, and the store does not name it any more.
 fn gone(o: &Observation, lease: &LeaseView) -> Option<Decision> {
-    let copy = o.replicas.iter().find(|r| r.replaced)?;
+    let copy = o.replicas.iter().find(|r| r.replaced && !o.store.paused)?;
     let pod = copy.pod.as_ref()?;
     let holder = lease.record.holder.as_ref().is_some_and(|holder| holder.pod_uid == pod.uid);
     let has_heir = o.replicas.iter().any(|r| unfit(r, lease).is_none());

@@ -192,6 +192,8 @@ pub struct ReplicaView {
     pub outdated: bool,
     /// Its pod is that of the copy whose place this one has taken, and its StatefulSet makes no such pod any more.
     pub replaced: bool,
+    /// Has a process ever opened its volume? One that has not may be waiting for a place.
+    pub was_open: bool,
     /// For how long its pod has not been Ready, by the API server's clock; 0 when it is, or when that is not known.
     pub away_ms: Millis,
 }
@@ -302,6 +304,8 @@ pub struct Observation {
     pub pod: Option<PodView>,
     /// All copies of a mirrored store; none for a single copy.
     pub replicas: Vec<ReplicaView>,
+    /// Has every pod been asked at least once, and been waited for? Before that, no answer says nothing.
+    pub is_told: bool,
     /// The pod whose graceful deletion we asked for.
     pub deleting: Option<String>,
     /// Whether the pod's budget lets an eviction through.

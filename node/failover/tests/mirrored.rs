@@ -22,8 +22,9 @@ fn copy(id: &str, state: PodState, end: (u64, u64)) -> ReplicaView {
     };
     let volume =
         VolumeAccount { end: Position { epoch: end.0, seq: end.1 }, last_epoch: end.0, in_sync_version: 1 };
-    let (outdated, replaced, away_ms) = (false, false, 0);
-    ReplicaView { id: id.into(), pod: Some(pod), volume: Some(volume), outdated, replaced, away_ms }
+    let (outdated, replaced, was_open, away_ms) = (false, false, true, 0);
+    let (id, pod, volume) = (id.into(), Some(pod), Some(volume));
+    ReplicaView { id, pod, volume, outdated, replaced, was_open, away_ms }
 }
 
 /// Served by copy `aa` at epoch 5; `bb` and `cc` follow.
@@ -349,6 +350,15 @@ fn a_person_gives_a_copys_place_to_a_new_one() {
         ("one that does", mirrored(), set(asked("bb")), Step::Replace("bb".into())),
         ("there is none", mirrored(), set(asked("dd")), refused("the store has no copy dd")),
         (
+            "paused: the request is kept",
+            mirrored(),
+            set(move |o| {
+                asked("bb")(o);
+                o.store.paused = true;
+            }),
+            Step::Block(Blocked::Gate(Gate::Paused)),
+        ),
+        (
             "it serves",
             mirrored(),
             set(asked("aa")),
@@ -402,10 +412,10 @@ fn a_copy_that_stays_away_is_replaced_when_the_spec_says_so() {
         ),
         ("another is away", long(), set(|o| o.replicas[1].volume = None), Step::Idle),
         (
-            "it has just been replaced",
+            "it is a new one, and has not found a place yet",
             long(),
-            set(|o| o.replicas[2].replaced = true),
-            Step::DeleteForced("pod-cc".into()),
+            set(|o| o.replicas[2].was_open = false),
+            Step::Idle,
         ),
         ("paused", long(), set(|o| o.store.paused = true), Step::Idle),
         ("nothing is done by itself", long(), set(|o| o.store.policy = Policy::Manual), Step::Idle),
@@ -427,6 +437,7 @@ fn the_pod_of_a_copy_that_was_replaced_goes() {
         ("its node is away", replaced(2, "n9"), set(|_| ()), Step::DeleteForced("pod-cc".into())),
         ("it cannot go by itself", replaced(2, "n9"), set(terminating), Step::DeleteForced("pod-cc".into())),
         ("there is none", replaced(2, "n2"), set(|o| o.replicas[2].pod = None), Step::Idle),
+        ("paused", replaced(2, "n2"), set(|o| o.store.paused = true), Step::Idle),
         (
             "it serves, and hands the store over",
             replaced(0, "n1"),
@@ -498,4 +509,27 @@ fn a_promotion_waits_for_no_other_store() {
             Step::Block(Blocked::Gate(Gate::TooManyNodes)),
         ),
     ]);
+}
+
+#[test]
+fn nothing_follows_from_silence_before_everybody_was_asked() {
+    let told = |mut o: Observation| {
+        o.is_told = false;
+        next_step(&o)
+    };
+    let waits = || Step::Await("the copies to say what they have");
+    let away = || {
+        let mut o = mirrored();
+        o.store.replace_after_ms = Some(1);
+        (o.replicas[2].volume, o.replicas[2].away_ms) = (None, 1);
+        o
+    };
+    for (what, o, phase) in [
+        ("it serves", mirrored(), Phase::Serving),
+        ("a copy seems to be away", away(), Phase::Serving),
+        ("the holder is lost: one that knows more may not have answered", lost(), Phase::Suspect),
+    ] {
+        let decision = told(o);
+        assert_eq!((decision.step, decision.phase), (waits(), phase), "{what}");
+    }
 }

@@ -34,7 +34,7 @@ fn a_pod_elsewhere_says_nothing_of_the_holder() {
     let mut o = lost();
     kill_node(&mut o);
     replaced(&mut o, Some("n2"));
-    o.reach = Reach { frontends: 2, answered: 2, reach: 1 };
+    o.reach = Reach { frontends: 2, answered: 2, reach: 1, pending: 0 };
     assert_eq!(
         detect(&o),
         Detection::Not(Undetected::FrontendReachesIt),
@@ -56,7 +56,9 @@ fn a_pod_elsewhere_says_nothing_of_the_holder() {
 #[test]
 fn what_cannot_be_told_for_long_is_told_to_people() {
     for (reach, why) in [
-        (Reach { frontends: 2, answered: 1, reach: 0 }, Undetected::TooFewReports),
+        (Reach { frontends: 2, answered: 1, reach: 0, pending: 0 }, Undetected::TooFewReports),
+        // Two have said no, and the third may say yes.
+        (Reach { frontends: 3, answered: 2, reach: 0, pending: 1 }, Undetected::TooFewReports),
         (Reach::default(), Undetected::NodeDisagrees),
     ] {
         let mut o = suspect();

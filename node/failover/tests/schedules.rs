@@ -306,7 +306,7 @@ fn f4_demotion_is_for_a_foreign_lease_a_higher_epoch_or_long_silence() {
 
 #[test]
 fn detection_wants_two_paths() {
-    let reach = |frontends, answered, reach| Reach { frontends, answered, reach };
+    let reach = |frontends, answered, reach| Reach { frontends, answered, reach, pending: 0 };
     let cases = [
         ("both frontends miss it", reach(2, 2, 0), false, Detection::Lost),
         ("one of two reaches it", reach(2, 2, 1), true, Detection::Not(Undetected::FrontendReachesIt)),

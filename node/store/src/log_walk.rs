@@ -94,7 +94,7 @@ impl<'a> LogWalk<'a> {
                     self.batch(placed, payload);
                     offset += header.span();
                 }
-                Found::Nothing => match self.behind(&reader, first, offset)? {
+                Found::Nothing => match self.behind(&reader, (first, next), offset)? {
                     Some(at) => offset = at,
                     None => break,
                 },
@@ -124,13 +124,27 @@ impl<'a> LogWalk<'a> {
         (self.each)(Piece::Batch(placed, payload));
     }
 
-    /// Where the next batch begins behind something that is none, if any does.
-    fn behind(&mut self, reader: &Reader, first: Seq, offset: u64) -> io::Result<Option<u64>> {
-        let Some(at) = reader.find(offset + ALIGN as u64, |_| true)? else {
-            if let Some(header) = reader.header(offset)? {
-                let (from, to) = (header.seq, header.last_seq());
-                let what = format!("segment {first} at {offset}: records {from} to {to} are torn or damaged");
-                (self.each)(Piece::Torn(what));
+    /// Where the next batch begins behind something that is none, if that was synced once: by recovery's measure.
+    fn behind(
+        &mut self,
+        reader: &Reader,
+        (first, next): (Seq, Option<Seq>),
+        offset: u64,
+    ) -> io::Result<Option<u64>> {
+        let from = offset + ALIGN as u64;
+        let at = match next {
+            // What the next segment has, too, is the older copy of a tail: see recovery.
+            Some(next) => reader.find(from, |header| header.seq < next)?,
+            None if reader.proves_synced(from, self.link.seq + 1)? => reader.find(from, |_| true)?,
+            None => None,
+        };
+        let Some(at) = at else {
+            if next.is_none() && (reader.header(offset)?.is_some() || reader.find(from, |_| true)?.is_some())
+            {
+                let seq = self.link.seq + 1;
+                (self.each)(Piece::Torn(format!(
+                    "segment {first} at {offset}: it is torn from record {seq} on"
+                )));
             }
             return Ok(None);
         };

@@ -68,6 +68,8 @@ pub(crate) struct Failover {
     peers: Peers,
     /// What is being asked now: nothing waits for pods that do not answer.
     asking: Option<Round>,
+    /// Are frontends asked, too?
+    asks_frontends: bool,
     /// The stores' pods that were asked last.
     asked: Vec<Arc<Pod>>,
     watches: BTreeMap<(String, String), LeaseWatch>,
@@ -94,6 +96,7 @@ pub async fn run(ctx: Context, caches: Arc<Caches>) -> anyhow::Result<()> {
             caches,
             peers: Peers::default(),
             asking: None,
+            asks_frontends: false,
             asked: Vec::new(),
             watches: BTreeMap::new(),
             heard,

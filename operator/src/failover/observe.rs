@@ -4,7 +4,7 @@ mod around;
 mod frontends;
 mod nodes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{
     api::{
@@ -33,7 +33,10 @@ pub use self::{
     nodes::seat_of,
 };
 use super::{adopt, annotations as keys, cache::World, crashes, evictable, fence, lease};
-use crate::{build::tokens, volumes};
+use crate::{
+    build::{self, tokens},
+    volumes,
+};
 
 /// What cannot be read from objects.
 #[derive(Debug, Clone, Default)]
@@ -42,8 +45,12 @@ pub struct Heard {
     pub unchanged: BTreeMap<(String, String), Millis>,
     /// What each pod (by UID) says of itself.
     pub described: BTreeMap<String, DescribeResponse>,
-    /// What frontends (by pod UID) say they reach.
+    /// Has a whole round of asking ended?
+    pub is_told: bool,
+    /// What frontends (by pod UID) say they reach, since something has been suspected.
     pub reports: BTreeMap<String, Vec<StoreReach>>,
+    /// The frontends that were asked and are still waited for; none: nobody was asked since something has been suspected.
+    pub awaited: Option<BTreeSet<String>>,
     /// Seconds since 1970.
     pub now: i64,
     /// May PersistentVolumes be made and deleted?
@@ -88,6 +95,7 @@ fn alone(world: &World, heard: &Heard, store: &MailStore) -> Option<Observation>
         nodes: nodes.clone(),
         pod: pod.map(|p| pod_view(p, heard)),
         replicas: replicas(world, heard, store),
+        is_told: heard.is_told,
         tried: last.map(|l| l.tried.clone()).unwrap_or_default(),
         deleting: annotation(keys::DELETING),
         eviction: evictable::view(store, heard.now),
@@ -216,7 +224,11 @@ fn pod_view(pod: &Pod, heard: &Heard) -> PodView {
             for_ms: nodes::since(c.last_transition_time.as_ref(), heard.now),
             why: c.message.clone().unwrap_or_default(),
         }),
-        backs_off: waiting.iter().any(|(reason, _)| reason == "CrashLoopBackOff"),
+        backs_off: containers.into_iter().flatten().any(|c| {
+            let waiting = c.state.as_ref().and_then(|state| state.waiting.as_ref());
+            c.name == build::pod::CONTAINER
+                && waiting.and_then(|w| w.reason.as_deref()) == Some("CrashLoopBackOff")
+        }),
         cannot_start: waiting.iter().any(|(reason, restarts)| match reason.as_str() {
             "ImagePullBackOff"
             | "ErrImageNeverPull"
@@ -252,7 +264,10 @@ fn replicas(world: &World, heard: &Heard, store: &MailStore) -> Vec<ReplicaView>
             replaced: world.set_of(store, letter).zip(pod).is_some_and(|(set, pod)| {
                 !is_of(Some(&pod.metadata), &replica.id) && is_of(template_meta(set), &replica.id)
             }),
-            away_ms: pod.map_or(0, |pod| away_ms(pod, heard.now)),
+            was_open: store.status.iter().flat_map(|s| &s.mirrors).any(|mirror| mirror.id == replica.id),
+            away_ms: pod
+                .filter(|pod| is_of(Some(&pod.metadata), &replica.id))
+                .map_or(0, |pod| away_ms(pod, heard.now)),
         }
     };
     store.spec.replicas.iter().zip(REPLICAS).map(view).collect()

@@ -25,7 +25,10 @@ impl Failover {
             Api::namespaced(self.ctx.client.clone(), &store.namespace().unwrap_or_default());
         let params =
             PatchParams { field_manager: Some(FAILOVER_FIELD_MANAGER.into()), ..PatchParams::default() };
-        limited(stores.patch(&store.name_any(), &params, &Patch::Merge(change(store, old, &id)))).await?;
+        let patch = Patch::Merge(change(store, old, &id));
+        let changed = limited(stores.patch(&store.name_any(), &params, &patch)).await?;
+        let forgotten = Patch::Merge(forgotten(&changed));
+        limited(stores.patch_status(&store.name_any(), &params, &forgotten)).await?;
         let note = format!("copy {id} takes the place of {old}, whose volume is kept");
         self.say(scene, EventType::Normal, "ReplicaReplaced", &note);
         Ok(())
@@ -59,9 +62,33 @@ fn change(store: &MailStore, old: &str, new: &str) -> Value {
     })
 }
 
+/// Its status without the addresses of copies that it has no more: there is room for few.
+fn forgotten(store: &MailStore) -> Value {
+    let is_named = |id: &String| store.spec.replicas.iter().any(|replica| replica.id == *id);
+    let all = store.status.iter().flat_map(|status| &status.mirrors);
+    json!({
+        "metadata": { "resourceVersion": store.metadata.resource_version },
+        "status": { "mirrors": all.filter(|mirror| is_named(&mirror.id)).collect::<Vec<_>>() },
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_of_copies_that_are_no_more_are_forgotten() {
+        let mirror = |id: &str| json!({"id": id, "endpoint": "10.0.0.1:11443"});
+        let store: MailStore = serde_json::from_value(json!({
+            "apiVersion": "mailcluster.io/v1alpha1", "kind": "MailStore",
+            "metadata": {"name": "demo-0", "resourceVersion": "7"},
+            "spec": {"kind": "Mail", "cluster": "demo", "replicas": [
+                {"id": "a", "pvc": "pa"}, {"id": "c", "pvc": "pc"}]},
+            "status": {"mirrors": [mirror("a"), mirror("b")]},
+        }))
+        .unwrap();
+        assert_eq!(forgotten(&store)["status"]["mirrors"], json!([mirror("a")]));
+    }
 
     #[test]
     fn the_new_copy_has_the_old_ones_place_and_a_claim_of_its_own() {

@@ -78,6 +78,11 @@ impl Failover {
     /// Asks pods what they say of themselves, and frontends what they reach where something is suspected.
     pub(super) async fn ask_pods(&mut self, world: &World, suspects: bool) {
         self.hear().await;
+        if !suspects {
+            // What is suspected next is asked about anew.
+            (self.heard.awaited, self.asks_frontends) = (None, false);
+            self.heard.reports.clear();
+        }
         let busy = suspects || world.stores.iter().any(|s| !serves(s));
         let due = if busy { TICK } else { CALM };
         if self.asking.is_some() || self.described_at.is_some_and(|at| at.elapsed() < due) {
@@ -92,6 +97,11 @@ impl Failover {
         let role = |pod: &Pod| pod.labels().get(labels::COMPONENT).is_some_and(|c| c == "frontend");
         let frontends: Vec<_> =
             pods().filter(|p| suspects && role(p) && observe::may_answer(p)).cloned().collect();
+        self.asks_frontends = suspects;
+        if suspects {
+            let uids = frontends.iter().filter_map(|pod| pod.uid());
+            self.heard.awaited = Some(uids.filter(|uid| !self.heard.reports.contains_key(uid)).collect());
+        }
         self.asking = Some(self.peers.ask(&self.ctx, &of_stores, &frontends).await);
         self.asked = of_stores;
     }
@@ -103,11 +113,21 @@ impl Failover {
         let (is_over, told) = (round.is_over(), round.told());
         if is_over {
             self.asking = None;
-            (self.heard.described, self.heard.reports) = (told.described, told.reports);
+            (self.heard.described, self.heard.is_told) = (told.described, true);
+            if self.asks_frontends {
+                (self.heard.reports, self.heard.awaited) = (told.reports, Some(BTreeSet::new()));
+            }
             self.count().await;
         } else {
             self.heard.described.extend(told.described);
-            self.heard.reports.extend(told.reports);
+            if self.asks_frontends {
+                self.heard.reports.extend(told.reports);
+                let reports = &self.heard.reports;
+                self.heard
+                    .awaited
+                    .iter_mut()
+                    .for_each(|awaited| awaited.retain(|uid| !reports.contains_key(uid)));
+            }
         }
     }
 

@@ -25,6 +25,8 @@ pub struct Record {
     pub reached: bool,
     /// Its gate as it stands in the API; none: never written.
     pub gate: Option<bool>,
+    /// Is it not Ready by our word alone? Its kubelet has said nothing since.
+    pub is_held: bool,
 }
 
 /// What is remembered from round to round.
@@ -45,7 +47,7 @@ impl Round {
         for record in records {
             let misses = self.misses.entry(record.uid.clone()).or_default();
             *misses = if record.reached { 0 } else { misses.saturating_add(1) };
-            if record.reached && record.gate != Some(true) {
+            if record.reached && (record.gate != Some(true) || record.is_held) {
                 writes.push((record.uid, Gate::In));
             } else if *misses >= MISSES && record.gate == Some(true) && alive.contains(&record.cluster) {
                 writes.push((record.uid, Gate::Out));
@@ -60,7 +62,7 @@ mod tests {
     use super::*;
 
     fn record(uid: &str, reached: bool, gate: Option<bool>) -> Record {
-        Record { uid: uid.into(), cluster: "mail/demo".into(), reached, gate }
+        Record { uid: uid.into(), cluster: "mail/demo".into(), reached, gate, is_held: false }
     }
 
     #[test]
@@ -74,6 +76,14 @@ mod tests {
         assert_eq!(round.decide(both(false, Some(false))), []);
         assert_eq!(round.decide(both(true, Some(false))), [("b".to_owned(), Gate::In)]);
         assert_eq!(round.decide(both(false, Some(true))), [], "counted anew");
+    }
+
+    #[test]
+    fn what_was_said_for_a_kubelet_that_is_silent_is_taken_back() {
+        let mut round = Round::default();
+        let held = |reached| vec![Record { is_held: true, ..record("a", reached, Some(true)) }];
+        assert_eq!(round.decide(held(false)), []);
+        assert_eq!(round.decide(held(true)), [("a".to_owned(), Gate::In)]);
     }
 
     #[test]

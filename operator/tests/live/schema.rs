@@ -25,6 +25,8 @@ pub async fn refusals(world: &World) {
         (json!({"stores": {"count": 0}}), "greater than or equal to 1"),
         (json!({"stores": {"replicas": 4}}), "less than or equal to 3"),
         (json!({"stores": {"durability": "Required"}}), "for stores with mirrors"),
+        (json!({"stores": {"replaceAfterSeconds": 3600}}), "for stores with mirrors"),
+        (json!({"stores": {"replicas": 2, "replaceAfterSeconds": 10}}), "greater than or equal to 60"),
         (json!({"stores": {"replicas": 2, "durability": "Required"}}), "stops every write while one"),
     ] {
         let object = serde_json::from_value(world.manifest("other", &change)).unwrap();
@@ -80,6 +82,7 @@ pub async fn columns_and_names(world: &World) {
                 "Epoch",
                 "Phase",
                 "Failover",
+                "Copies",
                 "Accounts",
                 "Old-Host",
                 "Endpoint",

@@ -138,6 +138,8 @@ const OF_CLUSTERS: &[Case] = &[
     ("failover demo-0", "", 2, Error("clusters")),
     ("failover demo-0 --to node1 --wait 0", "", 2, Error("clusters")),
     ("fence confirm node1 --yes", "", 2, Error("clusters")),
+    ("rebalance", "", 2, Error("clusters")),
+    ("store replace-replica demo-0 b --yes", "", 2, Error("clusters")),
     ("store restore-lease demo-0", "", 2, Error("clusters")),
     ("store adopt --pv disk-0 --to node1", "", 2, Error("clusters")),
     ("status --cluster demo", "", 2, Error("--cluster")),

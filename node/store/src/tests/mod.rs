@@ -10,3 +10,9 @@ mod property;
 mod rows;
 #[path = "../../tests/common/mod.rs"]
 mod support;
+
+/// The file that is written.
+fn newest_segment(dir: &std::path::Path) -> std::path::PathBuf {
+    let files = std::fs::read_dir(dir.join("log")).unwrap().map(|entry| entry.unwrap().path());
+    files.max().unwrap()
+}

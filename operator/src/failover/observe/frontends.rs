@@ -32,6 +32,9 @@ pub(super) fn reach(
         });
         seen.frontends += usize::from(counts);
         seen.answered += usize::from(counts && report.is_some());
+        let is_awaited =
+            report.is_none() && heard.awaited.as_ref().is_none_or(|awaited| awaited.contains(&uid));
+        seen.pending += usize::from(counts && is_awaited);
         // Whoever reaches it says so, whether or not clients are sent there.
         seen.reach += usize::from(reaches);
     }

@@ -122,7 +122,8 @@ fn lease(holder: &str, epoch: i32) -> k8s_openapi::api::coordination::v1::Lease 
 
 fn heard(unchanged: Option<u64>) -> Heard {
     let key = ("mail".to_owned(), "demo-0".to_owned());
-    Heard { unchanged: unchanged.map(|ms| (key, ms)).into_iter().collect(), now: NOW, ..Heard::default() }
+    let unchanged = unchanged.map(|ms| (key, ms)).into_iter().collect();
+    Heard { unchanged, now: NOW, is_told: true, awaited: Some([].into()), ..Heard::default() }
 }
 
 fn decide(world: &World, heard: &Heard) -> mailcluster_failover::Decision {
@@ -423,25 +424,25 @@ fn frontends_that_cannot_answer_are_not_waited_for() {
     type Change = fn(&mut Pod);
     let gate = |status: &str| json!([{"type": mailcluster_api::FRONTEND_GATE, "status": status}]);
     let cases: [(&str, &str, Change, Reach); 7] = [
-        ("in service", "n3", |_| (), Reach { frontends: 2, answered: 1, reach: 0 }),
-        ("on the holder's node", "n1", |_| (), Reach { frontends: 1, answered: 1, reach: 0 }),
+        ("in service", "n3", |_| (), Reach { frontends: 2, answered: 1, ..Reach::default() }),
+        ("on the holder's node", "n1", |_| (), Reach { frontends: 1, answered: 1, ..Reach::default() }),
         (
             "pending",
             "n3",
             |p| p.status.as_mut().unwrap().phase = Some("Pending".into()),
-            Reach { frontends: 1, answered: 1, reach: 0 },
+            Reach { frontends: 1, answered: 1, ..Reach::default() },
         ),
         (
             "not ready",
             "n3",
             |p| p.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0].ready = false,
-            Reach { frontends: 1, answered: 1, reach: 0 },
+            Reach { frontends: 1, answered: 1, ..Reach::default() },
         ),
         (
             "no status of containers",
             "n3",
             |p| p.status.as_mut().unwrap().container_statuses = None,
-            Reach { frontends: 1, answered: 1, reach: 0 },
+            Reach { frontends: 1, answered: 1, ..Reach::default() },
         ),
         (
             "being deleted",
@@ -449,9 +450,9 @@ fn frontends_that_cannot_answer_are_not_waited_for() {
             |p| {
                 p.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap()
             },
-            Reach { frontends: 1, answered: 1, reach: 0 },
+            Reach { frontends: 1, answered: 1, ..Reach::default() },
         ),
-        ("on no node", "", |_| (), Reach { frontends: 1, answered: 1, reach: 0 }),
+        ("on no node", "", |_| (), Reach { frontends: 1, answered: 1, ..Reach::default() }),
     ];
     let mut heard = heard(Some(9_000));
     heard.reports = [("f1".to_owned(), Vec::new())].into();
@@ -483,4 +484,22 @@ fn a_cluster_that_is_being_deleted_gets_no_pod_again() {
     cluster.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
     world.clusters = vec![Arc::new(cluster)];
     assert!(observe(&world, &heard, &world.stores[0], &[]).is_none());
+}
+
+#[test]
+fn a_frontend_that_may_still_answer_is_waited_for() {
+    for (what, awaited, node, pending) in [
+        ("nobody was asked yet", None, "n3", 1),
+        ("it was asked", Some("f2"), "n3", 1),
+        ("it was asked and did not answer in time", Some("f9"), "n3", 0),
+        ("it may have gone with the holder's node", Some("f2"), "n1", 0),
+    ] {
+        let mut heard = heard(Some(9_000));
+        heard.awaited = awaited.map(|uid| [uid.to_owned()].into());
+        heard.reports = [("f1".to_owned(), Vec::new())].into();
+        let mut world = world();
+        world.pods.extend([Arc::new(frontend("f1", "n2")), Arc::new(frontend("f2", node))]);
+        let o = observe(&world, &heard, &world.stores[0], &others(&world, &heard)).unwrap();
+        assert_eq!((o.reach.pending, o.reach.answered), (pending, 1), "{what}");
+    }
 }

@@ -108,6 +108,12 @@ pub fn lost_primary(stage: &Stage) -> Result<Ledger> {
     judged(&twin, &promised)
 }
 
+/// Has the store served from that node. It is refused until the operator has heard that the copy there stands by.
+fn asked_for(stage: &Stage, store: &str, node: &str) -> Result<()> {
+    let asked = || stage.site.admin(&["failover", store, "--to", node], "").map(Some);
+    wait_for("it is asked for", LIMIT, asked).map(drop)
+}
+
 /// A primary that is told to end hands its store over first; and one that a person asks, to the copy on that node.
 pub fn handed_over(stage: &Stage) -> Result<Ledger> {
     let twin = mirrored(stage)?;
@@ -117,13 +123,7 @@ pub fn handed_over(stage: &Stage) -> Result<Ledger> {
         let away =
             followed(&twin, &before, || twin.kubectl(&["delete", "pod", &pod, "--wait=false"]).map(drop))?;
         all_in_sync(&twin)?;
-        let back = followed(&twin, &away, || {
-            // It is refused until the copy there, which has just come back, says that it stands by.
-            wait_for("it is asked for", LIMIT, || {
-                twin.site.admin(&["failover", &before.name, "--to", &before.host], "").map(Some)
-            })
-            .map(drop)
-        })?;
+        let back = followed(&twin, &away, || asked_for(&twin, &before.name, &before.host))?;
         ensure!(back.host == before.host, "it was to go back to {} and is on {}", before.host, back.host);
         Ok(())
     })?;
@@ -176,10 +176,7 @@ pub fn replaced(stage: &Stage) -> Result<Ledger> {
         let words = ["store", "replace-replica", &before.name, &copy, "--yes", "--wait", "240"];
         let said = twin.site.admin(&words, "")?;
         say(&format!("after {:.1} s: {}", begun.elapsed().as_secs_f64(), said.trim()));
-        wait_for("it is asked for", LIMIT, || {
-            twin.site.admin(&["failover", &before.name, "--to", &node], "").map(Some)
-        })?;
-        Ok(())
+        asked_for(&twin, &before.name, &node)
     })?;
     ensure!(store(&twin)?.host == node, "the new copy was to serve");
     let kept = twin.site.get(&["persistentvolumeclaims", "-l", "mailcluster.io/retired=true"])?;
@@ -196,7 +193,7 @@ pub fn rebalanced(stage: &Stage) -> Result<Ledger> {
     let (mail, directory) = (store(&twin)?, twin.site.store(&format!("{NAME}-directory"))?);
     let promised = twin.sending("rebalanced", || {
         if mail.host != directory.host {
-            twin.site.admin(&["failover", &mail.name, "--to", &directory.host], "")?;
+            asked_for(&twin, &mail.name, &directory.host)?;
         }
         let planned = twin.site.admin(&["rebalance", "--dry-run"], "")?;
         ensure!(planned.lines().count() == 1 && planned.contains(" -> "), "one hand-over: {planned}");
