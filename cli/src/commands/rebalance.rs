@@ -71,11 +71,18 @@ pub async fn run(dry_run: bool, global: &Global) -> Result<(), Failure> {
 async fn hand_over(cluster: &Cluster, each: &Move) -> Result<(), Failure> {
     let asked = args::Failover { store: each.store.clone(), to: Some(each.to.clone()), wait: WAIT };
     let deadline = Instant::now() + REFUSED;
+    let stores: Api<MailStore> = cluster.api();
     loop {
-        match failover::moved(cluster, &asked).await {
-            Err(Failure::Failed(_)) if Instant::now() < deadline => tokio::time::sleep(AGAIN).await,
-            outcome => return outcome.map(drop),
+        let outcome = failover::moved(cluster, &asked).await;
+        let Err(Failure::Failed(_)) = &outcome else { return outcome.map(drop) };
+        let now = stores.get(&each.store).await?;
+        if now.status.and_then(|status| status.host).as_deref() == Some(each.to.as_str()) {
+            return Ok(());
         }
+        if Instant::now() >= deadline {
+            return outcome.map(drop);
+        }
+        tokio::time::sleep(AGAIN).await;
     }
 }
 

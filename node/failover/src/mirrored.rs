@@ -187,11 +187,20 @@ fn gone(o: &Observation, lease: &LeaseView) -> Option<Decision> {
 fn wanted_elsewhere(o: &Observation, lease: &LeaseView) -> Option<Decision> {
     let serving = |step| Some(Decision::new(Phase::Serving, step));
     let wanted = &o.request.as_ref().filter(|_| asked(o))?.to;
-    if wanted.is_some() && *wanted == o.placement.as_ref().map(|p| p.node.clone()) {
+    let node = |r: &ReplicaView| r.pod.as_ref().and_then(|p| p.node.clone());
+    let holder = o.replicas.iter().find(|r| lease.record.replica.as_ref() == Some(&r.id));
+    let is_there = |at: Option<String>| at.is_some() && at == *wanted;
+    if is_there(o.placement.as_ref().map(|p| p.node.clone())) || is_there(holder.and_then(node)) {
         return None;
     }
-    let node = |r: &ReplicaView| r.pod.as_ref().and_then(|p| p.node.clone());
-    let fit = o.replicas.iter().filter(|r| unfit(r, lease).is_none());
+    // Where their logs end is older news than the lease's position, while mail flows: the holder knows better who has it.
+    let may = |r: &&ReplicaView| {
+        r.volume.is_some()
+            && stands_by(r)
+            && lease.record.in_sync.contains(&r.id)
+            && lease.record.replica.as_ref() != Some(&r.id)
+    };
+    let fit = o.replicas.iter().filter(may);
     let there = fit.filter(|r| wanted.is_none() || node(r) == *wanted);
     let Some(copy) = there.max_by_key(|r| r.volume.map(|v| v.end)) else {
         let why = "no copy that has everything stands by there";

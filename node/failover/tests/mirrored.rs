@@ -96,6 +96,25 @@ fn a_person_names_the_node_that_is_to_serve() {
     check(vec![
         ("there is a copy", mirrored(), set(move |o| o.request = to("n-bb")), Step::HandOver("bb".into())),
         ("it is served there", mirrored(), set(move |o| o.request = to("n1")), Step::Idle),
+        (
+            "it is served there since a moment ago",
+            mirrored(),
+            set(move |o| {
+                o.request = to("n-bb");
+                o.lease.as_mut().unwrap().record.replica = Some("bb".into());
+                o.replicas[1].pod.as_mut().unwrap().state = PodState::Active;
+            }),
+            Step::Idle,
+        ),
+        (
+            "what it said of its end is older than the lease",
+            mirrored(),
+            set(move |o| {
+                o.request = to("n-bb");
+                o.lease.as_mut().unwrap().record.position = Position { epoch: 5, seq: 500 };
+            }),
+            Step::HandOver("bb".into()),
+        ),
         ("there is none", mirrored(), set(move |o| o.request = to("n-dd")), refused("n-dd")),
         (
             "it lacks something",
