@@ -17,7 +17,7 @@ use mailcluster_lmtp::{Body, PIECE};
 use tokio::io::AsyncWriteExt;
 
 /// Memory that all spools of the process may hold together, in octets; beyond it messages go to files at once.
-const MEMORY_BUDGET: usize = 64 << 20;
+const MEMORY_BUDGET: usize = 48 << 20;
 
 static IN_MEMORY: AtomicUsize = AtomicUsize::new(0);
 
