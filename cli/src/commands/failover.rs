@@ -182,20 +182,26 @@ fn boot_to_confirm(node: &Node) -> Result<String, Failure> {
 }
 
 fn confirm(node: &str, what: &str, yes: bool) -> Result<(), Failure> {
+    let question = format!(
+        "You state that node {node} ({what}) has no power, or that its disk is no longer attached to it.\n\
+         If it still runs, mail will be destroyed. Type the node's name to go on: "
+    );
+    ask(&question, node, yes)
+}
+
+/// Has a person type `word` to go on, unless that was said beforehand.
+fn ask(question: &str, word: &str, yes: bool) -> Result<(), Failure> {
     if yes {
         return Ok(());
     }
     if !io::stdin().is_terminal() {
         return Err(Failure::Usage("say --yes when nobody can be asked".into()));
     }
-    eprint!(
-        "You state that node {node} ({what}) has no power, or that its disk is no longer attached to it.\n\
-         If it still runs, mail will be destroyed. Type the node's name to go on: "
-    );
+    eprint!("{question}");
     let _ = io::stderr().flush();
     let mut typed = String::new();
     let read = io::stdin().lock().read_line(&mut typed);
-    if read.is_ok() && typed.trim() == node { Ok(()) } else { Err(Failure::Failed("not confirmed".into())) }
+    if read.is_ok() && typed.trim() == word { Ok(()) } else { Err(Failure::Failed("not confirmed".into())) }
 }
 
 /// The node's object was deleted: what is confirmed is the end of the pods that served there.

@@ -30,7 +30,6 @@ const READ: usize = 1 << 20;
 const SILENT: u32 = 4;
 
 /// A primary's log, for one epoch.
-#[derive(Clone)]
 pub struct Source {
     /// The root of its volume.
     pub dir: PathBuf,

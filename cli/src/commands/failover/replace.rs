@@ -1,9 +1,6 @@
 //! `store replace-replica STORE COPY`: a new copy in the place of another.
 
-use std::{
-    io::{self, BufRead, IsTerminal, Write},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
@@ -17,7 +14,7 @@ use mailcluster_api::{
 };
 use serde_json::json;
 
-use super::{LOOK, Note, in_cluster, store};
+use super::{LOOK, Note, ask, in_cluster, store};
 use crate::{
     args::Global,
     connect::Cluster,
@@ -76,22 +73,12 @@ fn id_of(store: &MailStore, copy: char) -> Result<String, Failure> {
 }
 
 fn confirm(asked: &Asked, standing: &str) -> Result<(), Failure> {
-    if asked.yes {
-        return Ok(());
-    }
-    if !io::stdin().is_terminal() {
-        return Err(Failure::Usage("say --yes when nobody can be asked".into()));
-    }
     let (store, copy) = (&asked.store, asked.copy);
-    eprint!(
+    let question = format!(
         "Copy {copy} of {store} {standing}. Until the new one has everything, {store} has one copy less.\n\
          Type the copy's letter to go on: "
     );
-    let _ = io::stderr().flush();
-    let mut typed = String::new();
-    let read = io::stdin().lock().read_line(&mut typed);
-    let is_sure = read.is_ok() && typed.trim() == copy.to_string();
-    if is_sure { Ok(()) } else { Err(Failure::Failed("not confirmed".into())) }
+    ask(&question, &copy.to_string(), asked.yes)
 }
 
 /// Waits until the operator has taken the request up; answers the new copy's id.

@@ -76,12 +76,12 @@ impl Life {
             progress: progress.clone(),
             beat: self.config.lease() / 4,
         };
-        let all = Mirrors {
+        let all = Arc::new(Mirrors {
             me: self.config.identity.replica.to_string(),
             peers: self.config.peers.clone(),
             source,
             troubles: sender.clone(),
-        };
+        });
         let task = AbortOnDropHandle::new(tokio::spawn(all.follow()));
         Feeds { troubles, _sender: sender, _task: task }
     }
@@ -96,53 +96,36 @@ struct Mirrors {
 }
 
 impl Mirrors {
-    async fn follow(self) {
+    async fn follow(self: Arc<Self>) {
         let mut fed: BTreeMap<String, AbortOnDropHandle<()>> = BTreeMap::new();
         loop {
             let ids = self.peers.all();
             fed.retain(|id, _| ids.contains(id));
             for id in ids.into_iter().filter(|id| *id != self.me) {
-                fed.entry(id)
-                    .or_insert_with_key(|id| AbortOnDropHandle::new(tokio::spawn(self.to(id).run())));
+                let feed = |id: &String| AbortOnDropHandle::new(tokio::spawn(self.clone().feed(id.clone())));
+                fed.entry(id).or_insert_with_key(feed);
             }
             tokio::time::sleep(POLL).await;
         }
     }
 
-    fn to(&self, replica: &str) -> Feed {
-        Feed {
-            replica: replica.to_owned(),
-            peers: self.peers.clone(),
-            source: self.source.clone(),
-            troubles: self.troubles.clone(),
-        }
-    }
-}
-
-struct Feed {
-    replica: String,
-    peers: Arc<dyn Peers>,
-    source: Source,
-    troubles: mpsc::Sender<Trouble>,
-}
-
-impl Feed {
-    async fn run(self) {
+    /// Feeds one of them, for ever.
+    async fn feed(self: Arc<Self>, replica: String) {
         let mut said = String::new();
         loop {
-            let ended = match self.peers.channel(&self.replica).await {
+            let ended = match self.peers.channel(&replica).await {
                 Ok(channel) => self.source.feed(channel).await,
                 Err(why) => Ended::Lost(tonic::Status::unavailable(why)),
             };
             let text = format!("{ended:?}");
             if text != said {
-                let (mirror, epoch) = (&self.replica, self.source.epoch);
+                let (mirror, epoch) = (&replica, self.source.epoch);
                 tracing::warn!(mirror, epoch, ended = %text, "a mirror is not fed");
                 said = text;
             }
             let (trouble, pause) = match ended {
                 Ended::Refused { promise } => (Some(Trouble::Promised(promise)), LATER),
-                Ended::Yield { .. } => (Some(Trouble::Yield(self.replica.clone())), LATER),
+                Ended::Yield { .. } => (Some(Trouble::Yield(replica.clone())), LATER),
                 Ended::Snapshot | Ended::Forked { .. } => (None, LATER),
                 Ended::Lost(_) => (None, AGAIN),
             };

@@ -93,6 +93,16 @@ async fn work(store: &Store) {
     store.copy(inbox.id, vec![1, 2], trash.id, crate::CopyKind::Move).await.unwrap().acknowledge().unwrap();
 }
 
+/// A primary that has done that; its last record, and its log.
+async fn worked(dir: &Path) -> (Store, Seq, Vec<LoggedBatch>) {
+    let (store, _) = primary(dir);
+    work(&store).await;
+    let (_, end) = store.committed();
+    let mut reader = LogReader::after(dir, identity(), 0).unwrap();
+    let batches = std::iter::from_fn(|| reader.next(end).unwrap()).collect();
+    (store, end, batches)
+}
+
 #[tokio::test]
 async fn a_copied_log_gives_the_same_index_however_often_the_mirror_is_opened_anew() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -169,11 +179,7 @@ async fn what_no_mirror_confirmed_is_seen_by_nobody_and_can_be_cut_off() {
 #[tokio::test]
 async fn a_mirror_takes_nothing_that_is_damaged_out_of_order_or_below_its_promise() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (store, _) = primary(one.path());
-    work(&store).await;
-    let (_, end) = store.committed();
-    let mut reader = LogReader::after(one.path(), identity(), 0).unwrap();
-    let batches: Vec<LoggedBatch> = std::iter::from_fn(|| reader.next(end).unwrap()).collect();
+    let (_store, _, batches) = worked(one.path()).await;
     let mut mirror = fresh(two.path(), &other());
     assert_eq!(mirror.append(1, from_ref(&batches[1])), Err(FollowError::Gap));
     mirror.append(1, from_ref(&batches[0])).unwrap();
@@ -214,11 +220,7 @@ async fn a_mirror_takes_nothing_that_is_damaged_out_of_order_or_below_its_promis
 #[tokio::test]
 async fn batches_that_come_together_are_synced_as_one_and_what_finds_no_room_comes_again() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (store, _) = primary(one.path());
-    work(&store).await;
-    let (_, end) = store.committed();
-    let mut reader = LogReader::after(one.path(), identity(), 0).unwrap();
-    let batches: Vec<LoggedBatch> = std::iter::from_fn(|| reader.next(end).unwrap()).collect();
+    let (store, end, batches) = worked(one.path()).await;
     let setup = small();
     let mut mirror = Follower::new(setup.initialise(two.path(), &other()).unwrap()).unwrap();
     let out_of_order = [batches[0].clone(), batches[2].clone()];
@@ -247,11 +249,7 @@ async fn batches_that_come_together_are_synced_as_one_and_what_finds_no_room_com
 #[tokio::test]
 async fn what_was_written_together_and_never_synced_is_no_damage() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (store, _) = primary(one.path());
-    work(&store).await;
-    let (_, end) = store.committed();
-    let mut reader = LogReader::after(one.path(), identity(), 0).unwrap();
-    let batches: Vec<LoggedBatch> = std::iter::from_fn(|| reader.next(end).unwrap()).collect();
+    let (store, _, batches) = worked(one.path()).await;
     let mut mirror = fresh(two.path(), &other());
     let (whole, together) = (&batches[..20], &batches[20..23]);
     mirror.append(1, whole).unwrap();
