@@ -10,6 +10,8 @@ pub struct Count {
     pub failed: u64,
     /// What was not run, each with the reason.
     pub left_out: Vec<String>,
+    /// What failed, with the reason where the test's line says it.
+    pub failures: Vec<String>,
 }
 
 impl Count {
@@ -24,6 +26,7 @@ impl std::ops::AddAssign for Count {
         self.passed += other.passed;
         self.failed += other.failed;
         self.left_out.extend(other.left_out);
+        self.failures.extend(other.failures);
     }
 }
 
@@ -46,9 +49,16 @@ impl Tally {
         if let Some(rest) = line.strip_prefix("e2e ") {
             let end = rest.split_once(" ... ").map_or("", |(_, end)| end);
             self.named.passed += u64::from(end.starts_with("ok"));
-            self.named.failed += u64::from(end.starts_with("FAILED"));
+            if end.starts_with("FAILED") {
+                self.named.failed += 1;
+                self.named.failures.push(rest.replacen(" ... FAILED", "", 1));
+            }
         } else if let Some(what) = line.strip_prefix("left out ") {
             self.named.left_out.push(what.to_owned());
+        } else if let Some(name) =
+            line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"))
+        {
+            self.total.failures.push(name.to_owned());
         } else if let Some(summary) = summary(line) {
             let named = std::mem::take(&mut self.named);
             self.total += settle(summary, named);
@@ -72,6 +82,7 @@ fn settle(summary: Count, named: Count) -> Count {
         // It may have failed before or after what it names.
         failed: summary.failed.max(named.failed),
         left_out: named.left_out,
+        failures: named.failures,
     }
 }
 
@@ -83,7 +94,7 @@ fn summary(line: &str) -> Option<Count> {
             .find_map(|part| part.trim().strip_suffix(what)?.trim().parse().ok())
             .unwrap_or(0)
     };
-    Some(Count { passed: number("passed"), failed: number("failed"), left_out: Vec::new() })
+    Some(Count { passed: number("passed"), failed: number("failed"), ..Count::default() })
 }
 
 #[cfg(test)]
@@ -95,6 +106,23 @@ mod tests {
         text.lines().for_each(|line| tally.read(line));
         let count = tally.finish();
         (count.passed, count.failed, count.left_out.len())
+    }
+
+    #[test]
+    fn what_failed_is_named() {
+        let mut tally = Tally::default();
+        for line in [
+            "test a::b ... FAILED",
+            "test c ... ok",
+            "test result: FAILED. 1 passed; 1 failed; 0 ignored",
+            "e2e d ... ok, 3 s",
+            "e2e e ... FAILED: too late: 7 s",
+            "test on_the_lab ... FAILED",
+            "test result: FAILED. 0 passed; 1 failed; 0 ignored",
+        ] {
+            tally.read(line);
+        }
+        assert_eq!(tally.finish().failures, ["a::b", "on_the_lab", "e: too late: 7 s"]);
     }
 
     #[test]
@@ -111,6 +139,7 @@ mod tests {
                 format!("e2e a ...\ne2e a ... FAILED\nleft out b: a failed\nleft out c: a failed\n{bad}"),
                 (0, 1, 2),
             ),
+            (format!("e2e a ...\ne2e a ... FAILED: too late\n{bad}"), (0, 1, 0)),
             // It did not get to the first.
             (bad.to_owned(), (0, 1, 0)),
             // It failed at the end of all.

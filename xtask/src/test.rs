@@ -176,7 +176,7 @@ impl Run<'_> {
             let count = self.counted(part).unwrap_or_else(|error| {
                 println!("error: {error:#}");
                 self.broken = Some(part);
-                Count { failed: 1, ..Count::default() }
+                broken_off(part.name(), &error)
             });
             self.outcomes.push(Outcome { what: part.name().to_owned(), took: begun.elapsed(), count });
         } else {
@@ -198,7 +198,7 @@ impl Run<'_> {
         let what = beside.iter().map(|part| part.name()).collect::<Vec<_>>().join("; ");
         let (count, took) = other.and_then(beside::Beside::finish).unwrap_or_else(|error| {
             println!("error: {error:#}");
-            (Count { failed: 1, ..Count::default() }, Duration::from_secs(1))
+            (broken_off(&what, &error), Duration::from_secs(1))
         });
         self.outcomes.push(Outcome { what, took, count });
     }
@@ -224,6 +224,11 @@ impl Run<'_> {
     }
 }
 
+/// A part that ended before it could count.
+fn broken_off(what: &str, error: &anyhow::Error) -> Count {
+    Count { failed: 1, failures: vec![format!("{what}: {error:#}").replace('\n', " ")], ..Count::default() }
+}
+
 /// A part that is not run at all.
 fn skipped(part: Part, why: &str) -> Outcome {
     let left_out = vec![format!("the part `{}`: {why}", part.name())];
@@ -243,6 +248,9 @@ fn report(outcomes: &[Outcome], took: Duration) -> Result<()> {
     }
     for what in &total.left_out {
         println!("left out: {what}");
+    }
+    for what in &total.failures {
+        println!("failed: {what}");
     }
     println!("{} min in all", took.as_secs() / 60);
     println!("\n{} passed, {} failed, {} left out", total.passed, total.failed, total.left_out.len());
@@ -277,7 +285,7 @@ mod tests {
         let outcome = |passed, failed| Outcome {
             what: String::new(),
             took: Duration::from_secs(1),
-            count: Count { passed, failed, left_out: Vec::new() },
+            count: Count { passed, failed, ..Count::default() },
         };
         assert!(report(&[outcome(1, 0), skipped(Part::Service, "why")], Duration::ZERO).is_ok());
         assert!(report(&[outcome(1, 1)], Duration::ZERO).unwrap_err().is::<Told>());

@@ -115,7 +115,8 @@ fn play_all(scenarios: &[(&str, Needs, Scenario)]) -> Result<()> {
         }
         println!("e2e {name} ...");
         if let Err(error) = play(&stage, name, *scenario, &mut promised) {
-            println!("e2e {name} ... FAILED");
+            let why = format!("{error:#}").replace('\n', " ");
+            println!("e2e {name} ... FAILED: {why}");
             show_what_is_there();
             leave_out(&scenarios[number + 1..], &format!("{name} failed before it"));
             return Err(error);

@@ -91,8 +91,9 @@ pub fn api_away(stage: &Stage) -> Result<Ledger> {
     let weak = weak(stage)?;
     let before = weak.site.store(STORE)?;
     let promised = weak.sending("weak-no-api", || {
-        let from = now();
         weak.site.lab()?.api_down(None)?;
+        // Not before: while the servers go one after the other, a lease may still be renewed.
+        let from = now();
         let stopped = wait_for("the store stops", LIMIT, || {
             silent_since(&weak.site.pod_log(&before.host, &pod_of(STORE))?, before.epoch).map(Some)
         });
@@ -120,8 +121,9 @@ pub fn partitioned(stage: &Stage) -> Result<Ledger> {
     manually(stage, || {
         let before = weak.site.store(STORE)?;
         let promised = weak.sending("weak-partition", || {
-            let from = now();
             weak.site.lab()?.partition(&before.host)?;
+            // Not before: until the cut is complete a lease may still be renewed.
+            let from = now();
             let timeline = taken_over(&weak, &before);
             weak.site.lab()?.heal(&before.host)?;
             let (stopped, serving) = timeline?;
