@@ -27,6 +27,9 @@ pub const DOMAIN: &str = "example.test";
 /// How long a client waits for an answer: shorter than a dead node's silence.
 const CLIENT: Duration = Duration::from_secs(15);
 
+/// For how long that is tried: see [`Site::read_back`].
+const READ_BACK: Duration = Duration::from_secs(60);
+
 /// The longest try to read after a loss.
 const TRY: Duration = Duration::from_secs(2);
 
@@ -174,23 +177,32 @@ impl Site {
     /// # Errors
     /// When a mailbox cannot be emptied.
     pub fn empty_mailboxes(&self, addresses: &[String]) -> Result<()> {
-        for address in addresses {
-            let port = self.port(993)?;
+        let port = self.port(993)?;
+        let empty = |address: &str| -> Result<()> {
             let mut client = ImapClient::login(port, Tls::Implicit, CLIENT, address, PASSWORD)?;
             client.ok("SELECT INBOX")?;
             client.ok("UID STORE 1:* +FLAGS.SILENT (\\Deleted)")?;
-            client.ok("EXPUNGE")?;
+            client.ok("EXPUNGE").map(drop)
+        };
+        for address in addresses {
+            wait_for("the mailbox is emptied", READ_BACK, || empty(address).map(Some))?;
         }
         Ok(())
     }
 
     /// Reads everything over IMAP and POP3, which must agree, and compares it with what was promised.
     ///
+    /// Whoever is not let in tries again: after a time without an API, Kubernetes takes all nodes for lost until their
+    /// kubelets have said otherwise, and the Service has no frontend for a moment.
+    ///
     /// # Errors
-    /// When something cannot be read, or the two differ.
+    /// When something cannot be read within a minute, or the two differ.
     pub fn read_back(&self, ledger: &Ledger, addresses: &[String]) -> Result<Verdict> {
-        let by_imap = collect_imap(self.port(993)?, Tls::Implicit, addresses, PASSWORD)?;
-        let by_pop3 = collect_pop3(self.port(995)?, Tls::Implicit, addresses, PASSWORD)?;
+        let (imap, pop3) = (self.port(993)?, self.port(995)?);
+        let (by_imap, by_pop3) = wait_for("everybody's mail can be read", READ_BACK, || {
+            let by_imap = collect_imap(imap, Tls::Implicit, addresses, PASSWORD)?;
+            Ok(Some((by_imap, collect_pop3(pop3, Tls::Implicit, addresses, PASSWORD)?)))
+        })?;
         let (mut one, mut two) = (by_imap.clone(), by_pop3);
         one.sort();
         two.sort();
