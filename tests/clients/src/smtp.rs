@@ -34,6 +34,8 @@ pub struct SmtpClient {
     wire: Wire,
     /// The greeting and the last EHLO reply.
     pub ehlo: Reply,
+    /// One reply for each recipient behind the final dot.
+    one_for_each: bool,
 }
 
 impl SmtpClient {
@@ -63,7 +65,8 @@ impl SmtpClient {
         if tls == Tls::Implicit {
             wire.start_tls("localhost")?;
         }
-        let mut client = Self { wire, ehlo: Reply { code: 0, text: String::new() } };
+        let one_for_each = hello == "LHLO";
+        let mut client = Self { wire, ehlo: Reply { code: 0, text: String::new() }, one_for_each };
         let greeting = client.reply()?;
         if greeting.code != 220 {
             bail!("greeting: {greeting:?}");
@@ -130,6 +133,18 @@ impl SmtpClient {
         self.expect(&format!("AUTH PLAIN {token}"), 235).map(|_| ())
     }
 
+    /// What is said behind the final dot; of several replies (RFC 2033 section 4.2) the worst.
+    fn verdict(&mut self, recipients: usize) -> Result<Reply> {
+        let mut worst = self.reply()?;
+        for _ in 1..if self.one_for_each { recipients } else { 1 } {
+            let reply = self.reply()?;
+            if reply.code > worst.code {
+                worst = reply;
+            }
+        }
+        Ok(worst)
+    }
+
     /// MAIL, RCPT and DATA of one message; `body` has CRLF line endings and is dot-stuffed here.
     pub fn send(&mut self, from: &str, to: &[&str], body: &[u8]) -> SendOutcome {
         let mut envelope = vec![format!("MAIL FROM:<{from}>")];
@@ -142,7 +157,7 @@ impl SmtpClient {
                 Err(error) => return SendOutcome::Failed(format!("{error:#}")),
             }
         }
-        let sent = self.wire.send(&stuffed(body)).and_then(|()| self.reply());
+        let sent = self.wire.send(&stuffed(body)).and_then(|()| self.verdict(to.len()));
         match sent {
             Ok(reply) if reply.code < 300 => SendOutcome::Accepted(reply),
             Ok(reply) => SendOutcome::Refused(reply),

@@ -15,6 +15,7 @@ mod operator;
 mod partition;
 mod service;
 mod stage;
+mod upkeep;
 mod volumes;
 mod weak;
 
@@ -62,6 +63,8 @@ const SERVICE: &[(&str, Needs, Scenario)] = &[
     ("f16_a_hanging_mirror_is_left_out_and_let_in_again", TheLab, mirrors::hanging_mirror),
     ("a_mirror_whose_disk_is_empty_is_replaced_by_a_new_copy", TheLab, mirrors::replaced),
     ("primaries_are_spread_over_the_nodes_again", TheLab, mirrors::rebalanced),
+    ("a_drained_node_hands_its_mirrored_stores_over", TheLab, upkeep::drained),
+    ("every_copy_is_made_anew_and_hardly_anybody_notices", TheLab, upkeep::renewed),
     ("a_mirrored_cluster_is_taken_down", TheLab, mirrors::taken_down),
 ];
 

@@ -27,14 +27,14 @@ fn volume(of: &str, node: &str) -> String {
 
 /// The mirrored cluster, made when it is not there yet. Each node has a disk for a copy of the store, and one for a copy
 /// of the directory.
-fn mirrored(stage: &Stage) -> Result<Stage> {
+pub fn mirrored(stage: &Stage) -> Result<Stage> {
     let disks = |nodes: &[&str]| mirrored_disks(nodes, volume);
     let mirrored = beside::cluster(stage, NAME, &mirrored_manifest(NAME), disks)?;
     all_in_sync(&mirrored)?;
     Ok(mirrored)
 }
 
-fn all_in_sync(stage: &Stage) -> Result<()> {
+pub fn all_in_sync(stage: &Stage) -> Result<()> {
     wait_for("every copy has everything", LIMIT, || {
         let now = stage.site.in_sync()?;
         if now.is_empty() || now.iter().any(|(_, copies)| *copies < COPIES) {
@@ -45,7 +45,7 @@ fn all_in_sync(stage: &Stage) -> Result<()> {
 }
 
 /// The only mail store.
-fn store(stage: &Stage) -> Result<StoreView> {
+pub fn store(stage: &Stage) -> Result<StoreView> {
     stage.site.store(&format!("{NAME}-0"))
 }
 

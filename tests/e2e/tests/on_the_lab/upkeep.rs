@@ -1,0 +1,92 @@
+//! What administrators do to a cluster of mirrored stores while it serves: a node is drained, and every pod is made anew.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use mailcluster_e2e::{Prober, wait_for};
+use mailcluster_test_clients::Ledger;
+use serde_json::{Value, json};
+
+use crate::{
+    beside::judged,
+    mirrors::{all_in_sync, mirrored, store},
+    stage::{LIMIT, Stage, say},
+};
+
+/// A hand-over is promised to take less than a second; this is for a machine that is busy with all of it.
+const HANDED_OVER: Duration = Duration::from_secs(10);
+
+/// Runs this while mail is sent and a client logs in again and again; that one is not away for longer than a hand-over
+/// takes.
+fn hardly_noticed(stage: &Stage, name: &str, during: impl FnOnce() -> Result<()>) -> Result<Ledger> {
+    stage.sending(name, || {
+        let prober = Prober::start(stage.site.port(993)?, &stage.addresses[0]);
+        let done = during();
+        let (gap, failed) = prober.finish();
+        say(&format!("not served for {gap:.1} s at most, {failed} tries failed"));
+        done?;
+        ensure!(gap < HANDED_OVER.as_secs_f64(), "not served for {gap:.1} s");
+        Ok(())
+    })
+}
+
+/// `kubectl drain` of the primary's node: the budgets let it through, and a mirror has the store before its pod is gone.
+pub fn drained(stage: &Stage) -> Result<Ledger> {
+    let twin = mirrored(stage)?;
+    let before = store(&twin)?;
+    let others = stage.site.stores_on(&before.host)?;
+    let promised = hardly_noticed(&twin, "drained-mirrors", || {
+        let begun = Instant::now();
+        let words =
+            ["drain", &before.host, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=180s"];
+        twin.site.kubernetes.kubectl(&words).context("kubectl drain did not come to its end")?;
+        say(&format!("drained in {:.1} s", begun.elapsed().as_secs_f64()));
+        let after = twin.serves_again(&before.name, before.epoch)?;
+        ensure!(after.epoch == before.epoch + 1, "handed over once, not by epoch {}", after.epoch);
+        Ok(())
+    });
+    twin.site.kubernetes.kubectl(&["uncordon", &before.host])?;
+    stage.site.wait_elsewhere(&others)?;
+    let promised = promised?;
+    all_in_sync(&twin)?;
+    judged(&twin, &promised)
+}
+
+/// The UIDs of all pods of stores, by name.
+fn pods(stage: &Stage) -> Result<BTreeMap<String, String>> {
+    let found = stage.site.get(&["pods", "-l", "mailcluster.io/store"])?;
+    let text = |pod: &Value, at: &str| pod.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let items = found["items"].as_array().cloned().unwrap_or_default();
+    Ok(items.iter().map(|pod| (text(pod, "/metadata/name"), text(pod, "/metadata/uid"))).collect())
+}
+
+/// A changed template reaches every copy of every store as an upgrade does: one pod at a time, mirrors first, so that each
+/// store is handed over once.
+pub fn renewed(stage: &Stage) -> Result<Ledger> {
+    let twin = mirrored(stage)?;
+    let before = (pods(&twin)?, twin.epochs()?);
+    let requests = json!({"resources": {"requests": {"cpu": "11m"}}});
+    let change = json!({"spec": {"stores": requests, "directory": requests}}).to_string();
+    let promised = hardly_noticed(&twin, "renewed", || {
+        let begun = Instant::now();
+        let patch = ["patch", "mailcluster", &twin.site.cluster, "--type", "merge", "--patch", &change];
+        twin.kubectl(&patch)?;
+        wait_for("every copy's pod is a new one", 2 * LIMIT, || {
+            let now = pods(&twin)?;
+            let old: Vec<_> = before.0.iter().filter(|(name, uid)| now.get(*name) == Some(uid)).collect();
+            if now.len() < before.0.len() || !old.is_empty() {
+                bail!("{} of {}, {} of them old", now.len(), before.0.len(), old.len());
+            }
+            Ok(Some(()))
+        })?;
+        all_in_sync(&twin)?;
+        say(&format!("{} pods made anew in {:.1} s", before.0.len(), begun.elapsed().as_secs_f64()));
+        Ok(())
+    })?;
+    let handed: Vec<_> = before.1.iter().map(|(name, epoch)| (name.clone(), epoch + 1)).collect();
+    ensure!(twin.epochs()? == handed, "each store handed over once: {:?} to {:?}", before.1, twin.epochs()?);
+    judged(&twin, &promised)
+}

@@ -1,0 +1,97 @@
+//! The copy that serves, and the streams to its mirrors.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Result, bail, ensure};
+use mailcluster_failover::mirror::InSync;
+use mailcluster_net::grpc;
+use mailcluster_replication::{Begun, Ended, Progress, Source};
+use mailcluster_store::{Follower, Identity, OpenGate, Replica, Store, StoreKind};
+use mailcluster_types::{ReplicaId, StoreName};
+use tokio::task::JoinSet;
+
+use crate::{
+    certificates::{self, CLUSTER, STORE},
+    mirror::{Mirror, certificates_in},
+};
+
+const EPOCH: u64 = 1;
+/// As with `leaseSeconds: 8`.
+const BEAT: Duration = Duration::from_millis(500);
+/// A deadline, not an expectation.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Copy `number` of the store.
+pub fn identity(number: u128) -> Identity {
+    Identity {
+        cluster: CLUSTER,
+        store: StoreName::from(STORE),
+        replica: ReplicaId(number),
+        kind: StoreKind::Mail,
+    }
+}
+
+/// It serves.
+pub struct Primary {
+    /// Its store.
+    pub store: Store,
+    progress: Arc<Progress>,
+    streams: JoinSet<Ended>,
+}
+
+impl Primary {
+    /// A store in an empty folder, every mirror in its in-sync set.
+    pub async fn start(dir: &Path, mirrors: &[Mirror]) -> Result<Self> {
+        let count = 1 + u128::try_from(mirrors.len())?;
+        let ids: Vec<ReplicaId> = (1..=count).map(ReplicaId).collect();
+        let folder = dir.join("1");
+        let mut replica = Follower::new(Replica::initialise(&folder, &identity(1))?)?;
+        replica.promise(EPOCH)?;
+        let (_, start) = replica.begin(EPOCH, &ids)?;
+        let set = InSync::new(ids.iter().map(ToString::to_string), 1);
+        let log = Begun { epochs: replica.epochs()?, end: start, commit: 0 };
+        let progress = Arc::new(Progress::new(ReplicaId(1).to_string(), set, log));
+        replica.tell(progress.clone());
+        let source = Arc::new(Source {
+            dir: folder,
+            identity: identity(1),
+            epoch: EPOCH,
+            progress: progress.clone(),
+            beat: BEAT,
+        });
+        let mut streams = JoinSet::new();
+        for mirror in mirrors {
+            let own = certificates::load(&certificates_in(dir))?;
+            let (source, channel) = (source.clone(), grpc::channel(mirror.at, own, certificates::copy()));
+            streams.spawn(async move { source.feed(channel).await });
+        }
+        tokio::select! {
+            () = progress.reached(start) => {}
+            ended = ended(&mut streams) => bail!("a mirror does not follow: {ended}"),
+            () = tokio::time::sleep(LIMIT) => bail!("the mirrors do not confirm the first record"),
+        }
+        replica.advance(start)?;
+        let store = replica.into_replica().go_on(Arc::new(OpenGate))?;
+        Ok(Self { store, progress, streams })
+    }
+
+    /// Ends it; every stream was open all the time.
+    pub async fn stop(mut self) -> Result<()> {
+        if let Some(ended) = self.streams.try_join_next() {
+            bail!("a mirror was not fed to the end: {ended:?}");
+        }
+        let everything = self.store.committed().1;
+        ensure!(self.progress.commit() >= everything, "not all that was confirmed is on the mirrors");
+        self.streams.shutdown().await;
+        drop(self.store.stop().await);
+        Ok(())
+    }
+}
+
+/// How the first stream ended; never, where there is none.
+async fn ended(streams: &mut JoinSet<Ended>) -> String {
+    match streams.join_next().await {
+        Some(ended) => format!("{ended:?}"),
+        None => std::future::pending().await,
+    }
+}
