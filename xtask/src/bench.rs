@@ -4,6 +4,7 @@ mod delivery;
 mod dovecot;
 mod engine;
 mod failover;
+mod growth;
 
 use std::path::PathBuf;
 
@@ -19,13 +20,16 @@ const ROUNDS: usize = 3;
 pub fn run(name: &str, runs: usize, out: Option<PathBuf>) -> Result<()> {
     let rows = match name {
         "delivery" => {
-            mailcluster_interop::sweep()?;
-            cargo::build_programs()?;
+            prepare()?;
             [delivery::run()?, engine::alone()?, engine::mirrored()?].concat()
+        }
+        "growth" => {
+            prepare()?;
+            growth::run()?
         }
         "failover" => failover::run(runs)?,
         "failover-mirrored" => failover::run_mirrored(runs)?,
-        _ => bail!("there is no benchmark {name:?}: use delivery, failover or failover-mirrored"),
+        _ => bail!("there is no benchmark {name:?}: use delivery, growth, failover or failover-mirrored"),
     };
     table(&rows);
     match out {
@@ -33,6 +37,12 @@ pub fn run(name: &str, runs: usize, out: Option<PathBuf>) -> Result<()> {
             .with_context(|| file.display().to_string()),
         None => Ok(()),
     }
+}
+
+/// The programs, and room for what they write.
+fn prepare() -> Result<()> {
+    mailcluster_interop::sweep()?;
+    cargo::build_programs()
 }
 
 /// Rows of one kind, under the names of their fields.

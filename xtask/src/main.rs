@@ -37,7 +37,7 @@ enum Command {
     Test(test::Options),
     /// Our figures beside a peer's, measured in the same run
     Bench {
-        /// Which: delivery (beside dovecot-lmtpd; the store beside the bare log; mirrors beside none), failover or failover-mirrored (gaps as clients see them)
+        /// Which: delivery (beside dovecot-lmtpd; the store beside the bare log; mirrors beside none), growth (up to a million accounts), failover or failover-mirrored (gaps as clients see them)
         name: String,
         /// How often each fault is made (failover)
         #[arg(long, default_value_t = 10)]

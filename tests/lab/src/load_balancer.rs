@@ -62,16 +62,20 @@ impl Balancer {
 }
 
 fn set_route(state: &State, address: Ipv4Addr, node: Option<&str>) -> Result<()> {
-    let line = match node {
-        Some(node) => {
-            format!("route replace {address}/32 via {} dev br0", state.ranges.node(state.node(node)?.index))
+    let (line, other) = match node {
+        Some(node) => (
+            format!("route replace {address}/32 via {} dev br0", state.ranges.node(state.node(node)?.index)),
+            format!("route del unreachable {address}/32"),
+        ),
+        None => {
+            (format!("route replace unreachable {address}/32"), format!("route del {address}/32 dev br0"))
         }
-        None => format!("route replace unreachable {address}/32"),
     };
     eprintln!("load balancer: {line}");
-    // A route of another type isn't replaced but joined by a second one.
-    let _none_yet = ip(&hub(), &format!("route del {address}/32\n"));
-    ip(&hub(), &format!("{line}\n"))
+    ip(&hub(), &format!("{line}\n"))?;
+    // A route of the other type isn't replaced but joined; it goes only now, so that there is one all the time.
+    let _was_none = ip(&hub(), &format!("{other}\n"));
+    Ok(())
 }
 
 fn tell(grant: &Grant) -> Result<()> {

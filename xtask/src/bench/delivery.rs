@@ -17,20 +17,45 @@ use crate::cargo;
 const MEASURE: Duration = Duration::from_secs(4);
 /// Accounts that the deliveries go to in turn.
 const ACCOUNTS: usize = 64;
-/// Clients, octets and recipients of each case.
-const CASES: &[(usize, usize, usize)] = &[
-    (1, 8 << 10, 1),
-    (8, 8 << 10, 1),
-    (64, 2 << 10, 1),
-    (64, 8 << 10, 1),
-    (64, 100 << 10, 1),
-    (1, 8 << 10, 3),
-    (64, 8 << 10, 3),
+/// Each case.
+const CASES: &[Work] = &[
+    Work::of(1, 8 << 10, 1),
+    Work::of(8, 8 << 10, 1),
+    Work::of(64, 2 << 10, 1),
+    Work::of(64, 8 << 10, 1),
+    Work::of(64, 100 << 10, 1),
+    Work::of(1, 8 << 10, 3),
+    Work::of(64, 8 << 10, 3),
 ];
+
+/// What is delivered.
+#[derive(Clone, Copy)]
+pub struct Work {
+    /// Clients at the same time.
+    pub clients: usize,
+    /// Octets of a message.
+    pub size: usize,
+    /// Recipients of each.
+    pub recipients: usize,
+    /// The recipient of this number, among so many accounts.
+    pub to: fn(usize, usize) -> String,
+    /// How many accounts there are.
+    pub among: usize,
+}
+
+impl Work {
+    const fn of(clients: usize, size: usize, recipients: usize) -> Self {
+        Self { clients, size, recipients, to: address, among: ACCOUNTS }
+    }
+}
+
+fn address(n: usize, among: usize) -> String {
+    format!("bench{}@example.test", n % among)
+}
 
 /// How a message gets there.
 #[derive(Clone, Copy)]
-enum Door {
+pub enum Door {
     Lmtp(SocketAddr),
     /// Through a frontend.
     Smtp(SocketAddr),
@@ -62,15 +87,15 @@ pub fn run() -> Result<Vec<Value>> {
     for case in CASES {
         rows.push(row("single", case, lmtp, &dovecot)?);
     }
-    rows.push(row("frontend", &(64, 8 << 10, 1), smtp, &dovecot)?);
+    rows.push(row("frontend", &Work::of(64, 8 << 10, 1), smtp, &dovecot)?);
     drop((node, dovecot));
     std::fs::remove_dir_all(data)?;
     Ok(rows)
 }
 
 /// One case; the median of the rounds counts.
-fn row(path: &str, case: &(usize, usize, usize), door: Door, dovecot: &Dovecot) -> Result<Value> {
-    let (clients, size, recipients) = *case;
+fn row(path: &str, case: &Work, door: Door, dovecot: &Dovecot) -> Result<Value> {
+    let Work { clients, size, recipients, .. } = *case;
     println!("{path}: {clients} clients, {size} octets, {recipients} recipients");
     let (mut ours, mut peer) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -85,19 +110,21 @@ fn row(path: &str, case: &(usize, usize, usize), door: Door, dovecot: &Dovecot) 
         "peer_p99": middle(&peer, |m| m.p99), "limit": Value::Null}))
 }
 
-struct Measured {
+/// What came of it.
+pub struct Measured {
     /// Messages per second.
-    rate: f64,
+    pub rate: f64,
     /// Milliseconds from MAIL to the last reply.
-    p50: f64,
-    p99: f64,
+    pub p50: f64,
+    /// 99 of 100 took no longer.
+    pub p99: f64,
 }
 
-fn measure(door: Door, (clients, size, recipients): &(usize, usize, usize)) -> Result<Measured> {
-    let start = Instant::now();
-    let (size, recipients) = (*size, *recipients);
-    let threads: Vec<_> = (0..*clients)
-        .map(|client| std::thread::spawn(move || deliver(door, client, (size, recipients), start)))
+/// All clients at once, for a while.
+pub fn measure(door: Door, work: &Work) -> Result<Measured> {
+    let (start, work) = (Instant::now(), *work);
+    let threads: Vec<_> = (0..work.clients)
+        .map(|client| std::thread::spawn(move || deliver(door, client, &work, start)))
         .collect();
     let mut took = Vec::new();
     for thread in threads {
@@ -113,20 +140,14 @@ fn measure(door: Door, (clients, size, recipients): &(usize, usize, usize)) -> R
 }
 
 /// One client's deliveries: how long each took.
-fn deliver(
-    door: Door,
-    client: usize,
-    (size, recipients): (usize, usize),
-    start: Instant,
-) -> Result<Vec<Duration>> {
+fn deliver(door: Door, client: usize, work: &Work, start: Instant) -> Result<Vec<Duration>> {
     let mut session = door.open()?;
     let mut took = Vec::new();
     while start.elapsed() < MEASURE {
-        let first = client + took.len() * recipients;
-        let to: Vec<String> =
-            (first..first + recipients).map(|n| format!("bench{}@example.test", n % ACCOUNTS)).collect();
+        let first = client + took.len() * work.clients * work.recipients;
+        let to: Vec<String> = (first..first + work.recipients).map(|n| (work.to)(n, work.among)).collect();
         let to: Vec<&str> = to.iter().map(String::as_str).collect();
-        let body = message(&format!("b{client}-{}", took.len()), size);
+        let body = message(&format!("b{client}-{}", took.len()), work.size);
         let asked = Instant::now();
         match session.send("sender@elsewhere.test", &to, &body) {
             SendOutcome::Accepted(_) => took.push(asked.elapsed()),

@@ -13,7 +13,7 @@ use mailcluster_net::{
     remote::RemoteBackends,
     tls::{CertStore, TlsAcceptor},
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     channel::DirectoryChannel,
@@ -26,8 +26,10 @@ use crate::{args::FrontendArgs, client_ports::ClientPorts, listen_spec::Proto, m
 
 /// How often stores that no session has used are tried, for the operator's second path of detection.
 const PROBE: Duration = Duration::from_secs(2);
-/// How long sessions may take to end.
-const GRACE: Duration = Duration::from_secs(25);
+/// How long clients are still let in after SIGTERM: the Service may go on sending some until it has heard.
+const STILL_SENT: Duration = Duration::from_secs(3);
+/// How long sessions may take to end after that.
+const GRACE: Duration = Duration::from_secs(22);
 
 /// The ports of client protocols.
 const PORTS: [(Proto, u16); 7] = [
@@ -48,12 +50,13 @@ pub async fn run(options: FrontendArgs) -> Result<()> {
     tokio::spawn(certs.clone().watch(CERTIFICATES));
     pod.tell_certificates(Some(certs.clone()))?;
     let tls = TlsAcceptor::new(certs)?;
+    let ending = CancellationToken::new();
     let routes = Routes::follow(&pod, None);
     let source = Arc::new(DirectoryChannel::new(routes.clone(), pod.identity.clone()));
     let remembers = RemoteConfig { ahead: true, ..RemoteConfig::default() };
-    let directory = RemoteDirectory::start(source, remembers, pod.shutdown.clone())?;
+    let directory = RemoteDirectory::start(source, remembers, ending.clone())?;
     let backends = RemoteBackends::new(routes.mail.clone(), pod.identity.clone());
-    tokio::spawn(backends.clone().run_probes(PROBE, pod.shutdown.clone()));
+    tokio::spawn(backends.clone().run_probes(PROBE, ending.clone()));
     let limits = FrontendLimits {
         max_message: section.limits.message_bytes,
         max_recipients: section.limits.recipients as usize,
@@ -66,7 +69,7 @@ pub async fn run(options: FrontendArgs) -> Result<()> {
             backends: Arc::new(backends.clone()),
             hostname: pod.hostname.clone(),
             tls: Some(Arc::new(tls.clone())),
-            shutdown: pod.shutdown.clone(),
+            shutdown: ending.clone(),
             limits: Arc::new(limits),
         },
         tls,
@@ -75,7 +78,7 @@ pub async fn run(options: FrontendArgs) -> Result<()> {
             section.limits.connections_per_address as usize,
         ),
         trusted: Arc::new(TrustedProxies::parse(&section.trusted_proxies)?),
-        shutdown: pod.shutdown.clone(),
+        shutdown: ending.clone(),
         tasks: TaskTracker::new(),
     };
     metrics::register_connections(&pod.registry, clients.limits.clone())?;
@@ -92,6 +95,8 @@ pub async fn run(options: FrontendArgs) -> Result<()> {
         move || if stopping.is_cancelled() { Err("stopping".to_owned()) } else { Ok(()) },
     ))?;
     pod.shutdown.cancelled().await;
+    tokio::time::sleep(STILL_SENT).await;
+    ending.cancel();
     clients.tasks.close();
     if tokio::time::timeout(GRACE, clients.tasks.wait()).await.is_err() {
         tracing::warn!("some sessions did not end in time; their connections are closed");

@@ -41,6 +41,7 @@ use Needs::{Kubernetes as Any, TheLab};
 const SERVICE: &[(&str, Needs, Scenario)] = &[
     ("the_chart_refuses_what_cannot_work", Any, chart::checked),
     ("frontends_are_scaled_by_kubectl", Any, service::scaled),
+    ("frontends_are_made_anew_and_nobody_is_turned_away", Any, service::restarted),
     ("a_foreign_pod_reaches_the_doors_of_the_frontends_only", TheLab, network::foreign_pod),
     ("f29_a_frozen_frontend_is_taken_out", TheLab, service::frontend_taken_out),
     ("an_idle_cluster_writes_nothing_but_leases", TheLab, operator::idle),

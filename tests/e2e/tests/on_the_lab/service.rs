@@ -1,7 +1,9 @@
 //! Frontends and backends that come, go, die and freeze.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, ensure};
-use mailcluster_e2e::{NAMESPACE, SYSTEM, Site, wait_for};
+use mailcluster_e2e::{Knocked, Knocker, NAMESPACE, SYSTEM, Site, wait_for};
 use mailcluster_test_clients::Ledger;
 
 use crate::stage::{LIMIT, Stage, pod_of, say};
@@ -18,6 +20,31 @@ pub fn scaled(stage: &Stage) -> Result<Ledger> {
         stage.kubectl(&["scale", "mailcluster/demo", &format!("--replicas={count}")])?;
         wait_for("the frontends follow", LIMIT, || Ok((ready_frontends(site)? == count).then_some(())))?;
     }
+    Ok(Ledger::default())
+}
+
+/// Every frontend is made anew, one after another, and nobody who comes meanwhile is turned away.
+pub fn restarted(stage: &Stage) -> Result<Ledger> {
+    let names = || -> Result<BTreeSet<String>> {
+        let words = ["get", "pods", "-l", "app.kubernetes.io/component=frontend", "-o", "name"];
+        Ok(stage.kubectl(&words)?.lines().map(str::to_owned).collect())
+    };
+    let before = names()?;
+    let knocker = Knocker::start(stage.site.port(25)?);
+    let restarted = stage
+        .kubectl(&["rollout", "restart", "deployment", "demo-frontend"])
+        .and_then(|_| {
+            // Those that end are gone, too.
+            wait_for("all frontends are others", LIMIT, || {
+                let now = names()?;
+                Ok((now.len() == before.len() && now.is_disjoint(&before)).then_some(()))
+            })
+        })
+        .and_then(|()| stage.site.wait_ready(LIMIT));
+    let Knocked { greeted, turned_away } = knocker.finish();
+    restarted?;
+    say(&format!("{greeted} connections were greeted while {} frontends were made anew", before.len()));
+    ensure!(greeted > 0 && turned_away.is_empty(), "turned away: {turned_away:?}");
     Ok(Ledger::default())
 }
 
