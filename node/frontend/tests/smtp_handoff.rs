@@ -52,6 +52,39 @@ async fn a_lone_recipient_of_a_store_that_is_away_is_handed_off_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_waits_for_a_store_that_is_known_to_be_away() {
+    let cluster = Cluster::new(&["s-0", "s-1"]).await;
+    let bob = cluster.account("bob", "s-1").await;
+    let mut smtp = cluster.mx().await;
+    // The connection of this one is kept.
+    assert!(smtp.mail("x@y.example", &["bob@example.org"], TEXT).await.starts_with("250 "));
+    let before = cluster.asked("s-1");
+    cluster.known_away("s-1");
+    assert!(smtp.mail("x@y.example", &["bob@example.org"], TEXT).await.starts_with("250 "));
+    assert_eq!(cluster.asked("s-1"), before);
+    assert_eq!((cluster.inbox("s-1", bob).await.len(), cluster.queue("s-0").await.len()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_goes_away_while_it_owes_an_answer_is_not_waited_for() {
+    let cluster = Cluster::new(&["s-0", "s-1"]).await;
+    let bob = cluster.account("bob", "s-1").await;
+    cluster.fault("s-1", Fault::SilentAfterDot);
+    let mut smtp = cluster.mx().await;
+    let sending = smtp.mail("x@y.example", &["bob@example.org"], TEXT);
+    let (reply, ()) = tokio::join!(sending, async {
+        cluster.inbox_of("s-1", bob, 1).await;
+        cluster.known_away("s-1");
+    });
+    assert!(reply.starts_with("250 "), "{reply}");
+    assert_eq!(cluster.queue("s-0").await.len(), 1, "it was handed off under the same id");
+    cluster.heal("s-1");
+    cluster.run_queue("s-0");
+    cluster.queue_drained("s-0").await;
+    assert_eq!(cluster.inbox("s-1", bob).await.len(), 1, "and had arrived already");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_any_durable_place_it_is_451_and_nobody_has_it() {
     let cluster = Cluster::new(&["s-0", "s-1"]).await;
     let ann = cluster.account("ann", "s-0").await;

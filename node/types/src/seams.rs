@@ -160,6 +160,12 @@ pub trait Backends: Send + Sync + 'static {
     /// Stores that could take mail for a store that is away, best first, at most `limit`, never `except` itself.
     fn hand_off_candidates(&self, except: &StoreName, limit: usize) -> Vec<StoreName>;
 
+    /// Is it known that this store has not answered for seconds, and does not? Then nobody need find out by waiting
+    /// himself. Where nobody asks stores all the time it is not known.
+    fn is_away(&self, _store: &StoreName) -> bool {
+        false
+    }
+
     /// Something arrived from this store that a route was wrong about (a refusal that told a higher epoch).
     fn route_hint(&self, store: &StoreName, epoch: Epoch, endpoint: Option<SocketAddr>);
 }

@@ -92,7 +92,7 @@ pub(super) async fn deliver(stores: &mut Stores, job: &Job) -> Verdict {
         abort(stores, open).await;
         return Verdict::Later;
     }
-    let done = join_all(open.into_iter().map(|transaction| transaction.send(job))).await;
+    let done = join_all(open.into_iter().map(|transaction| transaction.send(&reach, job))).await;
     let mut alive = Vec::new();
     for (entries, outcome, kept) in done {
         ledger.record(&entries, outcome);
@@ -254,7 +254,7 @@ async fn hand_off_rest(reach: &Reach, job: &Job, (ledger, alive): (&mut Ledger, 
         if transaction.is_empty() {
             continue;
         }
-        let (entries, outcome, kept) = transaction.send(job).await;
+        let (entries, outcome, kept) = transaction.send(reach, job).await;
         ledger.record(&entries, outcome);
         if let Some((_, client)) = kept {
             client.quit().await;

@@ -17,6 +17,8 @@ use super::deliver::is_final;
 const CONNECT: Duration = Duration::from_secs(5);
 /// Time for asking a store about a recipient at RCPT.
 const PROBE: Duration = Duration::from_secs(2);
+/// How often it is looked whether a store that owes an answer is away.
+const LOOK: Duration = Duration::from_millis(250);
 /// Most connections that wait for the next message.
 const MAX_IDLE: usize = 16;
 
@@ -57,7 +59,8 @@ impl Reach {
         timeout(CONNECT, opening).await.map_err(|_| WireError::Timeout)?
     }
 
-    /// Opens a transaction, on the connection that was kept when it still works.
+    /// Opens a transaction, on the connection that was kept when it still works. Of a store that is known to be away
+    /// nothing is asked.
     pub(super) async fn begin(
         &self,
         kept: Option<Client>,
@@ -65,6 +68,9 @@ impl Reach {
         envelope: &Envelope,
         recipients: &[Recipient],
     ) -> Result<(Client, Vec<Reply>), ClientError> {
+        if self.backends.is_away(store) {
+            return Err(ClientError::Before(WireError::Timeout));
+        }
         if let Some(mut client) = kept {
             match client.begin(envelope, recipients).await {
                 Ok(replies) => return Ok((client, replies)),
@@ -77,6 +83,13 @@ impl Reach {
         let mut client = self.connect(store).await?;
         let replies = client.begin(envelope, recipients).await?;
         Ok((client, replies))
+    }
+
+    /// Resolves when the store is known to be away: what it still owes will not come soon.
+    pub(super) async fn lost(&self, store: &StoreName) {
+        while !self.backends.is_away(store) {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Where mail for `away` could wait, best first.

@@ -7,7 +7,7 @@ pub mod client;
 mod wire;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::SocketAddr,
     sync::{
         Arc, Mutex,
@@ -89,10 +89,15 @@ impl Directory for Accounts {
 }
 
 /// Stores and the wires to them.
+#[derive(Default)]
 pub struct Net {
     pub stores: HashMap<StoreName, Store>,
     pub faults: Mutex<HashMap<StoreName, Fault>>,
     pub candidates: Mutex<Vec<StoreName>>,
+    /// Stores of which it is known that they do not answer.
+    pub away: Mutex<HashSet<StoreName>>,
+    /// How often each store was asked for a connection.
+    pub asked: Mutex<HashMap<StoreName, usize>>,
 }
 
 #[async_trait]
@@ -105,6 +110,7 @@ impl Backends for Net {
         client: &ClientInfo,
     ) -> Result<BoxStream, OpenError> {
         assert_eq!((protocol, account), (Protocol::Lmtp, None));
+        *self.asked.lock().unwrap().entry(store.clone()).or_default() += 1;
         let fault = self.faults.lock().unwrap().get(store).copied();
         let Some(served) = self.stores.get(store).filter(|_| fault != Some(Fault::Away)) else {
             return Err(OpenError::NoRoute(store.clone()));
@@ -130,6 +136,10 @@ impl Backends for Net {
     fn hand_off_candidates(&self, except: &StoreName, limit: usize) -> Vec<StoreName> {
         let candidates = self.candidates.lock().unwrap();
         candidates.iter().filter(|c| *c != except).take(limit).cloned().collect()
+    }
+
+    fn is_away(&self, store: &StoreName) -> bool {
+        self.away.lock().unwrap().contains(store)
     }
 
     fn route_hint(&self, _: &StoreName, _: Epoch, _: Option<SocketAddr>) {}
@@ -185,7 +195,7 @@ impl Cluster {
         };
         Self {
             directory: Arc::default(),
-            net: Arc::new(Net { stores, faults: Mutex::default(), candidates }),
+            net: Arc::new(Net { stores, candidates, ..Net::default() }),
             limits,
             shutdown: CancellationToken::new(),
             _dirs: dirs,
@@ -250,6 +260,15 @@ impl Cluster {
 
     pub fn heal(&self, store: &str) {
         self.net.faults.lock().unwrap().remove(&StoreName::new(store));
+    }
+
+    /// Everybody knows that the store does not answer.
+    pub fn known_away(&self, store: &str) {
+        self.net.away.lock().unwrap().insert(StoreName::new(store));
+    }
+
+    pub fn asked(&self, store: &str) -> usize {
+        self.net.asked.lock().unwrap().get(&StoreName::new(store)).copied().unwrap_or_default()
     }
 
     pub fn candidates(&self, names: &[&str]) {

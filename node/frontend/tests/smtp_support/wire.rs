@@ -12,10 +12,16 @@ pub enum Fault {
     CutInBody,
     /// The store gets the whole message and takes it; its replies are lost.
     CutAfterDot,
+    /// The store gets the whole message and takes it; nothing is heard of it again, nor is the connection closed.
+    SilentAfterDot,
     /// What is for the queue is refused.
     NoQueue,
     /// What is for the queue is cut off at DATA.
     CutQueue,
+}
+
+fn is_lost_after_dot(fault: Fault) -> bool {
+    matches!(fault, Fault::CutAfterDot | Fault::SilentAfterDot)
 }
 
 /// A connection with the fault on it.
@@ -41,7 +47,7 @@ async fn pump(client: DuplexStream, server: DuplexStream, fault: Fault) {
             if in_data && fault == Fault::CutInBody {
                 return;
             }
-            if in_data && fault == Fault::CutAfterDot && line == b".\r\n" {
+            if in_data && is_lost_after_dot(fault) && line == b".\r\n" {
                 let _ = cut.send(true);
             }
             in_data = if in_data { line != b".\r\n" } else { line == b"DATA\r\n" };
@@ -63,7 +69,11 @@ async fn pump(client: DuplexStream, server: DuplexStream, fault: Fault) {
         let mut buffer = [0; 4096];
         loop {
             let read = from_server.read(&mut buffer).await.unwrap_or(0);
-            if read == 0 || *swallowed.borrow_and_update() {
+            let is_lost = *swallowed.borrow_and_update();
+            if is_lost && fault == Fault::SilentAfterDot {
+                return std::future::pending().await;
+            }
+            if read == 0 || is_lost {
                 return;
             }
             if to_client.write_all(&buffer[..read]).await.is_err() {

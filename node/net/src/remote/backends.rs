@@ -265,6 +265,11 @@ impl Backends for RemoteBackends {
         stores.into_iter().take(limit).map(|(_, _, store)| store).collect()
     }
 
+    fn is_away(&self, store: &StoreName) -> bool {
+        let route = self.0.routes.get(store);
+        route.is_some_and(|route| self.0.reach.is_away(store, route.epoch, Instant::now()))
+    }
+
     fn route_hint(&self, store: &StoreName, epoch: Epoch, endpoint: Option<SocketAddr>) {
         // Without an address the one who told it serves at that epoch itself.
         let Some(endpoint) = endpoint.or_else(|| self.0.routes.get(store).map(|r| r.endpoint)) else {

@@ -8,6 +8,11 @@ use std::{
 
 use mailcluster_types::{Epoch, StoreName};
 
+/// One that has not answered for so long is away: a connection that failed once may have been bad luck.
+const SILENT: Duration = Duration::from_secs(3);
+/// An answer that did not come says nothing any more after this: whoever wants to know asks again.
+const STALE: Duration = Duration::from_secs(10);
+
 /// What is known of one store's answering.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reach {
@@ -50,6 +55,17 @@ impl ReachBook {
         self.book().get(store).is_some_and(|e| !e.ok)
     }
 
+    /// Did it fail when it was asked of late for this epoch, and has it not answered for a while?
+    pub fn is_away(&self, store: &StoreName, epoch: Epoch, now: Instant) -> bool {
+        let since = |at: Instant| now.saturating_duration_since(at);
+        self.book().get(store).is_some_and(|e| {
+            !e.ok
+                && e.epoch == epoch
+                && since(e.at) < STALE
+                && e.answered.is_none_or(|answered| since(answered) >= SILENT)
+        })
+    }
+
     /// Was it asked within `age`?
     pub fn is_fresh(&self, store: &StoreName, age: Duration, now: Instant) -> bool {
         self.book().get(store).is_some_and(|e| now.saturating_duration_since(e.at) < age)
@@ -71,5 +87,35 @@ impl ReachBook {
             answered_secs: e.answered.map(secs),
         };
         book.iter().map(reach).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_away_when_it_has_been_silent_for_a_while_at_this_epoch() {
+        let t0 = Instant::now();
+        let after = |seconds| t0 + Duration::from_secs(seconds);
+        let store = StoreName::from("m-0");
+        // When it was asked, whether it answered, and whether it is away so many seconds after the beginning.
+        for (notes, at, expected) in [
+            (&[][..], 1, false),
+            (&[(0, true)], 1, false),
+            (&[(0, true), (1, false)], 2, false),
+            (&[(0, true), (1, false)], 3, true),
+            (&[(0, true), (4, false)], 4, true),
+            (&[(0, true), (4, false), (5, true)], 6, false),
+            (&[(0, false)], 1, true),
+            (&[(0, false)], 10, false),
+        ] {
+            let book = ReachBook::default();
+            for (second, ok) in notes {
+                book.note(&store, 3, *ok, after(*second));
+            }
+            assert_eq!(book.is_away(&store, 3, after(at)), expected, "{notes:?} at {at}");
+            assert!(!book.is_away(&store, 4, after(at)), "nobody knows of another epoch: {notes:?}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! One open LMTP transaction at one store.
 
-use mailcluster_lmtp::{Client, ClientError, Recipient};
+use mailcluster_lmtp::{Client, ClientError, Recipient, WireError};
 use mailcluster_proto_smtp::Reply;
 use mailcluster_types::StoreName;
 
@@ -95,12 +95,21 @@ impl Transaction {
         self.entries.is_empty()
     }
 
-    /// Sends the message. The connection comes back when it can be used again.
-    pub(super) async fn send(mut self, job: &Job) -> (Vec<Entry>, Outcome, Option<(StoreName, Client)>) {
+    /// Sends the message. The connection comes back when it can be used again. A store that goes away meanwhile is not
+    /// waited for: what became of its copies is unknown then.
+    pub(super) async fn send(
+        mut self,
+        reach: &Reach,
+        job: &Job,
+    ) -> (Vec<Entry>, Outcome, Option<(StoreName, Client)>) {
         if self.entries.is_empty() {
             return (Vec::new(), Ok(Vec::new()), self.abort().await);
         }
-        let outcome = self.client.data(&*job.body, || true).await;
+        let outcome = tokio::select! {
+            biased;
+            outcome = self.client.data(&*job.body, || true) => outcome,
+            () = reach.lost(&self.store) => Err(ClientError::After(WireError::Timeout)),
+        };
         if let Err(error) = &outcome {
             tracing::warn!(id = %job.envelope.delivery, store = %self.store, %error, "delivery broke off");
         }
