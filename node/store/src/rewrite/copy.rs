@@ -75,7 +75,7 @@ fn copy(pace: &Pace<'_>) -> Result<State, Halt> {
                 _ => {}
             }
             if held.is_too_long(backup.progress().pagecount) {
-                return Err(Halt::Committer("the index changes faster than it can be copied".into()));
+                return Err(Halt::Busy);
             }
             copied += STEP;
             if copied.is_multiple_of(SYNC) {

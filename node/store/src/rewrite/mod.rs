@@ -68,6 +68,9 @@ enum Halt {
     /// There is no room for what must be written first.
     #[error("the volume has no room for what must be written first")]
     NoRoom,
+    /// Its write-ahead log would grow too long.
+    #[error("the index changes faster than it can be copied")]
+    Busy,
     /// Reading or writing the log, a pack or a base failed.
     #[error("failed to read or write the log, a pack or a base: {0}")]
     Disk(#[from] io::Error),

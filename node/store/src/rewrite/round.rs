@@ -151,8 +151,12 @@ impl Memory {
         let is_missing = self.base.is_none()
             && Superblock::read(&parts.dir).map_err(io::Error::other)?.contiguous_from > 0;
         if (is_worth || is_missing) && policy::has_room(parts.space.measure(), index + index / 8) {
-            self.base = None;
-            self.base = Some(copy::make(pace)?);
+            match copy::make(pace) {
+                Ok(base) => self.base = Some(base),
+                // The old one is there as before; another round comes at a better time.
+                Err(Halt::Busy) => tracing::warn!("the index changes faster than it can be copied"),
+                Err(error) => return Err(error),
+            }
         } else if is_worth || is_missing {
             tracing::warn!(
                 octets = index,

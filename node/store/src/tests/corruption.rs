@@ -155,7 +155,7 @@ async fn a_store_whose_room_was_given_back_says_its_damage_too() {
     fs::create_dir_all(&sound).unwrap();
     rewritten(&sound).await;
     assert!(files(&sound).iter().any(|(path, _)| path.extension().is_some_and(|e| e == "pack")));
-    any_place(&home, PLACES / 2, 20);
+    any_place(&home, PLACES / 5, 20);
 }
 
 /// Damages one place after the other; never more than `most` messages go with it.

@@ -4,7 +4,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -308,6 +311,31 @@ async fn what_is_being_read_is_read_to_its_end() {
         });
         assert!(read.await.unwrap().ends_with(long.as_bytes()));
     }
+}
+
+#[tokio::test]
+async fn without_room_for_a_new_base_the_old_one_says_what_may_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let free = Arc::new(AtomicU64::new(50 << 30));
+    let setup = Setup { free: Some(free.clone()), ..eager() };
+    let store = serve(&setup, dir.path());
+    mostly_gone(&store, 120, 1500, 4).await;
+    assert!(store.reclaim().await.unwrap().files > 0);
+    let base = base::list(dir.path()).unwrap();
+    mostly_gone(&store, 240, 1500, 0).await;
+    // Half of what is kept free of 100 GiB: a base may not use it.
+    free.store(5 << 29, Ordering::Relaxed);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while store.read(|v| v.usage()).await.unwrap().free_octets > 3 << 30 {
+        assert!(Instant::now() < deadline, "the room is not looked at again");
+    }
+    store.reclaim().await.unwrap();
+    assert_eq!(base::list(dir.path()).unwrap(), base);
+    drop(store.stop().await);
+    let grown = content(dir.path());
+    without_index(dir.path());
+    drop(eager().open(dir.path(), &identity()).unwrap());
+    assert!(content(dir.path()) == grown, "the index made anew differs");
 }
 
 #[tokio::test]
