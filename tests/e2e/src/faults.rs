@@ -139,8 +139,7 @@ impl<'a> Stage<'a> {
         let (site, imap) = (run.site, run.site.port(993)?);
         site.empty_mailboxes(&cast.recipients)?;
         let minutes = run.length.as_secs().div_ceil(60);
-        let mut planned = schedule(run.seed, run.mode, minutes, &cast.stores);
-        planned.retain(|planned| run.only.is_empty() || run.only.contains(&planned.kind));
+        let planned = schedule(run.seed, run.mode, minutes, &cast.stores, run.only);
         let load = site.load(&format!("faults-{}-{}", run.seed, std::process::id()), &cast.recipients)?;
         wait_for("mail flows", RECOVERY, || Ok((load.accepted() >= 20).then_some(())))?;
         Ok(Self {

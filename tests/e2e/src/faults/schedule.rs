@@ -146,11 +146,13 @@ impl Kind {
     }
 }
 
-/// The faults of a run; more than fit into its minutes. The same arguments give the same faults.
+/// The faults of a run; more than fit into its minutes. The same arguments give the same faults. `only`: of these kinds;
+/// of all when it is empty.
 #[must_use]
-pub fn schedule(seed: u64, mode: Mode, minutes: u64, stores: &[String]) -> Vec<Planned> {
+pub fn schedule(seed: u64, mode: Mode, minutes: u64, stores: &[String], only: &[Kind]) -> Vec<Planned> {
     let mut dice = Dice::new(seed, 0);
-    let kinds: Vec<_> = WEIGHTS.into_iter().filter(|(kind, ..)| kind.is_of(mode)).collect();
+    let wanted = |kind: Kind| kind.is_of(mode) && (only.is_empty() || only.contains(&kind));
+    let kinds: Vec<_> = WEIGHTS.into_iter().filter(|(kind, ..)| wanted(*kind)).collect();
     let total: usize = kinds.iter().map(|(_, weight, _)| weight).sum();
     let count = usize::try_from(minutes.saturating_mul(6)).unwrap_or(usize::MAX).clamp(6, 10_000);
     let mut planned = Vec::with_capacity(count);
@@ -197,16 +199,16 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_faults_and_another_others() {
         for mode in [Mode::Single, Mode::Preferred, Mode::Required] {
-            let one = schedule(7, mode, 10, &stores());
-            assert_eq!(one, schedule(7, mode, 10, &stores()));
-            assert_ne!(one, schedule(8, mode, 10, &stores()));
+            let one = schedule(7, mode, 10, &stores(), &[]);
+            assert_eq!(one, schedule(7, mode, 10, &stores(), &[]));
+            assert_ne!(one, schedule(8, mode, 10, &stores(), &[]));
             assert_eq!(one.len(), 60);
         }
     }
 
     #[test]
     fn every_kind_and_store_comes_and_ends() {
-        let all = schedule(1, Mode::Preferred, 200, &stores());
+        let all = schedule(1, Mode::Preferred, 200, &stores(), &[]);
         let kinds: BTreeSet<_> = all.iter().map(|planned| planned.kind).collect();
         assert_eq!(kinds.len(), WEIGHTS.len());
         assert_eq!(all.iter().map(|planned| &planned.store).collect::<BTreeSet<_>>().len(), 3);
@@ -218,15 +220,26 @@ mod tests {
 
     #[test]
     fn a_single_copy_has_no_mirrors() {
-        let all = schedule(1, Mode::Single, 200, &stores());
+        let all = schedule(1, Mode::Single, 200, &stores(), &[]);
         assert!(all.iter().all(|p| p.role == Role::Primary && p.kind != Kind::CutMirrors));
     }
 
     #[test]
     fn without_an_api_no_leader_is_deleted() {
-        let all = schedule(3, Mode::Required, 400, &stores());
+        let all = schedule(3, Mode::Required, 400, &stores(), &[]);
         assert!(all.iter().filter(|p| p.kind == Kind::ApiDown).all(|p| !p.with_leader));
-        assert!(schedule(3, Mode::Required, 400, &[]).is_empty());
+        assert!(schedule(3, Mode::Required, 400, &[], &[]).is_empty());
+    }
+
+    #[test]
+    fn only_what_is_wanted_comes() {
+        let only = [Kind::Kill, Kind::CutMirrors];
+        let kinds = |mode| {
+            let all = schedule(5, mode, 20, &stores(), &only);
+            all.iter().map(|planned| planned.kind).collect::<BTreeSet<_>>()
+        };
+        assert_eq!(kinds(Mode::Preferred), only.into());
+        assert_eq!(kinds(Mode::Single), [Kind::Kill].into());
     }
 
     #[test]

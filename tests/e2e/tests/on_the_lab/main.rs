@@ -8,6 +8,7 @@ mod beside;
 mod certificates;
 mod chart;
 mod directory;
+mod faults;
 mod mirrors;
 mod moves;
 mod network;
@@ -62,6 +63,7 @@ const SERVICE: &[(&str, Needs, Scenario)] = &[
     ("f16_a_hanging_mirror_is_left_out_and_let_in_again", TheLab, mirrors::hanging_mirror),
     ("a_mirror_whose_disk_is_empty_is_replaced_by_a_new_copy", TheLab, mirrors::replaced),
     ("primaries_are_spread_over_the_nodes_again", TheLab, mirrors::rebalanced),
+    ("clients_are_told_nothing_wrong_through_faults_at_random", TheLab, faults::at_random),
     ("a_mirrored_cluster_is_taken_down", TheLab, mirrors::taken_down),
 ];
 

@@ -27,7 +27,7 @@ fn volume(of: &str, node: &str) -> String {
 
 /// The mirrored cluster, made when it is not there yet. Each node has a disk for a copy of the store, and one for a copy
 /// of the directory.
-fn mirrored(stage: &Stage) -> Result<Stage> {
+pub fn mirrored(stage: &Stage) -> Result<Stage> {
     let disks = |nodes: &[&str]| mirrored_disks(nodes, volume);
     let mirrored = beside::cluster(stage, NAME, &mirrored_manifest(NAME), disks)?;
     all_in_sync(&mirrored)?;
