@@ -121,10 +121,10 @@ impl Outcome {
             lines.push(format!(
                 "{:<20} {:>5} {:>8} {:>9} {:>9}",
                 row["kind"].as_str().unwrap_or_default(),
-                row["count"],
-                row["longest_held"],
-                row["longest_recovery"],
-                row["longest_gap"]
+                row["count"].to_string(),
+                row["longest_held"].to_string(),
+                row["longest_recovery"].to_string(),
+                row["longest_gap"].to_string()
             ));
         }
         lines.extend(self.skipped.iter().map(|why| format!("left out: {why}")));
