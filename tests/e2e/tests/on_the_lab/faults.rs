@@ -22,8 +22,8 @@ const KINDS: [Kind; 9] = [
     Kind::DeleteLeader,
     Kind::HandOver,
 ];
-/// Always the same faults.
-const SEED: u64 = 4;
+/// Always the same faults: a frozen primary, ended pods, a hand-over, mirrors that are cut off.
+const SEED: u64 = 104;
 
 /// Clients deliver, append, flag, copy, move and expunge meanwhile; everything they were told is compared with a model.
 pub fn at_random(stage: &Stage) -> Result<Ledger> {
