@@ -3,6 +3,7 @@
 mod bench;
 mod cargo;
 mod demo;
+mod faults;
 mod generate;
 mod images;
 mod lab;
@@ -46,6 +47,8 @@ enum Command {
         #[arg(long)]
         json: Option<std::path::PathBuf>,
     },
+    /// Faults at random on the lab, under load; everything that clients were told is compared with a model of IMAP
+    Faults(faults::Asked),
     /// Make the generated files: crds/, the chart's CRDs and their reference in docs/
     Generate {
         /// Only say whether they are fresh
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         Command::Demo { down: false, own } => demo::run(&own),
         Command::Test(options) => test::run(&options),
         Command::Bench { name, runs, json } => bench::run(&name, runs, json),
+        Command::Faults(asked) => faults::run(&asked),
         Command::Generate { check } => generate::run(check),
         Command::Tidy => tidy::run_all(),
         Command::Images(action) => images::run(&action),

@@ -1,6 +1,7 @@
 //! Making new hashes, and the work that is done for users who do not exist.
 
 use argon2::{Algorithm, Argon2, Params, PasswordHasher, Version, password_hash::phc::PasswordHash};
+use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 
 use crate::{MAX_PASSWORD, StoredHash, scheme::is_possible};
 
@@ -52,7 +53,7 @@ pub struct Hasher {
 }
 
 impl Hasher {
-    /// Takes one hash's time, for the dummy that [`Self::verify`] uses.
+    /// Hashes nothing: who takes a directory over is waited for.
     ///
     /// # Errors
     /// [`HasherError::Cost`] when the cost is out of range.
@@ -60,11 +61,7 @@ impl Hasher {
         let params =
             Params::new(cost.memory_kib, cost.passes, cost.lanes, None).map_err(|_| HasherError::Cost)?;
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-        let mut nobody = [0; 16];
-        getrandom::fill(&mut nobody).map_err(|_| HasherError::Failed)?;
-        let hash: PasswordHash = argon2.hash_password(&nobody).map_err(|_| HasherError::Failed)?;
-        let dummy = StoredHash::parse(&hash.to_string()).map_err(|_| HasherError::Cost)?;
-        Ok(Self { argon2, cost, dummy })
+        Ok(Self { argon2, cost, dummy: dummy(cost)? })
     }
 
     /// Hashes a password. Blocking, and slow by design.
@@ -95,9 +92,29 @@ impl Hasher {
     }
 }
 
+/// What [`Hasher::verify`] uses where there is no hash: of the same cost, and of no password that anybody could find.
+fn dummy(cost: HashCost) -> Result<StoredHash, HasherError> {
+    let (mut salt, mut output) = ([0; 16], [0; 32]);
+    getrandom::fill(&mut salt)
+        .and_then(|()| getrandom::fill(&mut output))
+        .map_err(|_| HasherError::Failed)?;
+    let HashCost { memory_kib, passes, lanes } = cost;
+    let (salt, output) = (STANDARD_NO_PAD.encode(salt), STANDARD_NO_PAD.encode(output));
+    let text = format!("$argon2id$v=19$m={memory_kib},t={passes},p={lanes}${salt}${output}");
+    StoredHash::parse(&text).map_err(|_| HasherError::Cost)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_dummy_costs_what_a_hash_costs() {
+        let cost = HashCost::cheapest();
+        let hasher = Hasher::new(cost).unwrap();
+        assert_eq!(hasher.dummy.argon2_cost(), Some((cost.memory_kib, cost.passes, cost.lanes)));
+        assert!(!hasher.needs_rehash(&hasher.dummy));
+    }
 
     #[test]
     fn what_is_hashed_verifies_and_nothing_else() {

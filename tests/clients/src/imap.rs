@@ -92,7 +92,7 @@ impl ImapClient {
     pub fn fetch_all(&mut self, mailbox: &str) -> Result<Vec<Fetched>> {
         self.ok(&format!("SELECT \"{mailbox}\""))?;
         let untagged = self.ok("UID FETCH 1:* (UID FLAGS BODY.PEEK[])")?;
-        untagged.iter().filter(|u| u.line.contains(" FETCH ")).map(parse_fetch).collect()
+        untagged.iter().filter(|u| u.line.contains(" FETCH ")).map(Untagged::fetched).collect()
     }
 
     /// APPEND with a synchronising literal. Answers the tagged response.
@@ -156,14 +156,21 @@ impl ImapClient {
     }
 }
 
-fn parse_fetch(untagged: &Untagged) -> Result<Fetched> {
-    let line = &untagged.line;
-    let after = |key: &str| line.split_once(key).map(|(_, rest)| rest);
-    let uid = after("UID ").and_then(|rest| rest.split([' ', ')']).next()).and_then(|uid| uid.parse().ok());
-    let flags = after("FLAGS (").and_then(|rest| rest.split(')').next()).unwrap_or_default();
-    Ok(Fetched {
-        uid: uid.with_context(|| format!("no UID in {line}"))?,
-        flags: flags.split_whitespace().map(str::to_owned).collect(),
-        body: untagged.literals.first().cloned().unwrap_or_default(),
-    })
+impl Untagged {
+    /// What a FETCH response says of a message; its body is empty where none came.
+    ///
+    /// # Errors
+    /// When it names no UID.
+    pub fn fetched(&self) -> Result<Fetched> {
+        let line = &self.line;
+        let after = |key: &str| line.split_once(key).map(|(_, rest)| rest);
+        let uid =
+            after("UID ").and_then(|rest| rest.split([' ', ')']).next()).and_then(|uid| uid.parse().ok());
+        let flags = after("FLAGS (").and_then(|rest| rest.split(')').next()).unwrap_or_default();
+        Ok(Fetched {
+            uid: uid.with_context(|| format!("no UID in {line}"))?,
+            flags: flags.split_whitespace().map(str::to_owned).collect(),
+            body: self.literals.first().cloned().unwrap_or_default(),
+        })
+    }
 }

@@ -10,7 +10,7 @@ mod smtp;
 mod wire;
 
 pub use body::{damage, message, token_of};
-pub use imap::{Fetched, ImapClient};
+pub use imap::{Fetched, ImapClient, Untagged};
 pub use ledger::{Counts, Found, Ledger, Outcome, Verdict};
 pub use load::{Load, LoadPlan, collect_imap, collect_pop3};
 pub use pop3::Pop3Client;

@@ -5,6 +5,7 @@ pub mod audit;
 mod beside;
 mod carry;
 mod drill;
+pub mod faults;
 mod knocker;
 mod kubernetes;
 mod layout;

@@ -47,6 +47,13 @@ impl Seen {
         }
     }
 
+    /// The longest time until now, and a new beginning.
+    fn lap(&mut self, now: Instant) -> Duration {
+        let longest = self.longest(now);
+        (self.longest, self.last) = (Duration::ZERO, now);
+        longest
+    }
+
     /// The longest time without a success, the one that has not ended among them.
     fn longest(&self, now: Instant) -> Duration {
         self.longest.max(now.saturating_duration_since(self.last))
@@ -79,6 +86,12 @@ impl Prober {
         Self { stop, seen, thread }
     }
 
+    /// The longest time without a success since the last lap, or the beginning.
+    #[must_use]
+    pub fn lap(&self) -> Duration {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).lap(Instant::now())
+    }
+
     /// Stops with the next success; answers the longest time without one, in seconds, and how many tries failed.
     #[must_use]
     pub fn finish(self) -> (f64, u64) {
@@ -104,5 +117,6 @@ mod tests {
         assert_eq!((seen.longest(after(5)).as_secs(), seen.failed), (3, 1));
         seen.tried(false, after(9));
         assert_eq!(seen.longest(after(10)).as_secs(), 6);
+        assert_eq!((seen.lap(after(11)).as_secs(), seen.longest(after(12)).as_secs()), (7, 1));
     }
 }

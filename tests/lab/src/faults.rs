@@ -10,7 +10,7 @@ use crate::cgroup::{collect, signal_all};
 use crate::lab::Lab;
 use crate::lock::Lock;
 use crate::network::{self, Plug};
-use crate::state::State;
+use crate::state::{Block, State};
 use crate::{control_plane, power};
 
 impl Lab {
@@ -65,6 +65,17 @@ impl Lab {
         })
     }
 
+    /// Drops some of a node's traffic.
+    ///
+    /// # Errors
+    /// There is no such node.
+    pub fn block(&self, node: &str, block: Block) -> Result<()> {
+        self.change(|lab, state| {
+            state.node_mut(node)?.blocks.push(block);
+            lab.apply_cuts(state, node)
+        })
+    }
+
     /// Takes back every partition of a node.
     ///
     /// # Errors
@@ -74,6 +85,7 @@ impl Lab {
             let healed = state.node_mut(node)?;
             healed.connected = true;
             healed.cut_from.clear();
+            healed.blocks.clear();
             if !state.node(node)?.is_on() {
                 return Ok(());
             }

@@ -288,6 +288,29 @@ impl Lab {
         self.apply(&volumes::objects(&self.site, specs).to_string())
     }
 
+    /// Fills a volume to its last octet.
+    ///
+    /// # Errors
+    /// There is no such volume, or it cannot be written to.
+    pub fn fill_volume(&self, name: &str) -> Result<()> {
+        self.known_volume(name)?;
+        volumes::fill(&self.volume_path(name))
+    }
+
+    /// Gives back what was filled.
+    ///
+    /// # Errors
+    /// There is no such volume, or it cannot be written to.
+    pub fn unfill_volume(&self, name: &str) -> Result<()> {
+        self.known_volume(name)?;
+        volumes::unfill(&self.volume_path(name))
+    }
+
+    fn known_volume(&self, name: &str) -> Result<()> {
+        let known = self.state()?.volumes.iter().any(|volume| volume.name == name);
+        if known { Ok(()) } else { bail!("there is no volume {name}") }
+    }
+
     /// Where a volume is mounted on this machine.
     pub fn volume_path(&self, name: &str) -> PathBuf {
         volumes::mount_point(&self.site, name)

@@ -65,5 +65,5 @@ pub use mailcluster_machine::{command::in_path, paths::Paths};
 pub use node_init::run as run_node;
 pub use oci_archive::{ArchivedImage, OciArchive, OciImage, Source};
 pub use ranges::{MAX_NODES, Ranges};
-pub use state::{ApiServer, Cut, Node, Owner, Power, Process, State, Volume};
+pub use state::{ApiServer, Block, Cut, Node, Owner, Power, Process, State, Volume, Way};
 pub use volumes::{STORAGE_CLASS, VolumeSpec};

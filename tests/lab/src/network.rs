@@ -3,6 +3,7 @@
 //! The host gets one interface and one route and forwards nothing, so its own firewall, a FORWARD DROP of Docker's
 //! say, is neither in the way nor touched: all that the lab forwards, it forwards in namespaces of its own.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -11,7 +12,7 @@ use crate::command::Cmd;
 use crate::paths::instance;
 use crate::ranges::Ranges;
 use crate::site::Site;
-use crate::state::{ApiServer, Node};
+use crate::state::{ApiServer, Block, Node, Way};
 
 /// The network namespace of the bridge, the control plane and the BMCs.
 pub(crate) fn hub() -> String {
@@ -198,6 +199,11 @@ pub(crate) fn apply_cuts(site: &Site, ranges: Ranges, node: &Node, all: &[Node])
             }
         }
     }
+    for block in &node.blocks {
+        let (into, out_of) = block_rules(block);
+        arriving += &into;
+        leaving += &out_of;
+    }
     let content = format!(
         "  chain arriving {{\n    type filter hook prerouting priority -300; policy accept;\n{arriving}  }}\n\
          \x20 chain leaving {{\n    type filter hook postrouting priority 300; policy accept;\n{leaving}  }}\n"
@@ -205,10 +211,51 @@ pub(crate) fn apply_cuts(site: &Site, ranges: Ranges, node: &Node, all: &[Node])
     apply_table(site, &namespace(&node.name), "ip mclab-cuts", &content)
 }
 
+/// The rules for what arrives and for what leaves. Without peers it is the interface that counts: pods of one node go on
+/// talking to each other.
+fn block_rules(block: &Block) -> (String, String) {
+    let list =
+        |addresses: &[Ipv4Addr]| addresses.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>().join(", ");
+    let rule = |interface: &str, peer: &str, own: &str| {
+        let mut words = Vec::new();
+        match block.peers.as_slice() {
+            [] => words.push(format!("{interface} \"eth0\"")),
+            peers => words.push(format!("ip {peer} {{ {} }}", list(peers))),
+        }
+        words.extend(block.own.map(|address| format!("ip {own} {address}")));
+        format!("    {} drop\n", words.join(" "))
+    };
+    let arriving = if block.way == Way::Out { String::new() } else { rule("iifname", "saddr", "daddr") };
+    let leaving = if block.way == Way::In { String::new() } else { rule("oifname", "daddr", "saddr") };
+    (arriving, leaving)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::paths::PREFIX;
+
+    #[test]
+    fn a_block_drops_what_it_names_and_no_more() {
+        let (own, peers) =
+            (Ipv4Addr::new(10, 0, 1, 2), vec![Ipv4Addr::new(10, 0, 2, 3), Ipv4Addr::new(10, 0, 1, 9)]);
+        let pods = "ip saddr { 10.0.2.3, 10.0.1.9 } ip daddr 10.0.1.2 drop";
+        let back = "ip daddr { 10.0.2.3, 10.0.1.9 } ip saddr 10.0.1.2 drop";
+        for (block, arriving, leaving) in [
+            (Block::all(Way::In), "iifname \"eth0\" drop", ""),
+            (Block::all(Way::Out), "", "oifname \"eth0\" drop"),
+            (Block { way: Way::Both, own: Some(own), peers: peers.clone() }, pods, back),
+            (Block { way: Way::In, own: Some(own), peers }, pods, ""),
+            (
+                Block { way: Way::Out, own: Some(own), peers: Vec::new() },
+                "",
+                "oifname \"eth0\" ip saddr 10.0.1.2 drop",
+            ),
+        ] {
+            let rules = block_rules(&block);
+            assert_eq!((rules.0.trim(), rules.1.trim()), (arriving, leaving), "{block:?}");
+        }
+    }
 
     #[test]
     fn everything_a_lab_makes_bears_its_prefix() {

@@ -26,6 +26,7 @@ pub(crate) fn describe(index: usize) -> Result<Node> {
         power: Power::Off,
         connected: true,
         cut_from: Vec::new(),
+        blocks: Vec::new(),
         boot_id: String::new(),
         machine_id: new_uuid()?.replace('-', ""),
     })

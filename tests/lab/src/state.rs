@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -85,10 +86,42 @@ pub struct Node {
     pub connected: bool,
     /// What it is cut off from by `partition --from`: `api` or other nodes' names.
     pub cut_from: Vec<String>,
+    /// Traffic that is dropped on it.
+    #[serde(default)]
+    pub blocks: Vec<Block>,
     /// The boot id its kubelet reports; a new one at every power-on.
     pub boot_id: String,
     /// Its machine id, and system UUID.
     pub machine_id: String,
+}
+
+/// Some of a node's traffic: what goes through its network interface, or between its pods and those that are named.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block {
+    /// In which direction.
+    pub way: Way,
+    /// Of this pod of the node only.
+    pub own: Option<Ipv4Addr>,
+    /// From and to these only; they may be pods of the same node.
+    pub peers: Vec<Ipv4Addr>,
+}
+
+impl Block {
+    /// Everything that goes this way.
+    pub fn all(way: Way) -> Self {
+        Self { way, own: None, peers: Vec::new() }
+    }
+}
+
+/// A direction, as the node sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Way {
+    /// What it would receive.
+    In,
+    /// What it sends.
+    Out,
+    /// Both.
+    Both,
 }
 
 /// A node's power.

@@ -172,6 +172,38 @@ pub(crate) fn replace(site: &Site, state: &mut State, cuts: &[Cut]) -> Result<()
     Ok(())
 }
 
+/// The file that takes all that is left of a volume.
+const FILLER: &str = "lab-filler";
+
+/// Leaves nothing of a mounted volume.
+pub(crate) fn fill(point: &Path) -> Result<()> {
+    let path = point.join(FILLER);
+    let file =
+        File::options().create(true).append(true).open(&path).with_context(|| path.display().to_string())?;
+    let mut end = file.metadata()?.len();
+    let mut chunk: u64 = 64 << 20;
+    while chunk >= 4096 {
+        match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), end, chunk) {
+            Ok(()) => end += chunk,
+            Err(rustix::io::Errno::NOSPC) => {
+                // What was got of it is in the file.
+                end = file.metadata()?.len();
+                chunk /= 2;
+            }
+            Err(error) => return Err(error).with_context(|| path.display().to_string()),
+        }
+    }
+    file.sync_all().with_context(|| path.display().to_string())
+}
+
+/// Gives back what [`fill`] has taken.
+pub(crate) fn unfill(point: &Path) -> Result<()> {
+    match fs::remove_file(point.join(FILLER)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
 fn devices_of(image: &Path) -> Vec<String> {
     crate::cleanup::loop_devices(image)
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use mailcluster_lab::{Lab, OciImage, Options, Source, VolumeSpec};
+use mailcluster_lab::{Block, Lab, OciImage, Options, Source, VolumeSpec, Way};
 use serde_json::{Value, json};
 
 const IMAGE: &str = "localhost/lab-toolbox:1";
@@ -346,6 +346,7 @@ fn power(lab: &Lab) -> Result<()> {
     eventually("the sibling has the volume", LATER, || ready(lab, "writer"))?;
     exec(lab, "writer", &["append", "/data/log", "sibling", "sync"])?;
     ensure!(exec(lab, "writer", &["cat", "/data/log"])? == "synced\nsibling\n");
+    full_disk(lab)?;
     interrupted_cut(lab)?;
     lab.power_on("node1")?;
     eventually("a node switched on is Ready in a new boot", LATER, || {
@@ -355,6 +356,24 @@ fn power(lab: &Lab) -> Result<()> {
     eventually("it runs pods again", LATER, || ready(lab, "far"))?;
     let seen = exec(lab, "far", &["cat", "/proc/sys/kernel/random/boot_id"])?;
     ensure!(seen.trim() == boot_id(lab, "node1")?, "a container of the new boot sees the boot id {seen}");
+    Ok(())
+}
+
+/// Nothing can be written to a volume that is full, and it can when it is not any more.
+fn full_disk(lab: &Lab) -> Result<()> {
+    let long = "x".repeat(8192);
+    let write = || exec(lab, "writer", &["append", "/data/more", &long, "sync"]);
+    for _ in 0..2 {
+        lab.fill_volume("vol0")?;
+        let full = write();
+        lab.unfill_volume("vol0")?;
+        ensure!(
+            full.is_err_and(|error| format!("{error:#}").contains("No space left")),
+            "a full disk was written to"
+        );
+        write()?;
+    }
+    ensure!(lab.fill_volume("none").is_err(), "there is no such volume");
     Ok(())
 }
 
@@ -383,6 +402,7 @@ fn partitions(lab: &Lab) -> Result<()> {
     ensure!(exec(lab, "far", &["connect", &server]).is_err(), "node1 reaches node2");
     lab.heal("node1")?;
     ensure!(exec(lab, "far", &["connect", &server]).is_ok(), "node1 doesn't reach node2 again");
+    blocks(lab, &server)?;
     lab.partition_from("node2", "api")?;
     eventually("a node cut from the API is NotReady", LATER, || Ok(!node_ready(lab, "node2")?))?;
     ensure!(exec(lab, "far", &["connect", &server]).is_ok(), "its pods don't serve any more");
@@ -395,6 +415,40 @@ fn partitions(lab: &Lab) -> Result<()> {
     ensure!(pids.iter().all(|pid| Path::new(&format!("/proc/{pid}")).exists()), "its pods ended");
     lab.heal("node2")?;
     eventually("it answers again", SOON, || Ok(connect(&lb).is_ok()))
+}
+
+/// Traffic in one direction, and between some pods.
+fn blocks(lab: &Lab, server: &str) -> Result<()> {
+    let reaches = |pod: &str| exec(lab, pod, &["connect", server]).is_ok();
+    for (node, way) in [("node2", Way::In), ("node2", Way::Out), ("node1", Way::In), ("node1", Way::Out)] {
+        lab.block(node, Block::all(way))?;
+        ensure!(connect_far(server).is_err(), "{node} {way:?}: node1 reaches node2");
+        lab.heal(node)?;
+        ensure!(connect_far(server).is_ok(), "{node} {way:?}: node1 doesn't reach node2 again");
+    }
+    let address = |pod: &str| -> Result<std::net::Ipv4Addr> {
+        Ok(get(lab, &["pod", pod])?["status"]["podIP"].as_str().context("no address")?.parse()?)
+    };
+    let own = Some(address("server")?);
+    lab.block("node2", Block { way: Way::Both, own, peers: vec![address("near")?] })?;
+    ensure!(!reaches("near") && reaches("far"), "only the pod of the same node is to be kept out");
+    lab.heal("node2")?;
+    lab.block("node2", Block { way: Way::In, own, peers: vec![address("far")?] })?;
+    ensure!(reaches("near") && !reaches("far"), "only the other node's pod is to be kept out");
+    lab.heal("node2")?;
+    ensure!(reaches("near") && reaches("far"), "all get in again");
+    Ok(())
+}
+
+/// From node1's own network, as its pods do, and without an API in between.
+fn connect_far(server: &str) -> Result<()> {
+    let namespace =
+        format!("mcl-{}-node1", std::env::var("MAILCLUSTER_LAB").unwrap_or_else(|_| "lab".to_owned()));
+    let mut command = std::process::Command::new("nsenter");
+    command.arg(format!("--net=/run/netns/{namespace}")).arg(env!("CARGO_BIN_EXE_lab-toolbox"));
+    let output = command.args(["connect", server]).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
 }
 
 fn api_servers(lab: &Lab) -> Result<()> {

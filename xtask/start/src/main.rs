@@ -48,7 +48,10 @@ fn wants_a_lab(words: &[OsString]) -> bool {
     if words.iter().any(|word| elsewhere.contains(&word.split('=').next().unwrap_or_default())) {
         return false;
     }
-    matches!(words.as_slice(), ["demo" | "test", ..] | ["lab", "up", ..] | ["bench", "failover", ..])
+    matches!(
+        words.as_slice(),
+        ["demo" | "test" | "faults", ..] | ["lab", "up", ..] | ["bench", "failover", ..]
+    )
 }
 
 /// Whether the commands were built before, beside this program.
@@ -75,6 +78,7 @@ mod tests {
             ("lab down", false),
             ("bench failover", true),
             ("bench delivery", false),
+            ("faults --minutes 60 --mode single", true),
             ("tidy", false),
             ("test --help", false),
             ("", false),

@@ -8,6 +8,7 @@ mod beside;
 mod certificates;
 mod chart;
 mod directory;
+mod faults;
 mod mirrors;
 mod moves;
 mod network;
@@ -66,6 +67,7 @@ const SERVICE: &[(&str, Needs, Scenario)] = &[
     ("primaries_are_spread_over_the_nodes_again", TheLab, mirrors::rebalanced),
     ("a_drained_node_hands_its_mirrored_stores_over", TheLab, upkeep::drained),
     ("every_copy_is_made_anew_and_hardly_anybody_notices", TheLab, upkeep::renewed),
+    ("clients_are_told_nothing_wrong_through_faults_at_random", TheLab, faults::at_random),
     ("a_mirrored_cluster_is_taken_down", TheLab, mirrors::taken_down),
 ];
 
