@@ -8,6 +8,7 @@ mod lifecycle;
 mod mirror;
 mod property;
 mod rows;
+mod states;
 #[path = "../../tests/common/mod.rs"]
 mod support;
 
