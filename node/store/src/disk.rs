@@ -50,11 +50,16 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// As the system says.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Removes a file.
+    /// Takes a file's name away.
     ///
     /// # Errors
     /// As the system says.
     fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes a directory, and those above it; one that is there stays.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
     /// Makes names in a directory durable.
     ///
     /// # Errors
@@ -82,6 +87,10 @@ impl Disk for RealDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        std::fs::create_dir_all(path)
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {

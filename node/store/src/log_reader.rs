@@ -65,6 +65,8 @@ pub struct LogReader {
     identity: Identity,
     reader: Reader,
     offset: u64,
+    /// Where the segment after this one begins, if it was there when this one was opened.
+    next: Option<Seq>,
     /// The last batch that was read.
     at: Seq,
 }
@@ -92,7 +94,8 @@ impl LogReader {
         let firsts = segment::list(&log)?;
         let first = firsts.iter().rev().find(|first| **first <= after + 1).copied().ok_or_else(gone)?;
         let reader = Reader::open(&log, first, &identity)?.ok_or_else(gone)?;
-        let mut found = Self { log, identity, reader, offset: SEGMENT_HEADER, at: first - 1 };
+        let next = firsts.into_iter().find(|other| *other > first);
+        let mut found = Self { log, identity, reader, offset: SEGMENT_HEADER, next, at: first - 1 };
         while found.at < after {
             if found.skip()?.is_none() {
                 return Err(gone());
@@ -108,6 +111,12 @@ impl LogReader {
     pub fn next(&mut self, written: Seq) -> io::Result<Option<LoggedBatch>> {
         while self.at < written {
             match self.reader.batch(self.offset)? {
+                // The older copy of a tail, which a crash kept recovery from cutting off: the newer one counts.
+                Found::Batch(header, _)
+                    if header.count > 0 && self.next.is_some_and(|next| header.seq >= next) =>
+                {
+                    self.next_segment()?;
+                }
                 Found::Batch(header, payload) => {
                     self.offset += header.span();
                     if header.count == 0 {
@@ -145,8 +154,10 @@ impl LogReader {
         if self.reader.head.first == self.at + 1 {
             return Err(missing("the segment that should begin with it does not"));
         }
-        self.reader = Reader::open(&self.log, self.at + 1, &self.identity)?
+        let first = self.at + 1;
+        self.reader = Reader::open(&self.log, first, &self.identity)?
             .ok_or_else(|| missing("its segment's header is damaged"))?;
+        self.next = segment::list(&self.log)?.into_iter().find(|other| *other > first);
         self.offset = SEGMENT_HEADER;
         Ok(())
     }

@@ -48,7 +48,7 @@ struct Walk {
     /// What is known to have been synced.
     proven: Seq,
     pending: Vec<Pending>,
-    /// The segment and the place behind the last batch or mark.
+    /// The segment and the place behind the last batch.
     end: Option<(Head, u64)>,
     /// Octets replayed since the last index commit.
     replayed: u64,
@@ -58,6 +58,9 @@ struct Walk {
 impl Recovery<'_> {
     /// Recovers and answers a writer behind the log's end, and what of the log may not be committed.
     pub fn run(mut self) -> Result<(Writer, Tail), OpenError> {
+        // A process that died before it could sync its names left them in memory only: what is acknowledged from here on
+        // may lie under one of them.
+        self.options.disk.sync_dir(self.log).map_err(|e| io_error(self.log, e))?;
         let firsts = segment::list(self.log).map_err(|e| io_error(self.log, e))?;
         let Some(first) = firsts.first().copied() else {
             if self.state.link.seq > 0 {
@@ -146,7 +149,11 @@ impl Recovery<'_> {
                 walk.pending.push(Pending { placed: Placed { header, segment: first, offset }, payload });
             }
             offset += header.span();
-            walk.end = Some((reader.head, offset));
+            // What is written next replaces a mark at the end: the sync of that may have failed, and a chain must not
+            // go on behind what only memory has.
+            if header.count > 0 {
+                walk.end = Some((reader.head, offset));
+            }
             self.apply_proven(walk)?;
         }
         match next {
@@ -211,7 +218,7 @@ impl Recovery<'_> {
         // A segment that was made for what comes next, and never got it, must go: what follows is written into the
         // copy, and an empty segment of a later name would hide it at the next opening.
         for later in segment::list(self.log).map_err(log_error)?.into_iter().filter(|other| *other > first) {
-            std::fs::remove_file(segment::path(self.log, later)).map_err(log_error)?;
+            disk.remove(&segment::path(self.log, later)).map_err(log_error)?;
         }
         disk.sync_dir(self.log).map_err(log_error)?;
         if old != first {

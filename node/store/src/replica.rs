@@ -169,11 +169,11 @@ impl Replica {
             _ => return Err(OpenError::NotEmpty(dir.display().to_string())),
         }
         let lock = volume::lock(dir)?;
-        volume::check(dir)?;
+        options.volume.check(dir)?;
         let mut block = Superblock::new(identity);
         block.write(&options.disk, dir).map_err(|e| io_error(dir, e))?;
         let log = Engine::log_dir(dir);
-        fs::create_dir_all(&log).map_err(|e| io_error(&log, e))?;
+        options.disk.create_dir(&log).map_err(|e| io_error(&log, e))?;
         options.disk.sync_dir(dir).map_err(|e| io_error(dir, e))?;
         block.ready = true;
         let replica = Self::assemble(dir, identity, options, (lock, block.clone()))?;
@@ -184,10 +184,12 @@ impl Replica {
     pub(crate) fn open_with(dir: &Path, expected: &Identity, options: &Options) -> Result<Self, OpenError> {
         check_identity(dir, &Superblock::read(dir)?, expected)?;
         let lock = volume::lock(dir)?;
-        volume::check(dir)?;
+        options.volume.check(dir)?;
         // Read again: only now nobody else writes it.
         let mut block = Superblock::read(dir)?;
         check_identity(dir, &block, expected)?;
+        // A process that died while it wrote the superblock left its name in memory only: others are told its promise.
+        options.disk.sync_dir(dir).map_err(|e| io_error(dir, e))?;
         let was_poisoned = !block.poisoned.is_empty();
         if was_poisoned {
             if block.poisoned == superblock::boot_id() && has_mirrors(dir, expected) {

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::segment::SEGMENT_SIZE;
+use crate::{error::OpenError, segment::SEGMENT_SIZE, volume};
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
@@ -32,6 +32,14 @@ pub fn segment_size(total: u64) -> u64 {
 pub trait Volume: Send + Sync {
     /// Free and total octets.
     fn measure(&self, dir: &Path) -> (u64, u64);
+
+    /// Does its file system keep promises?
+    ///
+    /// # Errors
+    /// [`OpenError::FileSystem`].
+    fn check(&self, dir: &Path) -> Result<(), OpenError> {
+        volume::check(dir)
+    }
 }
 
 /// The volume itself.

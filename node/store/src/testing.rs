@@ -193,6 +193,10 @@ impl Disk for RecordingDisk {
         RealDisk.remove(path)
     }
 
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        RealDisk.create_dir(path)
+    }
+
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         RealDisk.sync_dir(path)
     }

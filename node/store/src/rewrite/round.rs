@@ -136,6 +136,11 @@ impl Memory {
     fn base(&mut self, pace: &Pace<'_>, (files, before): (&[Use], Seq), room: Room) -> Result<Seq, Halt> {
         let parts = pace.parts;
         if !self.has_looked {
+            let folder = base::folder(&parts.dir);
+            // The process that named a base may have died before it could sync the name.
+            if folder.is_dir() {
+                parts.disk.sync_dir(&folder)?;
+            }
             for base in base::list(&parts.dir)? {
                 if self.base.is_none() && base.is_sound(&parts.dir, &|| pace.still())? {
                     self.base = Some(base);

@@ -13,8 +13,8 @@ use tempfile::TempDir;
 
 use super::support::{account, delivery, identity, mailbox, target};
 use crate::{
-    CopyKind, Delivered, Expunge, FlagChange, FlagOp, Flags, OpenError, OpenGate, Replica, Store, SystemFlag,
-    View,
+    CopyKind, Delivered, Expunge, FlagChange, FlagOp, Flags, LogReader, OpenError, OpenGate, Replica, Store,
+    SystemFlag, View,
     batch::{HEADER, Header},
     segment::{self, SEGMENT_HEADER},
     testing::Setup,
@@ -292,6 +292,13 @@ async fn the_tail_is_copied_forward_and_a_crash_in_between_does_no_harm() {
     let replica = setup().open(torn.path(), &identity()).unwrap();
     check_content(&history, &replica, *last);
     goes_on(replica, torn.path()).await;
+    // A mirror is fed with each record once.
+    let (mut reader, mut at) = (LogReader::after(torn.path(), identity(), 0).unwrap(), 0);
+    while let Some(batch) = reader.next(*last + 2).unwrap() {
+        assert_eq!(batch.seq, at + 1);
+        at += u64::from(batch.count);
+    }
+    assert_eq!(at, *last + 2, "with the next epoch's start and a message");
     // A clean end leaves a mark: nothing is copied then.
     let before = files(dir.path());
     drop(setup().open(dir.path(), &identity()).unwrap());

@@ -10,6 +10,7 @@ mod property;
 mod rewrite;
 mod rewrite_crash;
 mod rows;
+mod states;
 #[path = "../../tests/common/mod.rs"]
 mod support;
 

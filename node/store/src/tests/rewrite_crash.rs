@@ -103,6 +103,10 @@ impl Disk for Stopping {
         Ok(())
     }
 
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        RealDisk.create_dir(path)
+    }
+
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.step()?;
         RealDisk.sync_dir(path)?;

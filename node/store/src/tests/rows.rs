@@ -2,13 +2,17 @@
 
 use std::path::Path;
 
-use rusqlite::types::Value;
+use rusqlite::{Connection, types::Value};
 
 use crate::schema;
 
 /// Every row of every table, without the columns of these names.
 pub fn rows(dir: &Path, without: &[&str]) -> Vec<String> {
-    let conn = schema::open_reader(dir).unwrap();
+    rows_of(&schema::open_reader(dir).unwrap(), without)
+}
+
+/// The same, by a connection that is there.
+pub fn rows_of(conn: &Connection, without: &[&str]) -> Vec<String> {
     let mut tables = conn
         .prepare(
             "SELECT name FROM sqlite_master WHERE type='table' AND name NOT LIKE 'sqlite_%' ORDER BY name",

@@ -1,0 +1,182 @@
+//! Every state that a crash may leave of a store: as ALICE and CrashMonkey do, from a record of what was asked of the
+//! disk and what was told to somebody meanwhile.
+//!
+//! Whatever of the unsynced was lost, torn or done in another order, and however old or torn the index is: the store
+//! opens; what was acknowledged is there, once; what was not is there as a whole, or not at all; counters are exact; no
+//! UID, UIDVALIDITY, mailbox id or MODSEQ comes again; opening it twice changes nothing; an index made anew, and a
+//! mirror's, is the same. Recoveries are recorded and crashed as well, also of programs that were killed, whose unsynced
+//! octets are still to be read.
+//!
+//! `MAILCLUSTER_LONG=1` tries more lives and more of each; `MAILCLUSTER_SEED` another seed.
+
+mod check;
+mod disk;
+mod explore;
+mod index;
+mod life;
+mod mail;
+mod mirror;
+mod rng;
+mod tape;
+
+use super::support::identity;
+use check::{Told, directory};
+use disk::{Broken, Disk};
+use explore::{Effort, Explorer, Run, Seen};
+use life::{History, live, mirrored};
+use mirror::Primary;
+use rng::Rng;
+use tape::{Faults, Tape};
+
+fn is_long() -> bool {
+    std::env::var("MAILCLUSTER_LONG").is_ok_and(|value| !value.is_empty())
+}
+
+fn seed() -> u64 {
+    std::env::var("MAILCLUSTER_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(4)
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+}
+
+/// Lives under the recorder; a mirror fed with its log says what each record's index is.
+fn recorded(seed: u64, rounds: usize, faults: Faults) -> (Run, History) {
+    let dir = directory();
+    let tape = Tape::new(dir.path(), Default::default(), faults);
+    let mut history = block_on(live(dir.path(), &tape, &mut Rng::new(seed), rounds));
+    let (events, indexes) = tape.finish();
+    let mirror = directory();
+    let end = *history.references.last_key_value().unwrap().0;
+    for (seq, reference) in mirrored(dir.path(), mirror.path(), end).unwrap() {
+        if let Some(grown) = history.references.insert(seq, reference.clone()) {
+            assert!(grown.rows == reference.rows, "a mirror's index is another at {seq}");
+        }
+    }
+    (Run { base: Disk::default(), told: Told::default(), floor: 0, events, indexes }, history)
+}
+
+/// Tries every crash of a life, on two threads.
+fn explore(
+    run: &Run,
+    history: &History,
+    seed: u64,
+    (effort, broken, most_sins): (Effort, Option<Broken>, usize),
+) -> Seen {
+    let work = |part: usize| {
+        let mut seen = Seen::default();
+        let rng = Rng::new(seed ^ u64::try_from(part).unwrap() << 32);
+        let mut explorer =
+            Explorer { effort, broken, rng, seen: &mut seen, most_sins, share: (part, 2), again: 1 };
+        block_on(explorer.run(run, history, 0));
+        seen
+    };
+    std::thread::scope(|threads| {
+        let other = threads.spawn(|| work(1));
+        let mut seen = work(0);
+        let other = other.join().unwrap();
+        seen.opened += other.opened;
+        seen.second += other.second;
+        seen.recoveries += other.recoveries;
+        seen.served += other.served;
+        seen.sins.extend(other.sins);
+        seen
+    })
+}
+
+const SHORT: Effort = Effort { random: 2, indexes: 2, goes_on: 16, again: 96, second: 4 };
+const LONG: Effort = Effort { random: 8, indexes: 4, goes_on: 8, again: 32, second: 1 };
+
+/// Explores a life of so many rounds (and four times that), says what was tried, and fails with what is wrong.
+fn nothing_is_wrong(name: &str, seed: u64, rounds: usize, faults: Faults) {
+    let (rounds, effort) = if is_long() { (4 * rounds, LONG) } else { (rounds, SHORT) };
+    let (run, history) = recorded(seed, rounds, faults);
+    let began = std::time::Instant::now();
+    let seen = explore(&run, &history, seed, (effort, None, 4));
+    println!(
+        "{name}, seed {seed}: {} events, {} records; {} states opened ({} of them crashes of {} recoveries), {} served \
+         from; {:.1} s",
+        run.events.len(),
+        history.references.last_key_value().unwrap().0,
+        seen.opened,
+        seen.second,
+        seen.recoveries,
+        seen.served,
+        began.elapsed().as_secs_f64()
+    );
+    assert!(seen.sins.is_empty(), "seed {seed}: {:#?}", seen.sins);
+    let enough = seen.opened > 200 && seen.second > 50 && seen.served > 10;
+    assert!(enough, "hardly anything was tried: {seen:?}");
+}
+
+/// A promise that is not kept, or a rule that is not followed, is noticed.
+fn something_is_wrong(faults: Faults, broken: Option<Broken>, sin: &str) {
+    let (run, history) = recorded(seed(), 8, faults);
+    let effort = Effort { again: 1000, ..SHORT };
+    let seen = explore(&run, &history, seed(), (effort, broken, 100));
+    let found = seen.sins.iter().find(|found| found.contains(sin));
+    println!("{faults:?} {broken:?}: {} faults, like {found:?}", seen.sins.len());
+    assert!(found.is_some(), "not noticed in {:#?}", seen.sins);
+}
+
+#[test]
+fn acknowledging_before_the_sync_is_noticed() {
+    let faults = Faults { skip_sync: true, ..Faults::default() };
+    something_is_wrong(faults, None, "was acknowledged");
+    something_is_wrong(faults, None, "the index has batches that the log has lost");
+}
+
+#[test]
+fn syncs_that_do_nothing_are_noticed() {
+    something_is_wrong(Faults::default(), Some(Broken::Syncs), "damaged");
+    something_is_wrong(Faults::default(), Some(Broken::DirSyncs), "was acknowledged");
+}
+
+#[test]
+fn without_room_ahead_lengths_may_be_lost_too() {
+    let faults = Faults { no_room_ahead: true, ..Faults::default() };
+    nothing_is_wrong("a life without room reserved", seed(), 8, faults);
+}
+
+#[test]
+fn after_a_sync_that_failed_nothing_is_believed_that_only_memory_has() {
+    for n in 0..if is_long() { 10 } else { 1 } {
+        let faults = Faults { failing_sync: Some(9 + usize::try_from(n).unwrap() * 5), ..Faults::default() };
+        nothing_is_wrong("a life with a failed sync", seed() + n, 8, faults);
+    }
+}
+
+#[test]
+fn nothing_is_written_behind_a_mark_that_only_memory_has() {
+    let faults = Faults { failing_marks: true, ..Faults::default() };
+    nothing_is_wrong("a life whose marks are not synced", seed(), 10, faults);
+}
+
+#[test]
+fn whatever_a_crash_leaves_has_what_was_acknowledged() {
+    for n in 0..if is_long() { 20 } else { 1 } {
+        nothing_is_wrong("a life", seed() + n, 18, Faults::default());
+    }
+}
+
+#[test]
+fn whatever_a_crash_leaves_of_a_mirror_has_what_it_confirmed() {
+    for n in 0..if is_long() { 20 } else { 1 } {
+        let (seed, rounds) = (seed() + n, if is_long() { 40 } else { 8 });
+        let dir = directory();
+        let tape = Tape::new(dir.path(), Default::default(), Faults::default());
+        let mut history = block_on(live(dir.path(), &tape, &mut Rng::new(seed), rounds));
+        let end = *history.references.last_key_value().unwrap().0;
+        let (copy, mut rng) = (directory(), Rng::new(seed));
+        history.references = mirrored(dir.path(), copy.path(), end).unwrap();
+        let primary = Primary { batches: mirror::batches(dir.path(), identity(), end).unwrap(), history };
+        let run = mirror::recorded(&primary, &mut rng);
+        let opened = run.explore(&mut rng, 0);
+        println!(
+            "a mirror's life, seed {seed}: {} events, {end} records; {opened:?} states",
+            run.events.len()
+        );
+        let opened = opened.unwrap_or_else(|sin| panic!("seed {seed}: {sin}"));
+        assert!(opened > 300, "hardly anything was tried: {opened}");
+    }
+}

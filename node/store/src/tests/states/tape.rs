@@ -1,0 +1,266 @@
+//! Records, in order, what is asked of the disk and what is told to somebody, and what the index's files hold
+//! meanwhile.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use mailcluster_types::{Epoch, Seq};
+
+use super::{
+    disk::{Change, Image, Ino, Op},
+    index::IndexFiles,
+};
+use crate::{
+    OpenError,
+    batch::HEADER,
+    disk::{Disk, LogFile, RealDisk},
+    engine::Options,
+    space::Volume,
+};
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    Disk(Op),
+    /// Somebody was told that everything up to here is there.
+    Told(Seq),
+    /// The replica was made, and whoever asked for that knows.
+    Ready,
+    /// A promise was given.
+    Promised(Epoch),
+    /// A mirror begins to cut off what follows.
+    Cut(Seq),
+    /// Nothing that follows can be there.
+    AtMost(Seq),
+    /// A mirror was told that everything up to here is committed.
+    Committed(Seq),
+}
+
+/// What goes wrong while it is recorded.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Faults {
+    /// The file system reserves no room: each write makes its file longer.
+    pub no_room_ahead: bool,
+    /// This many syncs of segments later, one fails.
+    pub failing_sync: Option<usize>,
+    /// Syncs of marks fail: those that say, when a store is closed, that all is synced.
+    pub failing_marks: bool,
+    /// Acknowledges before it syncs.
+    pub skip_sync: bool,
+}
+
+#[derive(Debug, Default)]
+struct Recorded {
+    names: BTreeMap<PathBuf, Ino>,
+    next: Ino,
+    events: Vec<Event>,
+    /// One for each event, as they were before it.
+    indexes: Vec<IndexFiles>,
+    faults: Faults,
+}
+
+/// The recorder of one store's directory.
+#[derive(Debug, Clone)]
+pub struct Tape {
+    dir: PathBuf,
+    recorded: Arc<Mutex<Recorded>>,
+}
+
+/// A volume whose file system is taken as it is: what a loss of power leaves is for the model to say. So the tests may
+/// run in memory.
+pub struct AnyVolume;
+
+impl Volume for AnyVolume {
+    fn measure(&self, _: &Path) -> (u64, u64) {
+        (50 << 30, 100 << 30)
+    }
+
+    fn check(&self, _: &Path) -> Result<(), OpenError> {
+        Ok(())
+    }
+}
+
+/// Options with small segments.
+pub fn options(disk: Arc<dyn Disk>) -> Options {
+    Options { disk, volume: Arc::new(AnyVolume), segment_size: Some(12 << 10), skip_sync: false }
+}
+
+/// Options that record nothing.
+pub fn plain() -> Options {
+    options(Arc::new(RealDisk))
+}
+
+impl Tape {
+    /// Records what happens in `dir`, where these files are.
+    pub fn new(dir: &Path, (names, next): (BTreeMap<PathBuf, Ino>, Ino), faults: Faults) -> Self {
+        let recorded = Recorded { names, next, faults, ..Recorded::default() };
+        Self { dir: dir.to_owned(), recorded: Arc::new(Mutex::new(recorded)) }
+    }
+
+    pub fn options(&self) -> Options {
+        let skip_sync = self.recorded.lock().unwrap().faults.skip_sync;
+        Options { skip_sync, ..options(Arc::new(TapeDisk(self.clone()))) }
+    }
+
+    /// Notes what happened, while nobody writes the index.
+    pub fn note(&self, event: Event) {
+        let index = IndexFiles::read(&self.dir);
+        let mut recorded = self.recorded.lock().unwrap();
+        recorded.events.push(event);
+        recorded.indexes.push(index);
+    }
+
+    /// Notes an answer, while the index may be written.
+    pub fn told(&self, seq: Seq) {
+        let mut recorded = self.recorded.lock().unwrap();
+        let last = recorded.indexes.last().cloned().unwrap_or_default();
+        recorded.events.push(Event::Told(seq));
+        recorded.indexes.push(last);
+    }
+
+    /// Everything so far; `indexes` has one more than there are events, as they are now.
+    pub fn finish(&self) -> (Vec<Event>, Vec<IndexFiles>) {
+        let recorded = self.recorded.lock().unwrap();
+        let mut indexes = recorded.indexes.clone();
+        indexes.push(IndexFiles::read(&self.dir));
+        (recorded.events.clone(), indexes)
+    }
+
+    fn relative(&self, path: &Path) -> PathBuf {
+        path.strip_prefix(&self.dir).unwrap().to_owned()
+    }
+
+    fn wrap(&self, ino: Ino, is_segment: bool, file: Box<dyn LogFile>) -> Box<dyn LogFile> {
+        Box::new(TapeFile { tape: self.clone(), ino, is_segment, written: 0, file })
+    }
+}
+
+struct TapeDisk(Tape);
+
+fn is_segment(path: &Path) -> bool {
+    path.starts_with("log")
+}
+
+impl Disk for TapeDisk {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
+        let name = self.0.relative(path);
+        let ino = {
+            let mut recorded = self.0.recorded.lock().unwrap();
+            let next = recorded.next;
+            let ino = *recorded.names.entry(name.clone()).or_insert(next);
+            recorded.next = next.max(ino + 1);
+            ino
+        };
+        self.0.note(Event::Disk(Op::Create(name.clone(), ino)));
+        Ok(self.0.wrap(ino, is_segment(&name), RealDisk.create(path)?))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
+        let name = self.0.relative(path);
+        let file = RealDisk.open(path)?;
+        let ino = self.0.recorded.lock().unwrap().names[&name];
+        Ok(self.0.wrap(ino, is_segment(&name), file))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (old, new) = (self.0.relative(from), self.0.relative(to));
+        self.0.note(Event::Disk(Op::Rename(old.clone(), new.clone())));
+        let mut recorded = self.0.recorded.lock().unwrap();
+        let ino = recorded.names.remove(&old).unwrap();
+        recorded.names.insert(new, ino);
+        RealDisk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let name = self.0.relative(path);
+        self.0.note(Event::Disk(Op::Remove(name.clone())));
+        self.0.recorded.lock().unwrap().names.remove(&name);
+        RealDisk.remove(path)
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.0.note(Event::Disk(Op::MakeDir(self.0.relative(path))));
+        RealDisk.create_dir(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.0.note(Event::Disk(Op::SyncDir(self.0.relative(path))));
+        Ok(())
+    }
+}
+
+struct TapeFile {
+    tape: Tape,
+    ino: Ino,
+    is_segment: bool,
+    /// Octets of the last write.
+    written: usize,
+    file: Box<dyn LogFile>,
+}
+
+impl TapeFile {
+    fn note(&self, change: Change) {
+        self.tape.note(Event::Disk(Op::Change(self.ino, change)));
+    }
+
+    /// Is this the sync that fails?
+    fn fails(&self) -> bool {
+        let faults = &mut self.tape.recorded.lock().unwrap().faults;
+        if faults.failing_marks && self.is_segment && self.written == HEADER {
+            return true;
+        }
+        let left = faults.failing_sync.filter(|_| self.is_segment);
+        if let Some(left) = left {
+            faults.failing_sync = left.checked_sub(1);
+        }
+        left == Some(0)
+    }
+}
+
+impl LogFile for TapeFile {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.note(Change::Write(offset, bytes.into()));
+        self.written = bytes.len();
+        self.file.write_at(offset, bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if self.fails() {
+            self.tape.note(Event::Disk(Op::NotSynced(self.ino)));
+            return Err(io::Error::other("injected: EIO"));
+        }
+        self.tape.note(Event::Disk(Op::Sync(self.ino)));
+        Ok(())
+    }
+
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        self.note(Change::Cut(len));
+        self.file.set_len(len)
+    }
+
+    fn allocate(&mut self, len: u64) -> io::Result<()> {
+        if self.tape.recorded.lock().unwrap().faults.no_room_ahead {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        self.note(Change::Reserve(len));
+        self.file.allocate(len)
+    }
+}
+
+/// Writes files where a store can be opened.
+pub fn write(dir: &Path, image: &Image, index: &IndexFiles) {
+    for inner in &image.dirs {
+        fs::create_dir_all(dir.join(inner)).unwrap();
+    }
+    for (path, content) in &image.files {
+        // A file whose directory was lost is lost with it.
+        if dir.join(path).parent().is_some_and(Path::is_dir) {
+            fs::write(dir.join(path), content.as_slice()).unwrap();
+        }
+    }
+    index.write(dir);
+}
