@@ -93,6 +93,14 @@ pub async fn act(store: &Store, step: Step, last: &mut Option<crate::Delivery>) 
             let kind = if moving { CopyKind::Move } else { CopyKind::Copy };
             let _ = store.copy(from, uids, to, kind).await.map(|r| r.acknowledge());
         }
+        step @ (Step::Queue(_) | Step::Dequeue) => act_on_queue(store, step).await,
+        step => act_on_names(store, step).await,
+    }
+}
+
+/// Mailboxes and accounts, by name.
+async fn act_on_names(store: &Store, step: Step) {
+    match step {
         Step::Create(who, name) => {
             let create =
                 CreateMailbox { account: AccountId(who), name: NAMES[name].into(), special_use: None };
@@ -113,6 +121,12 @@ pub async fn act(store: &Store, step: Step, last: &mut Option<crate::Delivery>) 
             (record.generation, record.tombstone, record.quota_octets) = (generation, tombstone, 20_000);
             let _ = store.put_account(record).await.map(|r| r.acknowledge());
         }
+        _ => {}
+    }
+}
+
+async fn act_on_queue(store: &Store, step: Step) {
+    match step {
         Step::Queue(size) => {
             let Delivery { id, sender, at, body, .. } = delivery(Vec::new(), &"q".repeat(size));
             let recipients = ["one@example.com", "two@example.com"].map(|address| QueueRecipient {
@@ -134,7 +148,7 @@ pub async fn act(store: &Store, step: Step, last: &mut Option<crate::Delivery>) 
             let address = item.recipients[0].address.clone();
             store.queue_update(item.delivery, address, update).await.unwrap().acknowledge().unwrap();
         }
-        Step::Reopen => {}
+        _ => {}
     }
 }
 

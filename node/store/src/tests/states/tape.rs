@@ -86,7 +86,7 @@ impl Volume for AnyVolume {
 
 /// Options with small segments.
 pub fn options(disk: Arc<dyn Disk>) -> Options {
-    Options { disk, volume: Arc::new(AnyVolume), segment_size: Some(12 << 10), skip_sync: false }
+    Options { disk, volume: Arc::new(AnyVolume), segment_size: Some(12 << 10), ..Options::default() }
 }
 
 /// Options that record nothing.
