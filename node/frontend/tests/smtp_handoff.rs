@@ -85,6 +85,21 @@ async fn a_store_that_goes_away_while_it_owes_an_answer_is_not_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_goes_away_is_waited_for_when_there_is_no_other_place() {
+    let cluster = Cluster::new(&["s-0"]).await;
+    let bob = cluster.account("bob", "s-0").await;
+    cluster.fault("s-0", Fault::LateAfterDot);
+    let mut smtp = cluster.mx().await;
+    let sending = smtp.mail("x@y.example", &["bob@example.org"], TEXT);
+    let (reply, ()) = tokio::join!(sending, async {
+        cluster.inbox_of("s-0", bob, 1).await;
+        cluster.known_away("s-0");
+    });
+    assert!(reply.starts_with("250 "), "closed without a reply, it would have come twice: {reply}");
+    assert_eq!(cluster.inbox("s-0", bob).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_any_durable_place_it_is_451_and_nobody_has_it() {
     let cluster = Cluster::new(&["s-0", "s-1"]).await;
     let ann = cluster.account("ann", "s-0").await;

@@ -22,7 +22,13 @@ use anyhow::{Context, Result, bail};
 use mailcluster_test_clients::Load;
 use serde_json::Value;
 
-use self::{actor::Troupe, inboxes::Inboxes, keep::Kept, nemesis::Nemesis, report::Made};
+use self::{
+    actor::Troupe,
+    inboxes::Inboxes,
+    keep::Kept,
+    nemesis::{Broken, Nemesis},
+    report::Made,
+};
 pub use self::{
     mode::Mode,
     report::{Outcome, Violation},
@@ -156,8 +162,8 @@ impl<'a> Stage<'a> {
     }
 
     fn faults(&mut self, say: Say<'_>) -> Result<()> {
-        let until = Instant::now() + self.run.length;
         self.recover().context("before the first fault")?;
+        let until = Instant::now() + self.run.length;
         for (number, planned) in self.planned.clone().iter().enumerate() {
             std::thread::sleep(planned.calm);
             if Instant::now() >= until || self.is_broken() {
@@ -198,6 +204,10 @@ impl<'a> Stage<'a> {
                 ));
                 match struck {
                     Ok(()) => self.outcome.faults.push(Made { kind: planned.kind, held, recovered, gap }),
+                    Err(error) if error.is::<Broken>() => {
+                        let what = format!("{planned}: {error:#}");
+                        self.outcome.violations.push(Violation::now("fault", what));
+                    }
                     Err(error) => self.outcome.skipped.push(format!("{planned}: {error:#}")),
                 }
                 true
@@ -278,7 +288,7 @@ impl<'a> Stage<'a> {
     fn check(&mut self, say: Say<'_>) -> Result<()> {
         let promised = self.load.snapshot();
         self.run.site.drain_queues(&|_| ())?;
-        let wrong = self.inboxes.check(&promised)?;
+        let wrong = wait_for("mailboxes can be read", RECOVERY, || self.inboxes.check(&promised).map(Some))?;
         say(&format!("  {} accepted messages looked for, {} faults found", promised.accepted(), wrong.len()));
         self.outcome.violations.extend(wrong);
         Ok(())

@@ -27,9 +27,9 @@ use crate::{args::FrontendArgs, client_ports::ClientPorts, listen_spec::Proto, m
 /// How often stores that no session has used are tried, for the operator's second path of detection.
 const PROBE: Duration = Duration::from_secs(2);
 /// How long clients are still let in after SIGTERM: the Service may go on sending some until it has heard.
-const STILL_SENT: Duration = Duration::from_secs(3);
+const STILL_SENT: Duration = Duration::from_secs(5);
 /// How long sessions may take to end after that.
-const GRACE: Duration = Duration::from_secs(22);
+const GRACE: Duration = Duration::from_secs(25);
 
 /// The ports of client protocols.
 const PORTS: [(Proto, u16); 7] = [

@@ -12,7 +12,7 @@
 mod plan;
 mod transaction;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use mailcluster_lmtp::{Body, Envelope};
@@ -29,6 +29,8 @@ use super::{
     stores::{Reach, Stores},
 };
 
+/// Between two looks for a place for what a store that is away owes an answer for.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Places tried for what cannot go to its own store.
 const MAX_PLACES: usize = 4;
 
@@ -201,7 +203,10 @@ async fn reserve_places(reach: &Reach, job: &Job, ledger: &mut Ledger, open: &[T
         return true;
     }
     let part: Vec<StoreName> = taking.iter().map(|t| t.store().clone()).collect();
-    let asked = taking.iter().map(|t| second_place(reach, job, t, (&part, ledger.stores_away())));
+    let items: Vec<Vec<usize>> = taking.iter().map(|t| t.items().collect()).collect();
+    let asked = taking.iter().zip(&items).map(|(transaction, items)| {
+        second_place(reach, job, (transaction.store(), items), (&part, ledger.stores_away()))
+    });
     let found = join_all(asked).await;
     for (transaction, place) in taking.iter().zip(found) {
         let Some(place) = place else { return false };
@@ -210,16 +215,26 @@ async fn reserve_places(reach: &Reach, job: &Job, ledger: &mut Ledger, open: &[T
     true
 }
 
-/// A store other than the transaction's own that has room for all that stands in it, asked on a connection of its
-/// own and left again.
+/// Resolves when a store that owes an answer is known to be away and another has room for what it was sent. With no other
+/// place there is nothing better than to wait: what was cut off may be taken all the same, and would come twice.
+async fn given_up(reach: &Reach, job: &Job, own: &StoreName, items: &[usize]) {
+    loop {
+        reach.lost(own).await;
+        if second_place(reach, job, (own, items), (&[], &[])).await.is_some() {
+            return;
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// A store other than their own that has room for all of these items, asked on a connection of its own and left again.
 async fn second_place(
     reach: &Reach,
     job: &Job,
-    transaction: &Transaction,
+    (own, items): (&StoreName, &[usize]),
     (part, away): (&[StoreName], &[StoreName]),
 ) -> Option<StoreName> {
-    let own = transaction.store();
-    let recipients: Vec<_> = transaction.items().map(|item| elsewhere(&job.items[item])).collect();
+    let recipients: Vec<_> = items.iter().map(|item| elsewhere(&job.items[*item])).collect();
     let offered = reach.hand_off_candidates(own, MAX_PLACES);
     let places = plan::places(part, &offered, away).into_iter().filter(|store| store != own);
     for store in places.take(MAX_PLACES) {

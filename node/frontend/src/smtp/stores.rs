@@ -72,7 +72,11 @@ impl Reach {
             return Err(ClientError::Before(WireError::Timeout));
         }
         if let Some(mut client) = kept {
-            match client.begin(envelope, recipients).await {
+            let begun = tokio::select! {
+                begun = client.begin(envelope, recipients) => begun,
+                () = self.lost(store) => return Err(ClientError::Before(WireError::Timeout)),
+            };
+            match begun {
                 Ok(replies) => return Ok((client, replies)),
                 Err(ClientError::Refused(reply)) if reply.code != 421 => {
                     return Err(ClientError::Refused(reply));

@@ -1,7 +1,12 @@
 //! Wires between frontend and store that fail in a chosen way.
 
+use std::time::Duration;
+
 use mailcluster_types::BoxStream;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream};
+
+/// Longer than it is looked whether a store is away.
+const LATE: Duration = Duration::from_secs(2);
 
 /// What happens on the way to a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +19,8 @@ pub enum Fault {
     CutAfterDot,
     /// The store gets the whole message and takes it; nothing is heard of it again, nor is the connection closed.
     SilentAfterDot,
+    /// The store gets the whole message and takes it; its replies come seconds later.
+    LateAfterDot,
     /// What is for the queue is refused.
     NoQueue,
     /// What is for the queue is cut off at DATA.
@@ -21,7 +28,7 @@ pub enum Fault {
 }
 
 fn is_lost_after_dot(fault: Fault) -> bool {
-    matches!(fault, Fault::CutAfterDot | Fault::SilentAfterDot)
+    matches!(fault, Fault::CutAfterDot | Fault::SilentAfterDot | Fault::LateAfterDot)
 }
 
 /// A connection with the fault on it.
@@ -73,7 +80,9 @@ async fn pump(client: DuplexStream, server: DuplexStream, fault: Fault) {
             if is_lost && fault == Fault::SilentAfterDot {
                 return std::future::pending().await;
             }
-            if read == 0 || is_lost {
+            if is_lost && fault == Fault::LateAfterDot {
+                tokio::time::sleep(LATE).await;
+            } else if read == 0 || is_lost {
                 return;
             }
             if to_client.write_all(&buffer[..read]).await.is_err() {

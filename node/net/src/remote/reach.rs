@@ -8,8 +8,10 @@ use std::{
 
 use mailcluster_types::{Epoch, StoreName};
 
-/// One that has not answered for so long is away: a connection that failed once may have been bad luck.
+/// One that has not answered for so long is away, when it did not more than once: a connection that failed may have been
+/// bad luck.
 const SILENT: Duration = Duration::from_secs(3);
+const FAILURES: u32 = 2;
 /// An answer that did not come says nothing any more after this: whoever wants to know asks again.
 const STALE: Duration = Duration::from_secs(10);
 
@@ -37,6 +39,8 @@ struct Entry {
     ok: bool,
     at: Instant,
     answered: Option<Instant>,
+    /// How often it has not answered since, at this epoch.
+    failures: u32,
 }
 
 impl ReachBook {
@@ -46,8 +50,12 @@ impl ReachBook {
 
     pub fn note(&self, store: &StoreName, epoch: Epoch, ok: bool, now: Instant) {
         let mut book = self.book();
-        let answered = if ok { Some(now) } else { book.get(store).and_then(|e| e.answered) };
-        book.insert(store.clone(), Entry { epoch, ok, at: now, answered });
+        let before = book.get(store);
+        let answered = if ok { Some(now) } else { before.and_then(|e| e.answered) };
+        // Another epoch is another process: what it does not answer is counted anew.
+        let failed = before.filter(|e| e.epoch == epoch).map_or(0, |e| e.failures);
+        let failures = if ok { 0 } else { failed.saturating_add(1) };
+        book.insert(store.clone(), Entry { epoch, ok, at: now, answered, failures });
     }
 
     /// Did it fail when last asked? Unknown stores count as well.
@@ -55,20 +63,20 @@ impl ReachBook {
         self.book().get(store).is_some_and(|e| !e.ok)
     }
 
-    /// Did it fail when it was asked of late for this epoch, and has it not answered for a while?
+    /// Did it fail again and again when it was asked of late for this epoch, and has it not answered for a while?
     pub fn is_away(&self, store: &StoreName, epoch: Epoch, now: Instant) -> bool {
         let since = |at: Instant| now.saturating_duration_since(at);
         self.book().get(store).is_some_and(|e| {
-            !e.ok
+            e.failures >= FAILURES
                 && e.epoch == epoch
                 && since(e.at) < STALE
                 && e.answered.is_none_or(|answered| since(answered) >= SILENT)
         })
     }
 
-    /// Was it asked within `age`?
+    /// Has it answered within `age`? One that did not is asked again.
     pub fn is_fresh(&self, store: &StoreName, age: Duration, now: Instant) -> bool {
-        self.book().get(store).is_some_and(|e| now.saturating_duration_since(e.at) < age)
+        self.book().get(store).is_some_and(|e| e.ok && now.saturating_duration_since(e.at) < age)
     }
 
     /// Forgets stores that are no more.
@@ -103,12 +111,16 @@ mod tests {
         for (notes, at, expected) in [
             (&[][..], 1, false),
             (&[(0, true)], 1, false),
-            (&[(0, true), (1, false)], 2, false),
-            (&[(0, true), (1, false)], 3, true),
-            (&[(0, true), (4, false)], 4, true),
-            (&[(0, true), (4, false), (5, true)], 6, false),
-            (&[(0, false)], 1, true),
-            (&[(0, false)], 10, false),
+            // Once is bad luck, and twice within a moment, too.
+            (&[(0, true), (4, false)], 4, false),
+            (&[(0, true), (1, false), (1, false)], 2, false),
+            (&[(0, true), (1, false), (1, false)], 3, true),
+            (&[(0, true), (4, false), (6, false)], 6, true),
+            (&[(0, true), (4, false), (6, false), (7, true)], 7, false),
+            (&[(0, false)], 1, false),
+            (&[(0, false), (1, false)], 1, true),
+            // It is long ago.
+            (&[(0, false), (1, false)], 11, false),
         ] {
             let book = ReachBook::default();
             for (second, ok) in notes {
@@ -116,6 +128,11 @@ mod tests {
             }
             assert_eq!(book.is_away(&store, 3, after(at)), expected, "{notes:?} at {at}");
             assert!(!book.is_away(&store, 4, after(at)), "nobody knows of another epoch: {notes:?}");
+            book.note(&store, 4, false, after(at));
+            assert!(
+                !book.is_away(&store, 4, after(at)),
+                "what failed before does not count there: {notes:?}"
+            );
         }
     }
 }

@@ -18,6 +18,16 @@ const FLAP: Duration = Duration::from_secs(2);
 /// How long it is waited for that somebody notices a fault.
 const NOTICED: Duration = Duration::from_secs(40);
 
+/// What was to follow a fault and did not: no fault of the lab's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Broken(&'static str);
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
 /// A copy of a store.
 #[derive(Debug, Clone)]
 struct Copy {
@@ -168,7 +178,8 @@ impl<'a> Nemesis<'a> {
         wait_for("somebody notices", NOTICED, || {
             let now = self.site.store(&planned.store)?;
             Ok((now.phase != "Serving" || now.epoch > before.epoch).then_some(()))
-        })?;
+        })
+        .context(Broken("a frozen primary goes unnoticed"))?;
         self.delete_leader(&self.site.leader()?)
     }
 
@@ -179,7 +190,10 @@ impl<'a> Nemesis<'a> {
     }
 
     fn hand_over(&self, store: &str) -> Result<()> {
-        self.site.admin(&["failover", store], "").map(drop)
+        // The operator may not have heard yet that a copy stands by again.
+        wait_for("the store is handed over", NOTICED, || self.site.admin(&["failover", store], "").map(Some))
+            .map(drop)
+            .context(Broken("a store that is well is not handed over"))
     }
 
     fn cut_mirrors(&self, store: &str) -> Result<()> {

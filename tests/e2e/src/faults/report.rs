@@ -69,6 +69,12 @@ fn tenths(time: Duration) -> f64 {
 }
 
 impl Outcome {
+    /// How many faults were made.
+    #[must_use]
+    pub fn made(&self) -> usize {
+        self.faults.len()
+    }
+
     /// No rule was broken.
     #[must_use]
     pub fn is_clean(&self) -> bool {

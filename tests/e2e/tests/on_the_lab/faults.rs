@@ -42,6 +42,7 @@ pub fn at_random(stage: &Stage) -> Result<Ledger> {
     )?;
     outcome.text().lines().for_each(say);
     ensure!(outcome.is_clean(), "{} rules were broken", outcome.violations.len());
+    ensure!(outcome.made() > 0, "no fault was made: {:?}", outcome.skipped);
     ensure!(outcome.looks > 0 && outcome.accepted > 0, "nobody did anything");
     Ok(Ledger::default())
 }

@@ -1,11 +1,13 @@
 //! One open LMTP transaction at one store.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use mailcluster_lmtp::{Client, ClientError, Recipient, WireError};
 use mailcluster_proto_smtp::Reply;
 use mailcluster_types::StoreName;
 
 use super::{
-    Item, Job,
+    Item, Job, given_up,
     plan::{Entry, Outcome},
 };
 use crate::smtp::stores::Reach;
@@ -96,7 +98,7 @@ impl Transaction {
     }
 
     /// Sends the message. The connection comes back when it can be used again. A store that goes away meanwhile is not
-    /// waited for: what became of its copies is unknown then.
+    /// waited for when another has room: what became of its copies is unknown then.
     pub(super) async fn send(
         mut self,
         reach: &Reach,
@@ -105,10 +107,19 @@ impl Transaction {
         if self.entries.is_empty() {
             return (Vec::new(), Ok(Vec::new()), self.abort().await);
         }
+        let items: Vec<usize> = self.items().collect();
+        let is_whole = AtomicBool::new(false);
+        let leave = || {
+            is_whole.store(true, Ordering::Relaxed);
+            true
+        };
         let outcome = tokio::select! {
             biased;
-            outcome = self.client.data(&*job.body, || true) => outcome,
-            () = reach.lost(&self.store) => Err(ClientError::After(WireError::Timeout)),
+            outcome = self.client.data(&*job.body, leave) => outcome,
+            () = given_up(reach, job, &self.store, &items) => Err(WireError::Timeout).map_err(
+                // Without its end nothing was taken.
+                if is_whole.load(Ordering::Relaxed) { ClientError::After } else { ClientError::Before },
+            ),
         };
         if let Err(error) = &outcome {
             tracing::warn!(id = %job.envelope.delivery, store = %self.store, %error, "delivery broke off");
