@@ -19,6 +19,7 @@ use crate::{
     mirrors::NoMirrors,
     recover::Recovery,
     schema::{self, State},
+    snapshot,
     space::{self, Space},
     store::Store,
     superblock::{self, FORMAT, Superblock},
@@ -187,6 +188,8 @@ impl Replica {
         // Read again: only now nobody else writes it.
         let mut block = Superblock::read(dir)?;
         check_identity(dir, &block, expected)?;
+        snapshot::finish(&options.disk, dir, &mut block)?;
+        snapshot::tidy(dir).map_err(|e| io_error(dir, e))?;
         let was_poisoned = !block.poisoned.is_empty();
         if was_poisoned {
             if block.poisoned == superblock::boot_id() && has_mirrors(dir, expected) {
@@ -204,7 +207,7 @@ impl Replica {
         Ok(replica)
     }
 
-    fn assemble(
+    pub(crate) fn assemble(
         dir: &Path,
         identity: &Identity,
         options: &Options,
@@ -236,7 +239,7 @@ impl Replica {
             broken: false,
             untouchable: false,
             buffer: Vec::new(),
-            _lock: lock,
+            lock,
         };
         Ok(Self { engine, pool })
     }

@@ -186,6 +186,10 @@ impl Disk for RecordingDisk {
         RealDisk.rename(from, to)
     }
 
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         RealDisk.sync_dir(path)
     }
