@@ -29,7 +29,10 @@ pub fn restarted(stage: &Stage) -> Result<Ledger> {
         let words = ["get", "pods", "-l", "app.kubernetes.io/component=frontend", "-o", "name"];
         Ok(stage.kubectl(&words)?.lines().map(str::to_owned).collect())
     };
-    let before = names()?;
+    let before = wait_for("those that end are gone", LIMIT, || {
+        let now = names()?;
+        Ok((u64::try_from(now.len())? == ready_frontends(&stage.site)?).then_some(now))
+    })?;
     let knocker = Knocker::start(stage.site.port(25)?);
     let restarted = stage
         .kubectl(&["rollout", "restart", "deployment", "demo-frontend"])
