@@ -1,7 +1,5 @@
 //! The store alone: beside the bare log, and with mirrors beside without.
 
-use std::process::Command;
-
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
@@ -65,11 +63,11 @@ fn deliver(copies: u8, (clients, octets): (u32, u32), cpus: Option<(&str, &str)>
     let program = cargo::binary("mailcluster-load")?;
     let mut command = match cpus {
         Some((own, _)) => {
-            let mut pinned = Command::new("taskset");
+            let mut pinned = mailcluster_interop::mortal("taskset");
             pinned.args(["--cpu-list", own]).arg(program);
             pinned
         }
-        None => Command::new(program),
+        None => mailcluster_interop::mortal(program),
     };
     command.arg("deliver").arg(folder.join("store"));
     command.args(["--copies", &copies.to_string(), "--clients", &clients.to_string()]);

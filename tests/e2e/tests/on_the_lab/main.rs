@@ -125,7 +125,7 @@ fn play_all(scenarios: &[(&str, Needs, Scenario)]) -> Result<()> {
             println!("e2e {name} ... FAILED: {why}");
             show_what_is_there();
             leave_out(&scenarios[number + 1..], &format!("{name} failed before it"));
-            return Err(error);
+            return Err(error.context((*name).to_owned()));
         }
     }
     Ok(())
@@ -134,10 +134,10 @@ fn play_all(scenarios: &[(&str, Needs, Scenario)]) -> Result<()> {
 /// One scenario, and after it everything read back.
 fn play(stage: &Stage, name: &str, scenario: Scenario, promised: &mut Ledger) -> Result<()> {
     let start = std::time::Instant::now();
-    promised.merge(&scenario(stage).with_context(|| name.to_owned())?);
-    stage.settle().with_context(|| format!("after {name}"))?;
+    promised.merge(&scenario(stage)?);
+    stage.settle().context("after it")?;
     let verdict = stage.site.read_back(promised, &stage.addresses)?;
-    ensure!(verdict.is_clean(), "{name}: {verdict}");
+    ensure!(verdict.is_clean(), "{verdict}");
     println!(
         "e2e {name} ... ok, {:.0} s, {} messages, none lost, none twice",
         start.elapsed().as_secs_f64(),
