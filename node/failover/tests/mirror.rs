@@ -6,7 +6,7 @@ use mailcluster_failover::{
     Position,
     mirror::{
         Accept, Change, EpochEntry, Hello, InSync, Join, JoinView, Link, LogShape, Member, MembersView,
-        Rejected, accept, change, fork, hello, join,
+        Rejected, ReplaceView, accept, change, fork, hello, join, may_replace,
     },
 };
 use proptest::prelude::*;
@@ -96,7 +96,7 @@ fn a_mirror_follows_no_epoch_below_its_promise() {
 
 #[test]
 fn how_a_mirror_joins() {
-    let case = |own: &[u64], forced: &[u64], from: u64, mirror: &[u64], commit: u64| {
+    let sized = |log_octets: u64, own: &[u64], forced: &[u64], from: u64, mirror: &[u64], commit: u64| {
         let (mut own, mirror) = (table(own), table(mirror));
         for entry in &mut own.0 {
             entry.forced = forced.contains(&entry.epoch);
@@ -106,7 +106,12 @@ fn how_a_mirror_joins() {
             contiguous_from: from,
             mirror: LogShape { epochs: &mirror.0, end: mirror.1 },
             mirror_commit: at(mirror.1.epoch.min(1), commit),
+            log_octets,
+            snapshot_from: 100,
         })
+    };
+    let case = |own: &[u64], forced: &[u64], from: u64, mirror: &[u64], commit: u64| {
+        sized(99, own, forced, from, mirror, commit)
     };
     assert_eq!(
         case(&[1, 1, 2], &[], 1, &[], 0),
@@ -123,7 +128,21 @@ fn how_a_mirror_joins() {
         Join::Stream { after: at(1, 2) },
         "what follows is there"
     );
-    assert_eq!(case(&[1, 1, 2], &[], 4, &[1, 1], 2), Join::Snapshot, "the next one was rewritten");
+    assert_eq!(
+        case(&[1, 1, 2], &[], 4, &[1, 1], 2),
+        Join::Snapshot { after: at(1, 2) },
+        "the next one was rewritten"
+    );
+    assert_eq!(
+        sized(100, &[1, 1, 2], &[], 1, &[], 0),
+        Join::Snapshot { after: at(0, 0) },
+        "an empty one, and files are cheaper"
+    );
+    assert_eq!(
+        sized(100, &[1, 1, 2], &[], 1, &[1], 0),
+        Join::Stream { after: at(1, 1) },
+        "it has something already"
+    );
     assert_eq!(
         case(&[1, 1, 2], &[], 1, &[1, 1, 1], 3),
         Join::Yield { after: at(1, 2) },
@@ -139,6 +158,31 @@ fn how_a_mirror_joins() {
         Join::Yield { after: at(1, 2) },
         "forced before the fork"
     );
+}
+
+#[test]
+fn a_snapshot_takes_the_place_of_no_record_that_may_count() {
+    let case = |own: &[u64], commit: u64, snapshot: &[u64]| {
+        let (own, snapshot) = (table(own), table(snapshot));
+        may_replace(&ReplaceView {
+            own: LogShape { epochs: &own.0, end: own.1 },
+            own_commit: at(0, commit),
+            snapshot: LogShape { epochs: &snapshot.0, end: snapshot.1 },
+        })
+    };
+    let cases: [(&[u64], u64, &[u64], bool, &str); 8] = [
+        (&[], 0, &[1, 1, 2], true, "there is nothing"),
+        (&[1, 1], 2, &[1, 1, 2], true, "it goes on from there"),
+        (&[1, 1, 1], 2, &[1, 1, 2, 2], true, "what is cut is not committed, and not the primary's"),
+        (&[1, 1, 1], 3, &[1, 1, 2, 2], false, "i4: committed here, and not there"),
+        (&[1, 2], 2, &[3, 3, 3], false, "i4: another history"),
+        (&[1, 1, 1], 1, &[1, 1], false, "the primary may have the third, and have heard it confirmed"),
+        (&[1, 1, 2], 2, &[1, 1], false, "that may be the primary's own epoch"),
+        (&[1, 1], 2, &[1, 1], true, "the same"),
+    ];
+    for (own, commit, snapshot, expected, why) in cases {
+        assert_eq!(case(own, commit, snapshot), expected, "{why}");
+    }
 }
 
 #[test]

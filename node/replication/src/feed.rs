@@ -10,13 +10,14 @@ use mailcluster_rpc::mirror::v1::{
     Commit, FromMirror, FromPrimary, Hello, Start, Table, from_mirror, from_primary,
     mirror_client::MirrorClient,
 };
-use mailcluster_store::{Identity, LogReader, LoggedBatch};
+use mailcluster_store::{Identity, LogReader, LoggedBatch, Offer};
 use mailcluster_types::{Epoch, Seq};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming, transport::Channel};
 
 use crate::{
+    copy::{Copying, Snapshots},
     progress::Progress,
     wire::{entry, parts, place, received},
 };
@@ -41,6 +42,8 @@ pub struct Source {
     pub progress: Arc<Progress>,
     /// What is committed is said at least so often.
     pub beat: Duration,
+    /// What mirrors get that need more than the log has.
+    pub snapshots: Snapshots,
 }
 
 /// How a stream ended.
@@ -51,8 +54,10 @@ pub enum Ended {
         /// The promise.
         promise: Epoch,
     },
-    /// This log no longer has what the mirror needs.
-    Snapshot,
+    /// This log no longer has what the mirror needs, and the mirror cannot use this replica's index.
+    NoSnapshot,
+    /// The mirror needs a snapshot, and one of the two sides cannot make it, or does not take it.
+    NotCopied(Status),
     /// A forced promotion has left committed records of the mirror behind.
     Forked {
         /// The last record of both logs.
@@ -76,13 +81,15 @@ impl From<Status> for Ended {
 impl Source {
     /// Feeds the mirror at the other end of `channel` until something ends it. Dropping this ends the stream.
     pub async fn feed(&self, channel: Channel) -> Ended {
-        match self.stream(channel).await {
-            Ok(never) => match never {},
-            Err(ended) => ended,
+        loop {
+            if let Err(ended) = self.stream(channel.clone()).await {
+                return ended;
+            }
         }
     }
 
-    async fn stream(&self, channel: Channel) -> Result<std::convert::Infallible, Ended> {
+    /// One stream, to its end; without an error when the mirror has got a snapshot, and is to be joined anew.
+    async fn stream(&self, channel: Channel) -> Result<(), Ended> {
         let (out, outbound) = mpsc::channel(AHEAD);
         say(&out, from_primary::Message::Hello(self.hello())).await?;
         let mut client = MirrorClient::new(channel);
@@ -93,13 +100,21 @@ impl Source {
             from_mirror::Message::Refused(refused) => {
                 return Err(Ended::Refused { promise: refused.promise });
             }
-            from_mirror::Message::Confirm(_) => return Err(unexpected().into()),
+            _ => return Err(unexpected().into()),
         };
-        let after = self.join(&table)?;
+        let mirror = table.replica.as_str();
+        let after = match self.join(&table)? {
+            Way::Stream(after) => after,
+            Way::Snapshot(at_least) => {
+                let copying = Copying { source: self, mirror, out: &out, inbound: &mut inbound };
+                return copying.run(at_least).await.map_err(not_copied);
+            }
+        };
+        self.snapshots.forget(mirror);
         say(&out, from_primary::Message::Start(Start { after })).await?;
         tokio::select! {
-            ended = self.send(after, &out) => ended,
-            ended = self.hear(&table.replica, &mut inbound) => ended,
+            ended = self.send(after, &out) => ended.map(|never| match never {}),
+            ended = self.hear(mirror, &mut inbound) => ended.map(|never| match never {}),
         }
     }
 
@@ -111,22 +126,26 @@ impl Source {
         }
     }
 
-    /// The last record that the mirror keeps.
-    fn join(&self, table: &Table) -> Result<Seq, Ended> {
+    /// How the mirror gets what this log has.
+    fn join(&self, table: &Table) -> Result<Way, Ended> {
         let (epochs, written) = self.progress.log();
         let own: Vec<EpochEntry> = epochs.iter().map(entry).collect();
         let theirs: Vec<EpochEntry> = table.epochs.iter().map(received).collect();
         let end = Position { epoch: own.last().map_or(0, |last| last.epoch), seq: written };
         let first = LogReader::first(&self.dir).map_err(|e| lost(&e))?;
+        let takes_snapshots = table.index_version == Offer::INDEX_VERSION;
         let joined = join(&JoinView {
             own: LogShape { epochs: &own, end },
             contiguous_from: first,
             mirror: LogShape { epochs: &theirs, end: place(table.end) },
             mirror_commit: place(table.applied),
+            log_octets: LogReader::octets(&self.dir).map_err(|e| lost(&e))?,
+            snapshot_from: if takes_snapshots { self.snapshots.from } else { u64::MAX },
         });
         match joined {
-            Join::Stream { after } => Ok(after.seq),
-            Join::Snapshot => Err(Ended::Snapshot),
+            Join::Stream { after } => Ok(Way::Stream(after.seq)),
+            Join::Snapshot { after } if takes_snapshots => Ok(Way::Snapshot(after.seq)),
+            Join::Snapshot { .. } => Err(Ended::NoSnapshot),
             Join::Forked { after } => Err(Ended::Forked { after }),
             Join::Yield { after } => Err(Ended::Yield { after }),
         }
@@ -171,7 +190,10 @@ impl Source {
 
     /// A mirror answers every frame, and has one each beat: one that is silent for long is not there any more, whatever
     /// its connection says.
-    async fn in_time<T>(&self, answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    pub(crate) async fn in_time<T>(
+        &self,
+        answer: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Status> {
         let silent = |_| Status::deadline_exceeded("the mirror does not answer");
         tokio::time::timeout(self.beat * SILENT, answer).await.map_err(silent)?
     }
@@ -187,12 +209,22 @@ impl Source {
                 from_mirror::Message::Confirm(confirm) => {
                     self.progress.confirm(self.epoch, replica, confirm.seq, confirm.applied);
                 }
-                from_mirror::Message::Table(_) | from_mirror::Message::Refused(_) => {
-                    return Err(unexpected().into());
-                }
+                _ => return Err(unexpected().into()),
             }
         }
     }
+}
+
+/// How a mirror gets what it lacks.
+enum Way {
+    /// As records, from behind this one.
+    Stream(Seq),
+    /// As files, which have at least this record.
+    Snapshot(Seq),
+}
+
+fn not_copied(status: Status) -> Ended {
+    if Copying::stays(&status) { Ended::NotCopied(status) } else { Ended::Lost(status) }
 }
 
 /// Some of the batches up to `written`; none when all were read.
@@ -214,11 +246,14 @@ async fn blocking<T: Send + 'static>(
     done.map_err(|_| Status::internal("reading the log broke off"))?.map_err(|error| lost(&error))
 }
 
-async fn say(out: &mpsc::Sender<FromPrimary>, message: from_primary::Message) -> Result<(), Status> {
+pub(crate) async fn say(
+    out: &mpsc::Sender<FromPrimary>,
+    message: from_primary::Message,
+) -> Result<(), Status> {
     out.send(FromPrimary { message: Some(message) }).await.map_err(|_| gone())
 }
 
-async fn next(inbound: &mut Streaming<FromMirror>) -> Result<from_mirror::Message, Status> {
+pub(crate) async fn next(inbound: &mut Streaming<FromMirror>) -> Result<from_mirror::Message, Status> {
     inbound.message().await?.ok_or_else(gone)?.message.ok_or_else(unexpected)
 }
 
@@ -226,7 +261,7 @@ fn gone() -> Status {
     Status::cancelled("the mirror has closed the stream")
 }
 
-fn unexpected() -> Status {
+pub(crate) fn unexpected() -> Status {
     Status::internal("the mirror said something out of place")
 }
 

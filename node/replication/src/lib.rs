@@ -7,13 +7,16 @@
 //!
 //! The decisions are `mailcluster_failover::mirror`'s; what may be connected to whom is the listener's matter.
 
+mod copy;
 mod feed;
 mod progress;
+mod receive;
 mod service;
 mod standby;
 mod wire;
 
+pub use copy::Snapshots;
 pub use feed::{Ended, Source};
 pub use progress::{Begun, Heard, News, Progress, Standing};
 pub use service::service;
-pub use standby::Standby;
+pub use standby::{Copied, Standby};

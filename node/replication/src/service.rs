@@ -7,14 +7,14 @@ use mailcluster_rpc::mirror::v1::{
     Batch, Confirm, FromMirror, FromPrimary, Hello, Refused, Table, from_mirror, from_primary,
     mirror_server::{Mirror, MirrorServer},
 };
-use mailcluster_store::{FollowError, Follower, Identity, LoggedBatch};
+use mailcluster_store::{FollowError, Follower, Identity, LoggedBatch, Offer};
 use mailcluster_types::{Epoch, Seq};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    standby::{Greeting, Has, Over, Standby},
+    standby::{Greeting, Over, Standby},
     wire::{Assembly, OutOfPlace, position, row},
 };
 
@@ -58,13 +58,13 @@ impl Mirror for Service {
 }
 
 /// One stream.
-struct Fed {
-    standby: Arc<Standby>,
+pub(crate) struct Fed {
+    pub(crate) standby: Arc<Standby>,
     identity: Arc<Identity>,
     inbound: Streaming<FromPrimary>,
     answers: mpsc::Sender<Result<FromMirror, Status>>,
     /// Its number, once it was greeted.
-    stream: u64,
+    pub(crate) stream: u64,
 }
 
 impl Fed {
@@ -83,10 +83,17 @@ impl Fed {
         };
         let Some(stream) = self.greet(hello).await? else { return Ok(()) };
         self.stream = stream;
-        let Some(from_primary::Message::Start(start)) = self.next().await? else {
-            return Err(out_of_place());
+        let start = match self.next().await? {
+            Some(from_primary::Message::Start(start)) => start,
+            Some(from_primary::Message::Snapshot(snapshot)) => return self.receive(snapshot).await,
+            _ => return Err(out_of_place()),
         };
-        self.work(stream, move |follower, _| follower.cut(start.after)).await?;
+        self.work(stream, move |follower, _| {
+            follower.cut(start.after)?;
+            follower.forget_snapshot();
+            Ok(())
+        })
+        .await?;
         let mut assembly = Assembly::default();
         while let Some(first) = self.next().await? {
             let mut arrived = Arrived::default();
@@ -115,7 +122,7 @@ impl Fed {
     }
 
     /// What the primary says next; `None`: it has closed the stream.
-    async fn next(&mut self) -> Result<Option<from_primary::Message>, Status> {
+    pub(crate) async fn next(&mut self) -> Result<Option<from_primary::Message>, Status> {
         match self.inbound.message().await? {
             None => Ok(None),
             Some(FromPrimary { message: Some(message) }) => Ok(Some(message)),
@@ -139,6 +146,7 @@ impl Fed {
                     epochs: epochs.iter().map(row).collect(),
                     end: Some(position(end)),
                     applied: Some(position(applied)),
+                    index_version: Offer::INDEX_VERSION,
                 };
                 (Some(stream), from_mirror::Message::Table(table))
             }
@@ -154,11 +162,15 @@ impl Fed {
         work: impl FnOnce(&mut Follower, Epoch) -> Result<(), FollowError> + Send + 'static,
     ) -> Result<(), Status> {
         let standby = self.standby.clone();
-        let Has { seq, applied } = blocking(move || standby.on(stream, work)).await?;
-        self.say(from_mirror::Message::Confirm(Confirm { seq, applied })).await
+        let does = move |follower: &mut Follower, epoch| {
+            work(follower, epoch)?;
+            Ok(Confirm { seq: follower.end().seq, applied: follower.applied().1 })
+        };
+        let confirm = blocking(move || standby.on(stream, does)).await?;
+        self.say(from_mirror::Message::Confirm(confirm)).await
     }
 
-    async fn say(&self, message: from_mirror::Message) -> Result<(), Status> {
+    pub(crate) async fn say(&self, message: from_mirror::Message) -> Result<(), Status> {
         let sent = self.answers.send(Ok(FromMirror { message: Some(message) })).await;
         sent.map_err(|_| Status::cancelled("the primary has gone"))
     }
@@ -181,7 +193,7 @@ impl Arrived {
                 self.commit = self.commit.max(Some(commit.seq));
                 return Ok(());
             }
-            from_primary::Message::Hello(_) | from_primary::Message::Start(_) => Err(OutOfPlace),
+            _ => Err(OutOfPlace),
         };
         if let Some((batch, commit)) = batch.map_err(|_| out_of_place())? {
             self.octets += batch.payload.len();
@@ -198,11 +210,11 @@ fn limited(head: Batch) -> Result<Batch, Status> {
     if fits { Ok(head) } else { Err(out_of_place()) }
 }
 
-fn out_of_place() -> Status {
+pub(crate) fn out_of_place() -> Status {
     Status::invalid_argument(OutOfPlace.to_string())
 }
 
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Over> + Send + 'static,
 ) -> Result<T, Status> {
     let done = tokio::task::spawn_blocking(work).await;
@@ -213,9 +225,11 @@ fn status(over: &Over) -> Status {
     let text = over.to_string();
     match over {
         Over::Taken | Over::Superseded | Over::Follow(FollowError::Promised(_)) => Status::aborted(text),
-        Over::Follow(FollowError::Gap | FollowError::Committed { .. }) => Status::failed_precondition(text),
+        Over::Follow(FollowError::Gap | FollowError::Committed { .. } | FollowError::Snapshot(_)) => {
+            Status::failed_precondition(text)
+        }
         Over::Follow(FollowError::Damaged) => Status::data_loss(text),
-        Over::Follow(FollowError::Full) => Status::resource_exhausted(text),
+        Over::Follow(FollowError::Full | FollowError::NoRoom { .. }) => Status::resource_exhausted(text),
         Over::Follow(FollowError::Index(_) | FollowError::Broken) => Status::internal(text),
     }
 }

@@ -8,10 +8,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mailcluster_failover::mirror::{self, Hello};
-use mailcluster_store::{EpochMark, FollowError, Follower, OpenError, ReplicaDescription};
+use mailcluster_failover::{
+    Position,
+    mirror::{self, EpochEntry, Hello, LogShape, ReplaceView},
+};
+use mailcluster_store::{
+    EpochMark, FollowError, Follower, Incoming, OpenError, Received, ReplicaDescription,
+};
 use mailcluster_types::{Epoch, Seq};
 use tokio::sync::watch;
+
+use crate::wire::entry;
 
 /// Why a stream ends from this side.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,15 +42,6 @@ pub(crate) enum Greeting {
     Refused { promise: Epoch },
 }
 
-/// What a mirror has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Has {
-    /// Synced.
-    pub seq: Seq,
-    /// In the index.
-    pub applied: Seq,
-}
-
 struct Inner {
     follower: Option<Follower>,
     promise: Epoch,
@@ -61,6 +59,17 @@ pub struct Standby {
     open: AtomicU64,
     /// The highest epoch at which another wanted to feed it while its own process had it.
     wanted: watch::Sender<Epoch>,
+    /// How far a snapshot has come, while one is taken.
+    copied: Mutex<Option<Copied>>,
+}
+
+/// Octets of a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copied {
+    /// That are here.
+    pub octets: u64,
+    /// That it has.
+    pub of: u64,
 }
 
 impl Default for Standby {
@@ -71,6 +80,7 @@ impl Default for Standby {
             heard: Mutex::new(None),
             open: AtomicU64::new(0),
             wanted: watch::Sender::new(0),
+            copied: Mutex::new(None),
         }
     }
 }
@@ -123,7 +133,20 @@ impl Standby {
 
     /// The stream has ended.
     pub(crate) fn left(&self, stream: u64) {
-        let _ = self.open.compare_exchange(stream, 0, Ordering::AcqRel, Ordering::Acquire);
+        let was_open = self.open.compare_exchange(stream, 0, Ordering::AcqRel, Ordering::Acquire);
+        if was_open.is_ok() {
+            self.has_copied(None);
+        }
+    }
+
+    /// How far a snapshot has come that this replica takes; `None`: it takes none.
+    #[must_use]
+    pub fn copied(&self) -> Option<Copied> {
+        *self.copied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn has_copied(&self, copied: Option<Copied>) {
+        *self.copied.lock().unwrap_or_else(PoisonError::into_inner) = copied;
     }
 
     /// The highest epoch at which another wanted to feed this replica while its own process had it.
@@ -169,24 +192,75 @@ impl Standby {
         })
     }
 
-    /// Does something for a stream, if it is still the one that may write, and answers what the replica then has.
-    pub(crate) fn on(
+    /// Does something for a stream, if it is still the one that may write.
+    pub(crate) fn on<T>(
         &self,
         stream: u64,
-        work: impl FnOnce(&mut Follower, Epoch) -> Result<(), FollowError>,
-    ) -> Result<Has, Over> {
+        work: impl FnOnce(&mut Follower, Epoch) -> Result<T, FollowError>,
+    ) -> Result<T, Over> {
         let mut inner = self.lock();
+        let epoch = self.may_write(&inner, stream)?;
+        let follower = inner.follower.as_mut().ok_or(Over::Taken)?;
+        Ok(work(follower, epoch)?)
+    }
+
+    /// The epoch of the stream's primary, if the stream may write.
+    fn may_write(&self, inner: &Inner, stream: u64) -> Result<Epoch, Over> {
         let (newest, epoch) = inner.stream;
         if newest != stream {
             return Err(Over::Superseded);
         }
         self.hear();
-        let promise = inner.promise;
-        let follower = inner.follower.as_mut().ok_or(Over::Taken)?;
-        if epoch < promise.max(follower.promised()) {
+        let follower = inner.follower.as_ref().ok_or(Over::Taken)?;
+        if epoch < inner.promise.max(follower.promised()) {
             return Err(Over::Superseded);
         }
-        work(follower, epoch)?;
-        Ok(Has { seq: follower.end().seq, applied: follower.applied().1 })
+        Ok(epoch)
+    }
+
+    /// Puts a snapshot that is here as a whole in the place of the replica's log, if it may.
+    pub(crate) fn install(&self, stream: u64, incoming: Incoming) -> Result<(), Over> {
+        let mut inner = self.lock();
+        let epoch = self.may_write(&inner, stream)?;
+        let follower = inner.follower.as_ref().ok_or(Over::Taken)?;
+        let received = incoming.complete(follower)?;
+        may_replace(follower, &received)?;
+        let Some(follower) = inner.follower.take() else { return Err(Over::Taken) };
+        match follower.install(epoch, received) {
+            Ok(follower) => {
+                inner.follower = Some(follower);
+                Ok(())
+            }
+            Err((follower, why)) => {
+                inner.follower = follower;
+                Err(why.into())
+            }
+        }
     }
 }
+
+fn may_replace(follower: &Follower, received: &Received) -> Result<(), FollowError> {
+    let epochs = follower.epochs().map_err(|error| FollowError::Index(error.to_string()))?;
+    let own: Vec<EpochEntry> = epochs.iter().map(entry).collect();
+    let theirs: Vec<EpochEntry> = received.epochs.iter().map(entry).collect();
+    let at = |(epoch, seq): (Epoch, Seq)| Position { epoch, seq };
+    let end = follower.end();
+    let view = ReplaceView {
+        own: LogShape { epochs: &own, end: at((end.epoch, end.seq)) },
+        own_commit: at(follower.applied()),
+        snapshot: LogShape { epochs: &theirs, end: at(received.end()) },
+    };
+    if mirror::may_replace(&view) {
+        return Ok(());
+    }
+    let (applied, end) = (follower.applied().1, end.seq);
+    let why = format!(
+        "this replica has records up to {end}, committed up to {applied}, which the snapshot up to {} need not have",
+        received.end().1
+    );
+    Err(FollowError::Snapshot(why))
+}
+
+#[cfg(test)]
+#[allow(clippy::panic, clippy::unwrap_used, reason = "tests")]
+mod tests;

@@ -9,7 +9,7 @@ use mailcluster_store::{EpochMark, Link, LoggedBatch};
 use mailcluster_types::{Epoch, Seq};
 
 /// Most octets of a payload in one message.
-const PART: usize = 256 << 10;
+pub(crate) const PART: usize = 256 << 10;
 
 /// The messages that carry a batch.
 pub(crate) fn parts(batch: LoggedBatch, commit: Seq) -> impl Iterator<Item = FromPrimary> {

@@ -1,159 +1,19 @@
-//! Replicas of a store in one process, each with its own log, over real connections on loopback.
+//! The stream from a primary to its mirrors.
 #![allow(clippy::panic, clippy::unwrap_used, reason = "tests")]
 
-#[path = "../../store/tests/common/mod.rs"]
-mod support;
+mod pair;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use mailcluster_failover::{Position, mirror::InSync};
-use mailcluster_replication::{Begun, Ended, Progress, Source, Standby, service};
-use mailcluster_store::{Follower, Identity, OpenGate, Replica, Store, WriteError, testing::Setup};
-use mailcluster_types::{Epoch, ReplicaId, Seq};
-use support::{account, deliver, delivery, target};
-use tempfile::TempDir;
-use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
-use tonic::{
-    Code,
-    transport::{Channel, Endpoint, Server},
+use mailcluster_failover::Position;
+use mailcluster_replication::Ended;
+use mailcluster_store::{Follower, WriteError};
+use pair::{
+    Mirror, Pair, Primary, WAIT, aborted, applied, ended, fresh, id, pair,
+    support::{account, deliver, delivery, target},
+    until, work,
 };
-
-/// What a test waits for comes within this.
-const WAIT: Duration = Duration::from_secs(30);
-const BEAT: Duration = Duration::from_millis(50);
-
-fn identity(n: u128) -> Identity {
-    Identity { replica: ReplicaId(n), ..support::identity() }
-}
-
-fn id(n: u128) -> String {
-    ReplicaId(n).to_string()
-}
-
-fn fresh(n: u128) -> (TempDir, Follower) {
-    let dir = tempfile::tempdir().unwrap();
-    let replica = Setup::default().initialise(dir.path(), &identity(n)).unwrap();
-    (dir, Follower::new(replica).unwrap())
-}
-
-/// Replica `n` as it serves.
-struct Primary {
-    store: Store,
-    progress: Arc<Progress>,
-    source: Arc<Source>,
-}
-
-impl Primary {
-    /// Begins `epoch` with this in-sync set, fed to `mirrors` so that it can settle. What its log had before is committed.
-    async fn begin(
-        (dir, mut replica): (&TempDir, Follower),
-        (n, epoch): (u128, Epoch),
-        in_sync: &[u128],
-        mirror: Option<&Mirror>,
-    ) -> (Self, Option<JoinHandle<Ended>>) {
-        replica.promise(epoch).unwrap();
-        let ids: Vec<ReplicaId> = in_sync.iter().map(|n| ReplicaId(*n)).collect();
-        let before = replica.end().seq;
-        let (_, start) = replica.begin(epoch, &ids).unwrap();
-        let set = InSync::new(in_sync.iter().map(|n| id(*n)), 1);
-        let log = Begun { epochs: replica.epochs().unwrap(), end: start, commit: before };
-        let progress = Arc::new(Progress::new(id(n), set, log));
-        replica.tell(progress.clone());
-        let source = Arc::new(Source {
-            dir: dir.path().to_owned(),
-            identity: identity(n),
-            epoch,
-            progress: progress.clone(),
-            beat: BEAT,
-        });
-        let fed = mirror.map(|mirror| feed(&source, mirror));
-        until("its first record is committed", || progress.commit() == start).await;
-        replica.advance(start).unwrap();
-        let store = replica.into_replica().go_on(Arc::new(OpenGate)).unwrap();
-        (Self { store, progress, source }, fed)
-    }
-
-    fn feed(&self, mirror: &Mirror) -> JoinHandle<Ended> {
-        feed(&self.source, mirror)
-    }
-}
-
-fn feed(source: &Arc<Source>, mirror: &Mirror) -> JoinHandle<Ended> {
-    let (source, channel) = (source.clone(), mirror.channel());
-    tokio::spawn(async move { source.feed(channel).await })
-}
-
-/// A primary at epoch 1, its only mirror, and the stream between them.
-struct Pair {
-    primary: Primary,
-    mirror: Mirror,
-    feed: JoinHandle<Ended>,
-    dirs: (TempDir, TempDir),
-}
-
-async fn pair() -> Pair {
-    let ((one, first), (two, second)) = (fresh(1), fresh(2));
-    let mirror = Mirror::serve(2, second).await;
-    let (primary, feed) = Primary::begin((&one, first), (1, 1), &[1, 2], Some(&mirror)).await;
-    Pair { primary, mirror, feed: feed.unwrap(), dirs: (one, two) }
-}
-
-/// A replica that may be fed.
-struct Mirror {
-    standby: Arc<Standby>,
-    at: SocketAddr,
-}
-
-impl Mirror {
-    async fn serve(n: u128, follower: Follower) -> Self {
-        let standby = Arc::new(Standby::default());
-        standby.give(follower);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let at = listener.local_addr().unwrap();
-        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-        let server = Server::builder().add_service(service(standby.clone(), identity(n)));
-        tokio::spawn(server.serve_with_incoming(incoming));
-        Self { standby, at }
-    }
-
-    fn channel(&self) -> Channel {
-        Endpoint::from_shared(format!("http://{}", self.at)).unwrap().connect_lazy()
-    }
-
-    fn take(&self) -> Replica {
-        self.standby.take().unwrap().into_replica()
-    }
-}
-
-async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + WAIT;
-    while !done() {
-        assert!(Instant::now() < deadline, "{what}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-}
-
-async fn ended(feed: JoinHandle<Ended>) -> Ended {
-    tokio::time::timeout(WAIT, feed).await.unwrap().unwrap()
-}
-
-fn aborted(ended: &Ended) -> bool {
-    matches!(ended, Ended::Lost(status) if status.code() == Code::Aborted)
-}
-
-/// A new account, and bodies of many sizes for it, some of them in several parts.
-async fn work(store: &Store, n: u128) -> Seq {
-    store.put_account(account(n)).await.unwrap().acknowledge().unwrap();
-    for octets in [0, 1, 4_000, 300_000, 2_000_000] {
-        deliver(store, n, &"x".repeat(octets)).await;
-    }
-    store.committed().1
-}
-
-async fn applied(primary: &Primary, mirror: u128, end: Seq) {
-    let heard = || primary.progress.heard().get(&id(mirror)).is_some_and(|heard| heard.applied == end);
-    until("the mirror applies what is committed", heard).await;
-}
+use tonic::Code;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_acknowledged_before_the_mirror_has_it() {

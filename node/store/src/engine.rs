@@ -78,7 +78,7 @@ pub struct Engine {
     pub untouchable: bool,
     pub buffer: Vec<u8>,
     /// Held while open; the lock goes with it.
-    pub _lock: File,
+    pub lock: File,
 }
 
 /// One change's answer and the sequence that it rests on, or its refusal.

@@ -100,6 +100,17 @@ pub enum FollowError {
     /// Nothing was appended: the volume is full.
     #[error("the volume is full")]
     Full,
+    /// A snapshot would touch what is kept free on the volume, beside what is there until it is whole.
+    #[error("a snapshot needs {octets} octets more on this volume, and {free} are free")]
+    NoRoom {
+        /// What it needs.
+        octets: u64,
+        /// What there is.
+        free: u64,
+    },
+    /// A snapshot is not taken, or could not be; what is here is as it was.
+    #[error("the snapshot is not taken: {0}")]
+    Snapshot(String),
     /// The index could not be brought up to the log.
     #[error("the index could not be brought up to the log: {0}")]
     Index(String),

@@ -27,6 +27,7 @@ mod replay;
 mod replica;
 mod schema;
 mod segment;
+mod snapshot;
 mod space;
 mod standby;
 mod stats;
@@ -57,6 +58,7 @@ pub use ops::{
     FlagChange, FlagOp, FlagsChanged, QueueUpdate,
 };
 pub use replica::{Gate, Identity, OpenGate, Receipt, Replica, ReplicaDescription, StoreKind};
+pub use snapshot::{Cancel, Incoming, Offer, Outgoing, PinnedFile, Received};
 pub use standby::Follower;
 pub use stats::{Histogram, Stats};
 pub use store::Store;

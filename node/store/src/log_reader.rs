@@ -79,6 +79,17 @@ impl LogReader {
         Ok(segment::list(&Engine::log_dir(dir))?.first().copied().unwrap_or(1))
     }
 
+    /// Octets of the segments that are full.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn octets(dir: &Path) -> io::Result<u64> {
+        let log = Engine::log_dir(dir);
+        let firsts = segment::list(&log)?;
+        let full = firsts.split_last().map_or(&[][..], |(_, full)| full);
+        full.iter().map(|first| Ok(std::fs::metadata(segment::path(&log, *first))?.len())).sum()
+    }
+
     /// The log of the store in `dir`, from behind record `after`, which is a batch's last (or 0).
     ///
     /// # Errors

@@ -19,6 +19,7 @@ use crate::{
     mirrors::NoMirrors,
     recover::Recovery,
     schema::{self, State},
+    snapshot,
     space::{self, Space},
     store::Store,
     superblock::{self, FORMAT, Superblock},
@@ -189,6 +190,8 @@ impl Replica {
         check_identity(dir, &block, expected)?;
         // A process that died while it wrote the superblock left its name in memory only: others are told its promise.
         options.disk.sync_dir(dir).map_err(|e| io_error(dir, e))?;
+        snapshot::finish(&options.disk, dir, &mut block)?;
+        snapshot::tidy(dir).map_err(|e| io_error(dir, e))?;
         let was_poisoned = !block.poisoned.is_empty();
         if was_poisoned {
             if block.poisoned == superblock::boot_id() && has_mirrors(dir, expected) {
@@ -206,7 +209,7 @@ impl Replica {
         Ok(replica)
     }
 
-    fn assemble(
+    pub(crate) fn assemble(
         dir: &Path,
         identity: &Identity,
         options: &Options,
@@ -238,7 +241,7 @@ impl Replica {
             broken: false,
             untouchable: false,
             buffer: Vec::new(),
-            _lock: lock,
+            lock,
         };
         Ok(Self { engine, pool })
     }

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig, params};
 use crate::{batch::Link, model::EpochMark};
 
 /// Rises with every change of the tables: an index of another version is rebuilt from the log.
-pub const VERSION: i64 = 2;
+pub const VERSION: u32 = 2;
 
 /// The order of columns in [`State`]'s row and the tables. The counters are apart from names and hashes so that
 /// their pages are dense: a batch dirties few.
@@ -210,7 +210,7 @@ pub fn open_writer(dir: &Path, ids: (&[u8], &[u8])) -> rusqlite::Result<Connecti
         "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0; \
          PRAGMA cache_size=-131072; PRAGMA temp_store=MEMORY; PRAGMA cache_spill=OFF;",
     )?;
-    let version: i64 = conn.query_row("PRAGMA user_version", [], |r| r.get(0))?;
+    let version: u32 = conn.query_row("PRAGMA user_version", [], |r| r.get(0))?;
     if version == 0 {
         conn.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version={VERSION}; COMMIT;"))?;
         conn.execute("UPDATE state SET cluster=?, replica=?", params![ids.0, ids.1])?;
@@ -220,6 +220,15 @@ pub fn open_writer(dir: &Path, ids: (&[u8], &[u8])) -> rusqlite::Result<Connecti
     let foreign: bool =
         conn.query_row("SELECT cluster<>? OR replica<>? FROM state", params![ids.0, ids.1], |r| r.get(0))?;
     if foreign { Err(rusqlite::Error::InvalidQuery) } else { Ok(conn) }
+}
+
+/// Makes the copy of another replica's index one of this replica.
+pub fn adopt(conn: &Connection, (cluster, replica): (&[u8], &[u8])) -> rusqlite::Result<()> {
+    conn.execute_batch("PRAGMA journal_mode=DELETE; PRAGMA synchronous=FULL;")?;
+    let version: u32 = conn.query_row("PRAGMA user_version", [], |r| r.get(0))?;
+    let ours = version == VERSION
+        && conn.execute("UPDATE state SET replica=? WHERE cluster=?", params![replica, cluster])? == 1;
+    if ours { Ok(()) } else { Err(rusqlite::Error::InvalidQuery) }
 }
 
 /// Opens the index for reading.

@@ -20,6 +20,7 @@ use crate::{
     replica::{Replica, ReplicaDescription},
     schema,
     segment::{Found, Reader},
+    snapshot,
 };
 
 impl Engine {
@@ -166,7 +167,7 @@ fn lost(placed: &Placed) -> OpenError {
 /// A replica that follows a primary, or is about to take over from one. Its index has what is committed, its log may have
 /// more.
 pub struct Follower {
-    replica: Replica,
+    pub(crate) replica: Replica,
     checkpointer: Checkpointer,
 }
 
@@ -230,6 +231,13 @@ impl Follower {
     /// When the superblock cannot be written and synced.
     pub fn promise(&mut self, epoch: Epoch) -> Result<(), OpenError> {
         self.replica.promise(epoch)
+    }
+
+    /// The log that is here is gone on with: what there is of a snapshot is of no use.
+    pub fn forget_snapshot(&self) {
+        if let Err(error) = snapshot::forget(&self.replica.engine.dir) {
+            tracing::warn!(%error, "what there is of a snapshot could not be removed");
+        }
     }
 
     /// Cuts off what follows `after`, durably. What is committed is never cut.
@@ -313,6 +321,10 @@ impl Replica {
         let header =
             LoggedBatch { epoch, seq: prev.seq + 1, count: 1, prev, payload: payload.clone() }.header()?;
         engine.append_raw(&[(header, payload)])?;
+        // Its own log is what counts from now on.
+        if let Err(error) = snapshot::forget(&engine.dir) {
+            tracing::warn!(%error, "what there is of a snapshot could not be removed");
+        }
         Ok((epoch, header.seq))
     }
 }

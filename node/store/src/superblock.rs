@@ -18,8 +18,13 @@ use crate::{
     replica::{Identity, StoreKind},
 };
 
-/// The newest on-disk format that this version reads and writes.
+/// The on-disk format that this version writes.
 pub const FORMAT: u32 = 1;
+/// That of a volume on which a snapshot takes the place of what was there: a version that does not know of snapshots must
+/// not open what is half-way between two states.
+const INSTALLING: u32 = 2;
+/// The newest on-disk format that this version reads.
+const NEWEST: u32 = INSTALLING;
 const MAGIC: &[u8; 8] = b"MCSTORE1";
 const PREFIX: usize = 20;
 
@@ -38,7 +43,7 @@ pub struct Superblock {
     /// 1 mail, 2 directory.
     #[prost(uint32, tag = "4")]
     pub kind: u32,
-    /// Initialisation (or a snapshot) is complete.
+    /// Initialisation is complete.
     #[prost(bool, tag = "5")]
     pub ready: bool,
     /// Highest epoch promised.
@@ -47,6 +52,9 @@ pub struct Superblock {
     /// The boot id on which a sync failed; empty when none did.
     #[prost(string, tag = "7")]
     pub poisoned: String,
+    /// A whole snapshot takes the place of index and log; whoever opens the volume finishes that first.
+    #[prost(bool, tag = "8")]
+    pub installing: bool,
 }
 
 impl Superblock {
@@ -63,6 +71,7 @@ impl Superblock {
             ready: false,
             promise: 0,
             poisoned: String::new(),
+            installing: false,
         }
     }
 
@@ -84,7 +93,8 @@ impl Superblock {
         let body = self.encode_to_vec();
         let mut out = Vec::with_capacity(PREFIX + body.len());
         out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&FORMAT.to_le_bytes());
+        let format = if self.installing { INSTALLING } else { FORMAT };
+        out.extend_from_slice(&format.to_le_bytes());
         out.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
         out.extend_from_slice(&crc32c::crc32c(&body).to_le_bytes());
         out.extend_from_slice(&body);
@@ -100,7 +110,7 @@ impl Superblock {
             Err(source) => return Err(OpenError::Io { dir: name, source }),
         };
         decode_file(&bytes).map_err(|problem| match problem {
-            Problem::Newer(found) => OpenError::NewerFormat { dir: name, found, supported: FORMAT },
+            Problem::Newer(found) => OpenError::NewerFormat { dir: name, found, supported: NEWEST },
             Problem::Damaged => OpenError::Damaged(format!("{} (superblock)", path(dir).display())),
         })
     }
@@ -128,7 +138,7 @@ fn decode_file(bytes: &[u8]) -> Result<Superblock, Problem> {
     if &prefix[..8] != MAGIC {
         return Err(Problem::Damaged);
     }
-    if u32_at(8) > FORMAT {
+    if u32_at(8) > NEWEST {
         return Err(Problem::Newer(u32_at(8)));
     }
     let length = usize::try_from(u32_at(12)).map_err(|_| Problem::Damaged)?;

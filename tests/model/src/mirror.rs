@@ -37,6 +37,8 @@ impl Cluster {
                 epoch: commit.checked_sub(1).map_or(0, |at| u64::from(mirror.log[at].epoch)),
                 seq: commit as u64,
             },
+            log_octets: 0,
+            snapshot_from: u64::MAX,
         });
         let disk = &mut world.replicas[to].disk;
         disk.promise = disk.promise.max(epoch);
@@ -46,7 +48,7 @@ impl Cluster {
                 world.replicas[from].process = Process::Standby(None);
                 return Some(());
             }
-            Join::Snapshot | Join::Forked { .. } => return None,
+            Join::Snapshot { .. } | Join::Forked { .. } => return None,
         };
         // Without the rule only the length counts: what is there is taken for what was sent.
         let after = if self.has(Rule::MatchByEpoch) { after } else { disk.len().min(own.len()) };

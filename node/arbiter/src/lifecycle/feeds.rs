@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use mailcluster_replication::{Ended, Progress, Source};
+use mailcluster_replication::{Ended, Progress, Snapshots, Source};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Channel;
@@ -75,6 +75,7 @@ impl Life {
             epoch,
             progress: progress.clone(),
             beat: self.config.lease() / 4,
+            snapshots: Snapshots::default(),
         };
         let all = Arc::new(Mirrors {
             me: self.config.identity.replica.to_string(),
@@ -101,6 +102,7 @@ impl Mirrors {
         loop {
             let ids = self.peers.all();
             fed.retain(|id, _| ids.contains(id));
+            self.source.snapshots.tidy(&ids);
             for id in ids.into_iter().filter(|id| *id != self.me) {
                 let feed = |id: &String| AbortOnDropHandle::new(tokio::spawn(self.clone().feed(id.clone())));
                 fed.entry(id).or_insert_with_key(feed);
@@ -126,7 +128,7 @@ impl Mirrors {
             let (trouble, pause) = match ended {
                 Ended::Refused { promise } => (Some(Trouble::Promised(promise)), LATER),
                 Ended::Yield { .. } => (Some(Trouble::Yield(replica.clone())), LATER),
-                Ended::Snapshot | Ended::Forked { .. } => (None, LATER),
+                Ended::NoSnapshot | Ended::NotCopied(_) | Ended::Forked { .. } => (None, LATER),
                 Ended::Lost(_) => (None, AGAIN),
             };
             if let Some(trouble) = trouble {

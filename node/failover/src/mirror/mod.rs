@@ -8,4 +8,6 @@ mod session;
 pub use commit::{Confirmations, InSync};
 pub use log::{EpochEntry, LogShape, fork};
 pub use members::{Change, Member, MembersView, change};
-pub use session::{Accept, Hello, Join, JoinView, Link, Rejected, accept, hello, join};
+pub use session::{
+    Accept, Hello, Join, JoinView, Link, Rejected, ReplaceView, accept, hello, join, may_replace,
+};

@@ -32,6 +32,10 @@ pub struct JoinView<'a> {
     pub mirror: LogShape<'a>,
     /// What the mirror knows to be committed: it has shown it, or may have.
     pub mirror_commit: Position,
+    /// Octets of the primary's log.
+    pub log_octets: u64,
+    /// From so many on, a mirror that has nothing is sent the files.
+    pub snapshot_from: u64,
 }
 
 /// How a mirror joins.
@@ -42,8 +46,11 @@ pub enum Join {
         /// The last record of both.
         after: Position,
     },
-    /// The primary no longer has what it needs: it takes a snapshot under a new replica id.
-    Snapshot,
+    /// The primary no longer has what it needs, or would have to send more than it has: it takes a snapshot.
+    Snapshot {
+        /// The last record of both: the snapshot must have it.
+        after: Position,
+    },
     /// A forced promotion has left committed records of this mirror behind: it keeps them for salvage.
     Forked {
         /// The last record of both.
@@ -65,7 +72,31 @@ pub fn join(view: &JoinView<'_>) -> Join {
         let forced = view.own.epochs.iter().any(|entry| entry.forced && entry.first_seq > after.seq);
         return if forced { Join::Forked { after } } else { Join::Yield { after } };
     }
-    if after.seq + 1 >= view.contiguous_from { Join::Stream { after } } else { Join::Snapshot }
+    let has_all = after.seq + 1 >= view.contiguous_from;
+    // Records are applied one by one; files are not.
+    let is_cheaper = view.mirror.end.seq == 0 && view.log_octets >= view.snapshot_from;
+    if has_all && !is_cheaper { Join::Stream { after } } else { Join::Snapshot { after } }
+}
+
+/// What a mirror knows when a whole snapshot is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplaceView<'a> {
+    /// The mirror's log.
+    pub own: LogShape<'a>,
+    /// What it knows to be committed.
+    pub own_commit: Position,
+    /// The snapshot's log: all of it is committed.
+    pub snapshot: LogShape<'a>,
+}
+
+/// May the snapshot take the place of this log? It is a cut behind the last record of both and all that follows there, as
+/// one: nothing that is known to be committed may be cut (I4), nor anything that the primary may have, too, and count on.
+#[must_use]
+pub fn may_replace(view: &ReplaceView<'_>) -> bool {
+    let common = fork(view.own, view.snapshot).seq;
+    // Where the snapshot only ends earlier, nobody can tell whether the primary has what follows here.
+    let ends_earlier = common == view.snapshot.end.seq && view.own.end.seq > common;
+    common >= view.own_commit.seq && !ends_earlier
 }
 
 /// How a batch names the one before it: the same on every replica.

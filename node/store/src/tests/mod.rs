@@ -4,10 +4,12 @@
 mod corruption;
 mod crash;
 mod durability;
+mod falling;
 mod lifecycle;
 mod mirror;
 mod property;
 mod rows;
+mod snapshot;
 mod states;
 #[path = "../../tests/common/mod.rs"]
 mod support;

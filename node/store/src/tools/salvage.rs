@@ -128,7 +128,7 @@ pub fn identity(dir: &Path) -> Result<Identity, OpenError> {
 
 fn by_index(dir: &Path) -> rusqlite::Result<Option<Identity>> {
     let conn = schema::open_reader(dir)?;
-    let version: i64 = conn.query_row("PRAGMA user_version", [], |r| r.get(0))?;
+    let version: u32 = conn.query_row("PRAGMA user_version", [], |r| r.get(0))?;
     if version != schema::VERSION {
         return Ok(None);
     }

@@ -1,0 +1,114 @@
+use std::{io::Read, path::Path, sync::Arc};
+
+use mailcluster_store::{
+    Cancel, Identity, LogReader, Mirrors, Offer, OpenGate, Outgoing, Store, StoreKind, testing::Setup,
+};
+use mailcluster_types::{ClusterId, ReplicaId};
+
+use super::*;
+
+fn identity(n: u128) -> Identity {
+    Identity { cluster: ClusterId(7), store: "m-0".into(), replica: ReplicaId(n), kind: StoreKind::Mail }
+}
+
+struct Confirms;
+
+impl Mirrors for Confirms {
+    fn written(&self, _: (Epoch, Seq)) {}
+
+    fn wait_committed(&self, _: (Epoch, Seq)) -> bool {
+        true
+    }
+}
+
+fn fresh(dir: &Path, n: u128) -> Follower {
+    Follower::new(Setup::default().initialise(dir, &identity(n)).unwrap()).unwrap()
+}
+
+fn primary(dir: &Path) -> Store {
+    let mut first = fresh(dir, 1);
+    first.tell(Arc::new(Confirms));
+    let (_, end) = first.begin(1, &[ReplicaId(1), ReplicaId(2)]).unwrap();
+    first.advance(end).unwrap();
+    first.into_replica().go_on(Arc::new(OpenGate)).unwrap()
+}
+
+async fn write(store: &Store, count: usize) {
+    for _ in 0..count {
+        store.audit(0, "test".into(), "a line".into()).await.unwrap().acknowledge().unwrap();
+    }
+}
+
+fn follow(from: &Path, mirror: &mut Follower, end: Seq, commit: Seq) {
+    let mut reader = LogReader::after(from, identity(1), mirror.end().seq).unwrap();
+    while let Some(batch) = reader.next(end).unwrap() {
+        mirror.append(1, &[batch]).unwrap();
+    }
+    mirror.advance(commit).unwrap();
+}
+
+/// All files of a snapshot.
+fn take(follower: &Follower, outgoing: &Outgoing, offer: Offer) -> Incoming {
+    let mut incoming = follower.receive(1, offer).unwrap();
+    for file in outgoing.files() {
+        let mut text = vec![0; usize::try_from(file.octets).unwrap()];
+        outgoing.open(file).unwrap().read_exact(&mut text).unwrap();
+        let crc = crc32c::crc32c(&text);
+        incoming.begin(file.name.clone(), file.octets).unwrap();
+        incoming.check().unwrap();
+        incoming.write(0, &text.into(), crc).unwrap();
+        incoming.end(crc).unwrap();
+    }
+    incoming
+}
+
+fn stream_of(standby: &Standby, epoch: Epoch) -> u64 {
+    match standby.hello(epoch).unwrap() {
+        Greeting::Table { stream, .. } => stream,
+        Greeting::Refused { promise } => panic!("{promise} is promised"),
+    }
+}
+
+/// What this replica has confirmed may be what somebody was told, committed here or not.
+#[tokio::test]
+async fn records_behind_a_snapshot_are_not_given_up_for_it() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = primary(one.path());
+    write(&store, 9).await;
+    let outgoing = Outgoing::make(one.path(), 1, 1 << 40, &Cancel::default()).unwrap().unwrap();
+    write(&store, 5).await;
+    let mut mirror = fresh(two.path(), 2);
+    follow(one.path(), &mut mirror, 15, 8);
+    assert_eq!((outgoing.offer().at.seq, mirror.end().seq, mirror.applied().1), (10, 15, 8));
+
+    let standby = Standby::default();
+    standby.give(mirror);
+    let stream = stream_of(&standby, 1);
+    let offer = outgoing.offer().clone();
+    let incoming = standby.on(stream, |follower, _| Ok(take(follower, &outgoing, offer))).unwrap();
+    let refused = standby.install(stream, incoming).unwrap_err();
+    assert!(matches!(refused, Over::Follow(FollowError::Snapshot(_))), "{refused:?}");
+    assert_eq!(standby.take().unwrap().end().seq, 15);
+}
+
+/// A stream that another has taken the place of changes nothing, however far its snapshot has come.
+#[tokio::test]
+async fn only_the_newest_stream_puts_a_snapshot_in_place() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = primary(one.path());
+    write(&store, 9).await;
+    let outgoing = Outgoing::make(one.path(), 1, 1 << 40, &Cancel::default()).unwrap().unwrap();
+    let standby = Standby::default();
+    standby.give(fresh(two.path(), 2));
+    let old = stream_of(&standby, 1);
+    let all = |stream| {
+        let offer = outgoing.offer().clone();
+        standby.on(stream, |follower, _| Ok(take(follower, &outgoing, offer))).unwrap()
+    };
+    let late = all(old);
+    let new = stream_of(&standby, 1);
+    assert_eq!(standby.install(old, late), Err(Over::Superseded));
+    assert_eq!(standby.describe().unwrap().0.end, (0, 0));
+    standby.install(new, all(new)).unwrap();
+    assert_eq!(standby.describe().unwrap().0.end, (1, 10));
+}
