@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use status::{
     Crash, Evidence, EvidenceKind, FailoverMode, LastFailover, MailStoreStatus, Mirror, NodeIdentity, Phase,
-    Serving, Target, TargetKind,
+    Serving, SnapshotProgress, Target, TargetKind,
 };
 
 /// One store: where its copies are.

@@ -39,6 +39,11 @@ pub struct MailStoreStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub copies: Option<String>,
+    /// The copies of a mirrored store that take a snapshot of it now, and how far that has come.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["id".into()]))]
+    #[schemars(length(max = 8))]
+    pub snapshots: Vec<SnapshotProgress>,
     /// Accounts on it; at most a minute old.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accounts: Option<i64>,
@@ -79,6 +84,20 @@ pub struct Mirror {
     /// `address:port` of its pod's gRPC port.
     #[schemars(length(max = 64))]
     pub endpoint: String,
+}
+
+/// How far a snapshot has come.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotProgress {
+    /// The copy's id.
+    #[schemars(regex(pattern = r"^[0-9a-f]{32}$"))]
+    pub id: String,
+    /// How much of it is there, of 100.
+    #[schemars(range(min = 0, max = 100))]
+    pub percent: i32,
+    /// Bytes of all of it.
+    pub bytes: i64,
 }
 
 /// Who serves a store.

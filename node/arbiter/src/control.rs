@@ -97,6 +97,9 @@ impl<P: Providers> Control for ControlService<P> {
             answer.in_sync_version = d.in_sync_version;
             answer.format = d.format;
         }
+        if let Some(copied) = status.copied {
+            (answer.snapshot_octets, answer.snapshot_of) = (copied.octets, copied.of);
+        }
         if let Some(store) = &status.store {
             answer.epoch = store.epoch();
             answer.last_epoch = answer.last_epoch.max(store.epoch());

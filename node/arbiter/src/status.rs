@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use mailcluster_replication::Copied;
 use mailcluster_store::{ReplicaDescription, Store};
 use tokio::sync::{Notify, watch};
 
@@ -48,6 +49,8 @@ pub struct ReplicaStatus {
     pub description: Option<ReplicaDescription>,
     /// The store, while it serves.
     pub store: Option<Store>,
+    /// How far a snapshot has come that the replica takes.
+    pub copied: Option<Copied>,
 }
 
 struct Inner {

@@ -32,7 +32,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{Api, ResourceExt, runtime::events::EventType};
-use mailcluster_api::MailStore;
+use mailcluster_api::{MailStore, names::REPLICAS};
 use mailcluster_failover::{Decision, LeaseWatch, Millis, Observation, Phase, Step, next_step};
 
 pub use self::cache::Caches;
@@ -295,6 +295,10 @@ impl Failover {
         {
             (part.accounts, part.bytes) = (Some(*accounts), Some(*bytes));
         }
+        let named = store.spec.replicas.iter().filter(|_| store.spec.is_mirrored()).zip(REPLICAS);
+        let pods = named.filter_map(|(_, letter)| world.pod_of(store, letter)?.uid());
+        let said: Vec<_> = pods.filter_map(|uid| self.heard.described.get(&uid)).collect();
+        part.snapshots = report::snapshots(said.into_iter());
         (part, finished)
     }
 

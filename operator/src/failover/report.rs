@@ -6,11 +6,14 @@ use k8s_openapi::{
 };
 use mailcluster_api::{
     condition::{Draft, FAILOVER_BLOCKED},
-    mailstore::{self, Crash, Evidence, LastFailover, MailStoreStatus, NodeIdentity, Target},
+    mailstore::{
+        self, Crash, Evidence, LastFailover, MailStoreStatus, NodeIdentity, SnapshotProgress, Target,
+    },
 };
 use mailcluster_failover::{
     AdoptionStep, Blocked, Decision, Observation, Phase, Placement, Step, Undetected, unplaced_on,
 };
+use mailcluster_rpc::control::v1::DescribeResponse;
 use serde_json::{Value, json};
 
 use super::crashes;
@@ -28,6 +31,8 @@ pub struct Part {
     pub epoch: Option<i64>,
     /// Copies that have everything, of how many.
     pub copies: Option<String>,
+    /// Copies that take a snapshot.
+    pub snapshots: Vec<SnapshotProgress>,
     /// Counts.
     pub accounts: Option<i64>,
     /// Counts.
@@ -56,6 +61,7 @@ impl Part {
             old_host: status.old_host.clone(),
             epoch: status.epoch,
             copies: status.copies.clone(),
+            snapshots: status.snapshots.clone(),
             accounts: status.accounts,
             bytes: status.bytes,
             target: status.target.clone(),
@@ -88,6 +94,9 @@ impl Part {
             if !self.evidence.is_empty() {
                 fields.insert("evidence".into(), json!(self.evidence));
             }
+            if !self.snapshots.is_empty() {
+                fields.insert("snapshots".into(), json!(self.snapshots));
+            }
             if !self.crashes.is_empty() {
                 fields.insert("crashes".into(), json!(self.crashes));
             }
@@ -103,6 +112,20 @@ impl Part {
             "status": status,
         })
     }
+}
+
+/// How far the snapshots have come that copies take, by their own accounts. In whole percents: a store's status is written a
+/// hundred times for one at most.
+pub fn snapshots<'a>(described: impl Iterator<Item = &'a DescribeResponse>) -> Vec<SnapshotProgress> {
+    let progress = |copy: &DescribeResponse| {
+        let percent = copy.snapshot_octets.min(copy.snapshot_of).saturating_mul(100) / copy.snapshot_of;
+        SnapshotProgress {
+            id: copy.replica.clone(),
+            percent: i32::try_from(percent).unwrap_or(100),
+            bytes: i64::try_from(copy.snapshot_of).unwrap_or(i64::MAX),
+        }
+    };
+    described.filter(|copy| copy.open && copy.snapshot_of > 0).map(progress).collect()
 }
 
 /// A failover that came to its end with this write.
@@ -365,4 +388,32 @@ pub fn evidence(
         at: Time(now),
         detail: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_are_told_of_in_whole_percents_and_only_while_they_are_taken() {
+        let copy = |replica: &str, open, (octets, of)| DescribeResponse {
+            replica: replica.into(),
+            open,
+            snapshot_octets: octets,
+            snapshot_of: of,
+            ..DescribeResponse::default()
+        };
+        let all = [
+            copy("aa", true, (0, 0)),
+            copy("bb", true, (999, 1000)),
+            copy("cc", true, (0, 7)),
+            copy("dd", false, (1, 2)),
+        ];
+        let progress = |id: &str, percent, bytes| SnapshotProgress { id: id.into(), percent, bytes };
+        assert_eq!(snapshots(all.iter()), [progress("bb", 99, 1000), progress("cc", 0, 7)]);
+        let part = Part { snapshots: snapshots(all.iter()), ..Part::default() };
+        let status = serde_json::from_value(part.patch(None)["status"].clone()).unwrap();
+        assert_eq!(Part::of(&status).snapshots, part.snapshots);
+        assert_eq!(Part::default().patch(None)["status"].get("snapshots"), None, "it is taken back");
+    }
 }

@@ -112,11 +112,9 @@ impl Picture<'_> {
             }
             output::line(&format!("\ncopies of {}", store.name_any()));
             for (replica, letter) in copies {
-                output::line(&format!(
-                    "  {letter}  {}  {}",
-                    replica.id,
-                    copies::standing(lease, &replica.id)
-                ));
+                let standing = copies::standing(lease, &replica.id);
+                let on_its_way = snapshot(store, &replica.id);
+                output::line(&format!("  {letter}  {}  {standing}{on_its_way}", replica.id));
             }
         }
     }
@@ -159,6 +157,16 @@ fn is_trouble(condition: &Condition) -> bool {
         "Progressing" => false,
         _ => condition.status == "True",
     }
+}
+
+/// How far a snapshot has come that this copy takes; empty when it takes none.
+fn snapshot(store: &MailStore, id: &str) -> String {
+    let all = store.status.iter().flat_map(|status| &status.snapshots);
+    let mut own = all.filter(|snapshot| snapshot.id == id);
+    own.next().map_or_else(String::new, |s| {
+        let size = units::size(u64::try_from(s.bytes).unwrap_or(0));
+        format!("; takes a snapshot, {} % of {size}", s.percent)
+    })
 }
 
 fn queue(usage: &GetUsageResponse) -> String {
@@ -247,6 +255,18 @@ mod tests {
         ] {
             assert_eq!(is_trouble(&condition(type_, status)), expected, "{type_}={status}");
         }
+    }
+
+    #[test]
+    fn a_copy_that_takes_a_snapshot_says_how_far_it_is() {
+        let store: MailStore = serde_json::from_value(serde_json::json!({
+            "apiVersion": "mailcluster.io/v1alpha1", "kind": "MailStore", "metadata": {"name": "demo-0"},
+            "spec": {"kind": "Mail", "cluster": "demo", "replicas": []},
+            "status": {"snapshots": [{"id": "bb", "percent": 37, "bytes": 1_610_612_736}]},
+        }))
+        .unwrap();
+        assert_eq!(snapshot(&store, "bb"), "; takes a snapshot, 37 % of 1.5 GiB");
+        assert_eq!(snapshot(&store, "aa"), "");
     }
 
     #[test]

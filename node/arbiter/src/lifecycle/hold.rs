@@ -40,6 +40,7 @@ impl Life {
         self.gate.renewed(&record, asked, lease_ms);
         self.gate.set_role(Role::Settling);
         self.status.set(ReplicaState::Settling);
+        self.status.update(|status| status.copied = None);
         let (follower, progress) = match self.begin(follower, &record).await {
             Some((follower, progress)) => (follower, Arc::new(progress)),
             None if self.gate.role() == Role::Poisoned => return self.note_poisoned(&current, record).await,

@@ -57,6 +57,7 @@ impl Life {
         self.gate.set_role(Role::Standby);
         let mut looked = None;
         loop {
+            self.status.update(|status| status.copied = self.standby.copied());
             // First the volume, then the lease: what a primary has written by then, the lease knows of.
             let Some((description, is_sound)) = self.describe().await else { return Stood::Closed };
             if !is_sound {

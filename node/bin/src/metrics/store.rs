@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Result;
 use mailcluster_arbiter::{LeaseGate, ReplicaState, StatusHandle, clock};
+use mailcluster_replication::Copied;
 use mailcluster_store::{QueueStats, Stats, StoreUsage};
 use prometheus::Registry;
 
@@ -25,6 +26,8 @@ pub struct StoreNow {
     lease: Option<(u64, u64)>,
     /// Of the store that serves here, or served last.
     stats: Option<Arc<Stats>>,
+    /// How far a snapshot has come that this copy takes.
+    copied: Option<Copied>,
     /// Of the store that serves here.
     figures: Option<Arc<Figures>>,
 }
@@ -60,6 +63,7 @@ pub async fn watch_store(
             epoch: gate.epoch(),
             lease: renewed.map(|at| (time.saturating_sub(at), gate.lease_until().saturating_sub(time))),
             stats: stats.clone(),
+            copied: now.copied,
             figures: now.store.and_then(|_| told.lock().unwrap_or_else(PoisonError::into_inner).clone()),
         }
     };
@@ -102,6 +106,20 @@ pub const METRICS: &[Metric<StoreNow>] = &[
         labels: &[],
         help: "Epoch this process holds, or held last.",
         read: |now| vec![Sample::number(now.epoch)],
+    },
+    Metric {
+        name: "mailcluster_store_snapshot_octets",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Octets that are here of a snapshot that this copy takes from another; absent when it takes none.",
+        read: |now| now.copied.iter().map(|copied| Sample::number(copied.octets)).collect(),
+    },
+    Metric {
+        name: "mailcluster_store_snapshot_size_octets",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Octets that the snapshot has that this copy takes from another; absent when it takes none.",
+        read: |now| now.copied.iter().map(|copied| Sample::number(copied.of)).collect(),
     },
     Metric {
         name: "mailcluster_store_lease_age_milliseconds",
@@ -195,11 +213,13 @@ mod tests {
             epoch: 3,
             lease: Some((10, 20)),
             stats: Some(Arc::default()),
+            copied: Some(Copied { octets: 1, of: 2 }),
             figures: Some(Arc::new(figures)),
         };
         let samples = |now: &StoreNow| METRICS.iter().map(|m| (m.read)(now).len()).collect::<Vec<_>>();
         assert!(samples(&here).iter().all(|n| *n == 1), "{:?}", samples(&here));
-        let elsewhere = StoreNow { serving: false, stats: None, figures: None, lease: None, ..here };
+        let elsewhere =
+            StoreNow { serving: false, stats: None, copied: None, figures: None, lease: None, ..here };
         let told: Vec<&str> =
             METRICS.iter().filter(|m| !(m.read)(&elsewhere).is_empty()).map(|m| m.name).collect();
         assert_eq!(
