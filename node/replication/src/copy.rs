@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs::File as Disk,
     os::unix::fs::FileExt,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -29,8 +30,12 @@ const FROM: u64 = 64 << 20;
 /// Octets sent in a second: less than half of what a gigabit link carries, so that what is committed meanwhile finds the
 /// link free, and the disk, too.
 const RATE: u64 = 48 << 20;
+/// What a mirror has already is read so many times as fast: only the disk is asked.
+const READING: u64 = 4;
 /// How long a mirror may take to put a snapshot in place.
 const INSTALL: Duration = Duration::from_secs(60);
+/// How often it is seen whether the volume still has room for what a stream keeps.
+const LOOK: Duration = Duration::from_secs(1);
 /// Until the index has what the snapshot must have.
 const SOON: Duration = Duration::from_millis(100);
 /// Octets read at a time.
@@ -44,6 +49,8 @@ pub struct Snapshots {
     pub from: u64,
     /// Octets in a second, to each mirror.
     pub rate: u64,
+    /// Does the store in this folder want back the room that snapshots take?
+    pub must_go: Arc<dyn Fn(&Path) -> bool + Send + Sync>,
     /// By mirror: kept for the next stream when one breaks.
     offered: Mutex<BTreeMap<String, Offered>>,
 }
@@ -56,7 +63,7 @@ struct Offered {
 
 impl Default for Snapshots {
     fn default() -> Self {
-        Self { from: FROM, rate: RATE, offered: Mutex::default() }
+        Self { from: FROM, rate: RATE, must_go: Arc::new(Outgoing::must_go), offered: Mutex::default() }
     }
 }
 
@@ -79,8 +86,13 @@ impl Snapshots {
         let _gone = self.offered().remove(mirror);
     }
 
-    /// Lets go of what is for none of these mirrors, or was not used for long. To be called from time to time.
-    pub fn tidy(&self, mirrors: &[String]) {
+    /// Lets go of what is for none of these mirrors of the store in `dir`, was not used for long, or is in the way. To be
+    /// called from time to time.
+    pub fn tidy(&self, dir: &Path, mirrors: &[String]) {
+        if self.offered().is_empty() {
+            return;
+        }
+        let mirrors = if (self.must_go)(dir) { &[] } else { mirrors };
         self.let_go(mirrors, KEEP);
     }
 
@@ -114,8 +126,20 @@ pub(crate) struct Copying<'a> {
 }
 
 impl Copying<'_> {
-    /// Sends a snapshot that has at least record `at_least`; the mirror has put it in place when this returns.
-    pub(crate) async fn run(mut self, at_least: Seq) -> Result<(), Status> {
+    /// Sends a snapshot that has at least record `at_least`; the mirror has put it in place when this returns. A store that
+    /// runs out of room wants it more than a mirror.
+    pub(crate) async fn run(self, at_least: Seq) -> Result<(), Status> {
+        let (source, mirror) = (self.source, self.mirror);
+        tokio::select! {
+            copied = self.copy(at_least) => copied,
+            short = source.runs_short() => {
+                source.snapshots.forget(mirror);
+                Err(short)
+            }
+        }
+    }
+
+    async fn copy(mut self, at_least: Seq) -> Result<(), Status> {
         let outgoing = self.outgoing(at_least).await?;
         let offer = outgoing.offer();
         let at = Link { epoch: offer.at.epoch, seq: offer.at.seq, crc: offer.at.crc };
@@ -209,13 +233,27 @@ impl Copying<'_> {
         }
         let guard = CancelOnDrop(Cancel::default());
         let (outgoing, file, cancel) = (outgoing.clone(), file.clone(), guard.0.clone());
-        let same = blocking(move || outgoing.begins_with(&file, (octets, crc), &cancel)).await?;
+        let rate = self.source.snapshots.rate.saturating_mul(READING);
+        let same = blocking(move || outgoing.begins_with(&file, (octets, crc), (rate, &cancel))).await?;
         Ok(if same { (octets, crc) } else { (0, 0) })
     }
 
     /// A mirror that takes nothing is given up.
     async fn say(&self, message: from_primary::Message) -> Result<(), Status> {
         self.source.in_time(say(self.out, message)).await
+    }
+}
+
+impl Source {
+    /// Waits until the volume wants its room back.
+    async fn runs_short(&self) -> Status {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let (must_go, dir) = (self.snapshots.must_go.clone(), self.dir.clone());
+            if tokio::task::spawn_blocking(move || must_go(&dir)).await.unwrap_or(false) {
+                return Status::resource_exhausted("the primary has no room for a snapshot beside its log");
+            }
+        }
     }
 }
 

@@ -63,7 +63,7 @@ impl Fed {
 
     fn tell(&self, incoming: &Incoming) {
         let (octets, of) = incoming.progress();
-        self.standby.has_copied(Some(Copied { octets, of }));
+        self.standby.has_copied(self.stream, Some(Copied { octets, of }));
     }
 
     /// Does something with what is here of a snapshot, if this stream may still write.

@@ -133,10 +133,8 @@ impl Standby {
 
     /// The stream has ended.
     pub(crate) fn left(&self, stream: u64) {
-        let was_open = self.open.compare_exchange(stream, 0, Ordering::AcqRel, Ordering::Acquire);
-        if was_open.is_ok() {
-            self.has_copied(None);
-        }
+        self.has_copied(stream, None);
+        let _ = self.open.compare_exchange(stream, 0, Ordering::AcqRel, Ordering::Acquire);
     }
 
     /// How far a snapshot has come that this replica takes; `None`: it takes none.
@@ -145,8 +143,19 @@ impl Standby {
         *self.copied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn has_copied(&self, copied: Option<Copied>) {
-        *self.copied.lock().unwrap_or_else(PoisonError::into_inner) = copied;
+    /// Said by the stream with this number, and believed while none is newer.
+    pub(crate) fn has_copied(&self, stream: u64, copied: Option<Copied>) {
+        let mut now = self.copied.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.open.load(Ordering::Acquire) == stream {
+            *now = copied;
+        }
+    }
+
+    /// A stream begins. The one before it may hang, and is not heard any more.
+    fn opened(&self, stream: u64) {
+        let mut copied = self.copied.lock().unwrap_or_else(PoisonError::into_inner);
+        self.open.store(stream, Ordering::Release);
+        *copied = None;
     }
 
     /// The highest epoch at which another wanted to feed this replica while its own process had it.
@@ -182,7 +191,7 @@ impl Standby {
             }
         }
         self.hear();
-        self.open.store(stream.0, Ordering::Release);
+        self.opened(stream.0);
         let end = follower.end();
         Ok(Greeting::Table {
             stream: stream.0,

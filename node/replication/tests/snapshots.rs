@@ -332,6 +332,28 @@ async fn what_arrives_damaged_is_refused_and_comes_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_runs_out_of_room_lets_its_snapshot_go_and_goes_on_when_it_has_room() {
+    let one = tempfile::tempdir().unwrap();
+    let short = Arc::new(AtomicBool::new(false));
+    let (is_short, mut snapshots) = (short.clone(), slow(300_000));
+    snapshots.must_go = Arc::new(move |_: &Path| is_short.load(Ordering::Relaxed));
+    let primary = primary(&one, snapshots).await;
+    let (_two, mirror) = new_mirror(2).await;
+    let feed = primary.feed(&mirror);
+    until("some of it is here", || mirror.standby.copied().is_some_and(|c| c.octets > c.of / 8)).await;
+    assert!(octets_in(&one.path().join("snapshot-out")) > 0);
+    short.store(true, Ordering::Relaxed);
+    let why = ended(feed).await;
+    assert!(matches!(&why, Ended::NotCopied(status) if status.code() == Code::ResourceExhausted), "{why:?}");
+    until("its room is given back", || octets_in(&one.path().join("snapshot-out")) == 0).await;
+    assert_eq!(mirror.standby.describe().unwrap().0.end, (0, 0));
+    short.store(false, Ordering::Relaxed);
+    let _feed = primary.feed(&mirror);
+    applied(&primary, 2, primary.store.committed().1).await;
+    same(&primary, &mirror.take()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_mirror_without_room_says_so_and_is_not_pressed() {
     let one = tempfile::tempdir().unwrap();
     let primary = primary(&one, soon()).await;

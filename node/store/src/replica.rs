@@ -191,7 +191,7 @@ impl Replica {
         // A process that died while it wrote the superblock left its name in memory only: others are told its promise.
         options.disk.sync_dir(dir).map_err(|e| io_error(dir, e))?;
         snapshot::finish(&options.disk, dir, &mut block)?;
-        snapshot::tidy(dir).map_err(|e| io_error(dir, e))?;
+        snapshot::tidy(dir);
         let was_poisoned = !block.poisoned.is_empty();
         if was_poisoned {
             if block.poisoned == superblock::boot_id() && has_mirrors(dir, expected) {

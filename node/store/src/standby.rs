@@ -235,9 +235,7 @@ impl Follower {
 
     /// The log that is here is gone on with: what there is of a snapshot is of no use.
     pub fn forget_snapshot(&self) {
-        if let Err(error) = snapshot::forget(&self.replica.engine.dir) {
-            tracing::warn!(%error, "what there is of a snapshot could not be removed");
-        }
+        snapshot::forget(&self.replica.engine.dir);
     }
 
     /// Cuts off what follows `after`, durably. What is committed is never cut.
@@ -322,9 +320,7 @@ impl Replica {
             LoggedBatch { epoch, seq: prev.seq + 1, count: 1, prev, payload: payload.clone() }.header()?;
         engine.append_raw(&[(header, payload)])?;
         // Its own log is what counts from now on.
-        if let Err(error) = snapshot::forget(&engine.dir) {
-            tracing::warn!(%error, "what there is of a snapshot could not be removed");
-        }
+        snapshot::forget(&engine.dir);
         Ok((epoch, header.seq))
     }
 }

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use anyhow::{Result, bail, ensure};
 use mailcluster_failover::mirror::InSync;
 use mailcluster_net::grpc;
-use mailcluster_replication::{Begun, Ended, Progress, Source};
+use mailcluster_replication::{Begun, Ended, Progress, Snapshots, Source};
 use mailcluster_store::{Follower, Identity, OpenGate, Replica, Store, StoreKind};
 use mailcluster_types::{ReplicaId, StoreName};
 use tokio::task::JoinSet;
@@ -58,6 +58,7 @@ impl Primary {
             epoch: EPOCH,
             progress: progress.clone(),
             beat: BEAT,
+            snapshots: Snapshots::default(),
         });
         let mut streams = JoinSet::new();
         for mirror in mirrors {

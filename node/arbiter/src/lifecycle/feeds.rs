@@ -102,7 +102,7 @@ impl Mirrors {
         loop {
             let ids = self.peers.all();
             fed.retain(|id, _| ids.contains(id));
-            self.source.snapshots.tidy(&ids);
+            self.source.snapshots.tidy(&self.source.dir, &ids);
             for id in ids.into_iter().filter(|id| *id != self.me) {
                 let feed = |id: &String| AbortOnDropHandle::new(tokio::spawn(self.clone().feed(id.clone())));
                 fed.entry(id).or_insert_with_key(feed);

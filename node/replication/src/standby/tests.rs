@@ -91,6 +91,27 @@ async fn records_behind_a_snapshot_are_not_given_up_for_it() {
     assert_eq!(standby.take().unwrap().end().seq, 15);
 }
 
+/// A primary that ended without a word has left its stream open.
+#[test]
+fn what_an_older_stream_says_of_its_snapshot_is_not_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let standby = Standby::default();
+    standby.give(fresh(dir.path(), 2));
+    let some = Some(Copied { octets: 1, of: 2 });
+    let old = stream_of(&standby, 1);
+    standby.has_copied(old, some);
+    assert_eq!(standby.copied(), some);
+    let new = stream_of(&standby, 1);
+    assert_eq!(standby.copied(), None);
+    standby.has_copied(old, some);
+    assert_eq!(standby.copied(), None);
+    standby.has_copied(new, some);
+    standby.left(old);
+    assert_eq!(standby.copied(), some);
+    standby.left(new);
+    assert_eq!(standby.copied(), None);
+}
+
 /// A stream that another has taken the place of changes nothing, however far its snapshot has come.
 #[tokio::test]
 async fn only_the_newest_stream_puts_a_snapshot_in_place() {

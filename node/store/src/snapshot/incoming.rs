@@ -12,7 +12,7 @@ use bytes::Bytes;
 use mailcluster_types::Epoch;
 use rusqlite::Connection;
 
-use super::{IN, INDEX, Offer, install, is_name, missing, names, segment_of};
+use super::{IN, INDEX, Offer, forget, install, is_name, missing, names, segment_of};
 use crate::{
     disk::{Disk, LogFile},
     engine::{Engine, is_full},
@@ -20,6 +20,7 @@ use crate::{
     model::EpochMark,
     schema::{self, State},
     segment::{Found, Reader},
+    space::Space,
     standby::Follower,
 };
 
@@ -32,6 +33,7 @@ const CHECK: u64 = 64 << 20;
 pub struct Incoming {
     folder: PathBuf,
     disk: Arc<dyn Disk>,
+    space: Arc<Space>,
     offer: Offer,
     /// Octets of whole files.
     whole: u64,
@@ -92,21 +94,35 @@ impl Follower {
         if !offer.is_sound() {
             return Err(unfit("it has no proper name"));
         }
-        let (folder, disk) = (engine.dir.join(IN), engine.options.disk.clone());
-        let log = Engine::log_dir(&folder);
-        fs::create_dir_all(&log).map_err(|e| failed("its folder cannot be made", &e))?;
-        let here = tidied(&folder, &offer).map_err(|e| failed("its folder cannot be read", &e))?;
-        let octets = offer.octets.saturating_sub(here);
-        if !engine.space.has_room(octets) {
-            return Err(FollowError::NoRoom { octets, free: engine.space.measure().0 });
+        let (folder, disk, space) = (engine.dir.join(IN), engine.options.disk.clone(), engine.space.clone());
+        let mut here = tidied(&disk, &folder, &offer)?;
+        if here > 0 && !space.has_room(offer.octets.saturating_sub(here)) {
+            // It may be another one's, and then it is what takes this one's room.
+            forget(&engine.dir);
+            here = tidied(&disk, &folder, &offer)?;
         }
+        has_room(&space, offer.octets.saturating_sub(here))?;
         tracing::info!(id = offer.id, octets = offer.octets, here, "taking a snapshot of the store");
-        Ok(Incoming { folder, disk, offer, whole: 0, names: BTreeSet::new(), current: None })
+        Ok(Incoming { folder, disk, space, offer, whole: 0, names: BTreeSet::new(), current: None })
     }
 }
 
-/// Removes the indexes of other snapshots; answers how many octets of this one may be here.
-fn tidied(folder: &Path, offer: &Offer) -> io::Result<u64> {
+/// What is kept free on the volume stays free.
+fn has_room(space: &Space, octets: u64) -> Result<(), FollowError> {
+    if octets == 0 || space.has_room(octets) {
+        return Ok(());
+    }
+    Err(FollowError::NoRoom { octets, free: space.measure().0 })
+}
+
+/// Makes the folder, and removes the indexes of other snapshots; answers how many octets of this one may be here.
+fn tidied(disk: &Arc<dyn Disk>, folder: &Path, offer: &Offer) -> Result<u64, FollowError> {
+    let made = disk.create_dir(folder).and_then(|()| disk.create_dir(&Engine::log_dir(folder)));
+    made.map_err(|e| failed("its folder cannot be made", &e))?;
+    without_others(folder, offer).map_err(|e| failed("its folder cannot be read", &e))
+}
+
+fn without_others(folder: &Path, offer: &Offer) -> io::Result<u64> {
     let mut here = 0;
     for entry in fs::read_dir(folder)?.chain(fs::read_dir(Engine::log_dir(folder))?) {
         let entry = entry?;
@@ -146,6 +162,9 @@ impl Incoming {
             return Err(unfit("a file is out of place"));
         }
         let path = self.path(&name);
+        // What was here from the start may have been of other use, or others write to this volume, too.
+        let here = fs::metadata(&path).map_or(0, |found| found.len());
+        has_room(&self.space, octets.saturating_sub(here))?;
         let opened = self.open(&path, octets);
         let (file, unread) = opened.map_err(|e| failed("a file cannot be written", &e))?;
         self.current = Some(Current { name, octets, file, at: 0, crc: 0, unread, unsynced: 0 });

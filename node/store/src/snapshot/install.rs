@@ -7,7 +7,7 @@ use std::{io, path::Path, sync::Arc};
 
 use mailcluster_types::Epoch;
 
-use super::{IN, INDEX, OLD_LOG, Offer, Received, remove_folder, tidy};
+use super::{IN, INDEX, OLD_LOG, Offer, Received, forget, remove_folder, tidy};
 use crate::{
     disk::Disk,
     engine::Engine,
@@ -87,10 +87,8 @@ pub(crate) fn finish(disk: &Arc<dyn Disk>, dir: &Path, block: &mut Superblock) -
     }
     block.installing = false;
     block.write(disk, dir).map_err(|e| io_error(dir, e))?;
-    // What is left is only room: the next opening removes it, if this does not.
-    if let Err(error) = remove_folder(&dir.join(IN)).and_then(|()| tidy(dir)) {
-        tracing::warn!(%error, "what a snapshot has replaced could not be removed yet");
-    }
+    forget(dir);
+    tidy(dir);
     Ok(())
 }
 

@@ -105,13 +105,19 @@ fn remove_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes what was offered by an earlier process, and what an earlier snapshot has taken the place of.
-pub(crate) fn tidy(dir: &Path) -> io::Result<()> {
-    remove_folder(&dir.join(OUT))?;
-    remove_folder(&dir.join(OLD_LOG))
+/// Removes what was offered by an earlier process, and what an earlier snapshot has taken the place of. That is only room:
+/// where it cannot be removed, the next opening tries again.
+pub(crate) fn tidy(dir: &Path) {
+    for folder in [OUT, OLD_LOG] {
+        if let Err(error) = remove_folder(&dir.join(folder)) {
+            tracing::warn!(%error, folder, "what is of no use any more could not be removed yet");
+        }
+    }
 }
 
 /// Removes what there is of a snapshot: this replica goes on with the log that it has.
-pub(crate) fn forget(dir: &Path) -> io::Result<()> {
-    remove_folder(&dir.join(IN))
+pub(crate) fn forget(dir: &Path) {
+    if let Err(error) = remove_folder(&dir.join(IN)) {
+        tracing::warn!(%error, "what there is of a snapshot could not be removed");
+    }
 }

@@ -27,7 +27,7 @@ use crate::{
     space::{self, RealVolume, Volume},
 };
 
-/// Octets of the index that are copied between two pauses.
+/// Octets that are copied or read between two pauses.
 const STEP: u64 = 1 << 20;
 
 /// Tells work that is done in another thread that nobody waits for it any more.
@@ -75,6 +75,14 @@ impl Drop for Outgoing {
 }
 
 impl Outgoing {
+    /// Has the volume of the store in `dir` so little room that it wants back what snapshots take? A little more is free
+    /// then than the store keeps for itself: nobody's mail is refused for the sake of a mirror.
+    #[must_use]
+    pub fn must_go(dir: &Path) -> bool {
+        let (free, total) = RealVolume.measure(dir);
+        free < kept(total)
+    }
+
     /// Pins the log and copies the index of the store in `dir`, which may be written meanwhile. `None`: the index has not
     /// come to record `at_least` yet. `rate`: octets of the index copied in a second.
     ///
@@ -107,6 +115,8 @@ impl Outgoing {
         self.copy_index(dir, reader, (rate, cancel))?;
         reader.execute_batch("ROLLBACK").map_err(io::Error::other)?;
         let index = Connection::open(self.folder.join(INDEX)).map_err(io::Error::other)?;
+        // It need not outlive this process: no sync of all of it holds the log's up.
+        index.pragma_update(None, "synchronous", "OFF").map_err(io::Error::other)?;
         // One file, complete by itself.
         index.pragma_update(None, "journal_mode", "DELETE").map_err(io::Error::other)?;
         if let Some(path) = missing(&index, &self.folder)? {
@@ -136,7 +146,7 @@ impl Outgoing {
         let page = pragma("page_size").map_err(io::Error::other)?.max(512);
         let octets = pragma("page_count").map_err(io::Error::other)?.saturating_mul(page);
         let (free, total) = RealVolume.measure(dir);
-        if free < octets.saturating_add(space::reserve(total)) {
+        if free < octets.saturating_add(kept(total)) {
             let why = format!("a copy of the index has {octets} octets, and {free} are free");
             return Err(io::Error::new(io::ErrorKind::StorageFull, why));
         }
@@ -148,7 +158,7 @@ impl Outgoing {
             cancel.check()?;
             match backup.step(pages).map_err(io::Error::other)? {
                 StepResult::Done => return Ok(()),
-                StepResult::More => std::thread::sleep(Duration::from_secs(STEP) / at_least_one(rate)),
+                StepResult::More => std::thread::sleep(pause(rate)),
                 _ => std::thread::sleep(Duration::from_millis(5)),
             }
         }
@@ -194,7 +204,7 @@ impl Outgoing {
         File::open(self.folder.join(&file.name))
     }
 
-    /// Does a file begin with so many octets of this checksum?
+    /// Does a file begin with so many octets of this checksum? `rate`: octets read in a second.
     ///
     /// # Errors
     /// As the disk says; when it was cancelled.
@@ -202,7 +212,7 @@ impl Outgoing {
         &self,
         file: &PinnedFile,
         (octets, crc): (u64, u32),
-        cancel: &Cancel,
+        (rate, cancel): (u64, &Cancel),
     ) -> io::Result<bool> {
         if octets > file.octets {
             return Ok(false);
@@ -220,6 +230,9 @@ impl Outgoing {
             opened.read_exact_at(&mut buffer[..left], at)?;
             own = crc32c::crc32c_append(own, &buffer[..left]);
             at += left as u64;
+            if at < octets {
+                std::thread::sleep(pause(rate));
+            }
         }
         Ok(own == crc)
     }
@@ -234,8 +247,15 @@ impl Outgoing {
     }
 }
 
-fn at_least_one(rate: u64) -> u32 {
-    u32::try_from(rate).unwrap_or(u32::MAX).max(1)
+/// After so many octets as are read at a time, at this rate.
+fn pause(rate: u64) -> Duration {
+    Duration::from_secs(STEP) / u32::try_from(rate).unwrap_or(u32::MAX).max(1)
+}
+
+/// Octets that no snapshot touches.
+fn kept(total: u64) -> u64 {
+    let reserve = space::reserve(total);
+    reserve + reserve / 4
 }
 
 fn draw() -> io::Result<String> {

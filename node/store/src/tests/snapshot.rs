@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -78,7 +79,7 @@ fn text(outgoing: &Outgoing, file: &PinnedFile) -> Bytes {
 fn send(outgoing: &Outgoing, to: &mut Incoming, file: &PinnedFile, upto: usize) -> u64 {
     to.begin(file.name.clone(), file.octets).unwrap();
     let (here, crc) = std::iter::repeat_with(|| to.check().unwrap()).flatten().next().unwrap();
-    let same = outgoing.begins_with(file, (here, crc), &Cancel::default()).unwrap();
+    let same = outgoing.begins_with(file, (here, crc), (FAST, &Cancel::default())).unwrap();
     let (text, from) = (text(outgoing, file), if same { usize::try_from(here).unwrap() } else { 0 });
     let mut at = from;
     while at < text.len().min(upto) {
@@ -362,6 +363,15 @@ async fn a_mirror_gives_nothing_up_that_it_has_committed_nor_follows_whom_it_has
     assert_eq!(texts(&mirror.replica.view()).len(), 33);
 }
 
+/// Waits until it is seen that the volume is full: the file system is asked once a second.
+fn full(mirror: &Follower) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while mirror.replica.engine.space.has_room(0) {
+        assert!(Instant::now() < deadline, "the file system is not asked");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[tokio::test]
 async fn one_that_does_not_fit_is_refused_before_anything_is_written() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -374,8 +384,30 @@ async fn one_that_does_not_fit_is_refused_before_anything_is_written() {
     free.store((5 << 30) + outgoing.offer().octets / 2, Ordering::Relaxed);
     let refused = mirror.receive(1, outgoing.offer().clone()).err();
     assert!(matches!(refused, Some(FollowError::NoRoom { .. })), "{refused:?}");
-    free.store((5 << 30) + 2 * outgoing.offer().octets, Ordering::Relaxed);
-    mirror.receive(1, outgoing.offer().clone()).unwrap();
+    let roomy = (5 << 30) + 2 * outgoing.offer().octets;
+    free.store(roomy, Ordering::Relaxed);
+    let mut incoming = mirror.receive(1, outgoing.offer().clone()).unwrap();
+    let files = outgoing.files();
+    send(&outgoing, &mut incoming, &files[0], usize::MAX);
+    // Others have taken the room meanwhile.
+    free.store(5 << 30, Ordering::Relaxed);
+    full(&mirror);
+    let refused = incoming.begin(files[1].name.clone(), files[1].octets);
+    assert!(matches!(refused, Err(FollowError::NoRoom { .. })), "{refused:?}");
+    free.store(roomy, Ordering::Relaxed);
+    incoming.begin(files[1].name.clone(), files[1].octets).unwrap();
+    drop(incoming);
+    // What is here of another snapshot takes the room of this one, and goes; of this one, it needs none.
+    let log = two.path().join("snapshot-in/log");
+    fs::write(log.join("of-another"), "x").unwrap();
+    let mut incoming = mirror.receive(1, outgoing.offer().clone()).unwrap();
+    assert_eq!(send(&outgoing, &mut incoming, &files[0], usize::MAX), 0, "it is here");
+    drop(incoming);
+    free.store(5 << 30, Ordering::Relaxed);
+    full(&mirror);
+    let refused = mirror.receive(1, outgoing.offer().clone()).err();
+    assert!(matches!(refused, Some(FollowError::NoRoom { .. })), "{refused:?}");
+    assert_eq!(fs::read_dir(log).unwrap().count(), 0, "it is in the way");
 }
 
 #[tokio::test]

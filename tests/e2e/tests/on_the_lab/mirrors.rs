@@ -1,12 +1,15 @@
 //! A MailCluster of stores with three copies, each on the disk of one node that no other reaches: when that node dies,
 //! a mirror takes over, without a fence, and the dead one's copy catches up when it is back.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use mailcluster_e2e::{Prober, StoreView, mirrored_disks, mirrored_manifest, wait_for};
 use mailcluster_lab::VolumeSpec;
-use mailcluster_test_clients::Ledger;
+use mailcluster_test_clients::{Ledger, Load, LoadPlan};
 use serde_json::Value;
 
 use crate::{
@@ -19,6 +22,10 @@ const NAME: &str = "twin";
 const COPIES: usize = 3;
 /// A disk for a copy that is replaced.
 const SPARE: &str = "spare";
+/// Octets of a large message, and how many of them have a new copy get files: those have more than 64 MiB, which records
+/// would be sent for below.
+const LARGE: usize = 2 << 20;
+const MANY: usize = 48;
 
 /// The name of a volume: the lab keeps those of an earlier run.
 fn volume(of: &str, node: &str) -> String {
@@ -159,8 +166,54 @@ pub fn hanging_mirror(stage: &Stage) -> Result<Ledger> {
     judged(&twin, &promised)
 }
 
-/// A mirror's disk is exchanged for an empty one: it does not begin anew by itself. A new copy takes its place, has
-/// everything soon, and serves.
+/// Has so much mail delivered that a new copy gets a snapshot.
+fn filled(stage: &Stage) -> Result<Ledger> {
+    let load = Load::start(&LoadPlan {
+        addr: stage.site.port(25)?,
+        lmtp: false,
+        recipients: stage.addresses.clone(),
+        threads: 2,
+        size: LARGE,
+        pause: Duration::ZERO,
+        timeout: Duration::from_secs(60),
+        name: format!("large-{}", std::process::id()),
+    });
+    let filled =
+        wait_for("large messages are accepted", LIMIT, || Ok((load.accepted() >= MANY).then_some(())));
+    let ledger = load.finish();
+    filled.map(|()| ledger)
+}
+
+/// What the store's status says of snapshots until `done`, each once.
+fn progress(stage: &Stage, store: &str, done: &AtomicBool) -> Vec<String> {
+    let mut seen = Vec::new();
+    while !done.load(Ordering::Relaxed) {
+        let now = stage.site.get(&["mailstore", store]).unwrap_or_default();
+        let all = now.pointer("/status/snapshots").and_then(Value::as_array);
+        for snapshot in all.into_iter().flatten() {
+            let text = format!("{} % of {}", snapshot["percent"], snapshot["bytes"]);
+            if seen.last() != Some(&text) {
+                seen.push(text);
+            }
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    seen
+}
+
+/// The copy in this pod was made from files, as its own log says.
+fn by_snapshot(stage: &Stage, node: &str, pod: &str) -> Result<()> {
+    let log = stage.site.pod_log(node, pod)?;
+    let octets = log.iter().find(|line| line.message == "taking a snapshot of the store");
+    let octets = octets.and_then(|line| line.number("octets")).context("no snapshot was taken")?;
+    let installed = log.iter().find(|line| line.message == "the snapshot has taken the log's place");
+    let end = installed.and_then(|line| line.number("end")).context("the snapshot was not put in place")?;
+    say(&format!("a snapshot of {octets} octets up to record {end} has made the new copy"));
+    Ok(())
+}
+
+/// A mirror's disk is exchanged for an empty one: it does not begin anew by itself. A new copy takes its place, gets a
+/// snapshot and what was written meanwhile, and serves.
 pub fn replaced(stage: &Stage) -> Result<Ledger> {
     let twin = mirrored(stage)?;
     let before = store(&twin)?;
@@ -171,7 +224,8 @@ pub fn replaced(stage: &Stage) -> Result<Ledger> {
     let node = text("/spec/nodeName").context("no node")?;
     let copy = pod.trim_end_matches("-0").chars().last().context("no letter")?.to_string();
     lab.create_volumes(&[VolumeSpec::new(&volume(SPARE, &node), &[&node], 420 << 20)])?;
-    let promised = twin.sending("replaced", || {
+    let large = filled(&twin)?;
+    let mut promised = twin.sending("replaced", || {
         emptied(&lab.volume_path(&volume("store", &node)))?;
         lab.kill_pod(NAME, &pod)?;
         wait_for("it refuses the empty disk", LIMIT, || {
@@ -180,10 +234,19 @@ pub fn replaced(stage: &Stage) -> Result<Ledger> {
         })?;
         let begun = Instant::now();
         let words = ["store", "replace-replica", &before.name, &copy, "--yes", "--wait", "240"];
-        let said = twin.site.admin(&words, "")?;
-        say(&format!("after {:.1} s: {}", begun.elapsed().as_secs_f64(), said.trim()));
+        let done = AtomicBool::new(false);
+        let (said, seen) = std::thread::scope(|threads| {
+            let seen = threads.spawn(|| progress(&twin, &before.name, &done));
+            let said = twin.site.admin(&words, "");
+            done.store(true, Ordering::Relaxed);
+            (said, seen.join().unwrap_or_default())
+        });
+        say(&format!("after {:.1} s: {}", begun.elapsed().as_secs_f64(), said?.trim()));
+        say(&format!("the store's status said: {seen:?}"));
+        by_snapshot(&twin, &node, &pod)?;
         asked_for(&twin, &before.name, &node)
     })?;
+    promised.merge(&large);
     ensure!(store(&twin)?.host == node, "the new copy was to serve");
     let kept = twin.site.get(&["persistentvolumeclaims", "-l", "mailcluster.io/retired=true"])?;
     ensure!(kept["items"].as_array().is_some_and(|claims| claims.len() == 1), "one claim is kept: {kept}");
