@@ -28,6 +28,7 @@ mod replica;
 mod schema;
 mod segment;
 mod space;
+mod spare;
 mod standby;
 mod stats;
 mod store;
