@@ -23,8 +23,9 @@ pub struct Stores {
     #[schemars(range(min = 1, max = 200))]
     #[x_kube(validation = ("self >= oldSelf", "stores.count cannot shrink: accounts live on the stores that would go; leave it as it is"))]
     pub count: i32,
-    /// Copies of each store, each with a volume and a node of its own. With 1 the volume itself moves when a node dies;
-    /// with 2 or 3, a mirror takes over. Left out: 1.
+    /// Copies of each store, each with a volume and a node of its own, and in different zones
+    /// (`topology.kubernetes.io/zone`) as far as that goes. With 1 the volume itself moves when a node dies; with 2 or 3,
+    /// a mirror takes over. Left out: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 3))]
     pub replicas: Option<i32>,

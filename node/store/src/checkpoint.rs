@@ -1,7 +1,8 @@
 //! Moves the index's write-ahead log into the index, off the committer's path.
 //!
-//! It runs when the write-ahead log has grown to its limit. `PASSIVE` blocks nobody but never catches up with a
-//! committer that does not pause; so a `RESTART` follows, which holds the committer for what little is left.
+//! It runs as the write-ahead log grows, in steps: what the disk has to write at once stays small then, and the log's
+//! syncs wait for little of it. `PASSIVE` blocks nobody but never catches up with a committer that does not pause; so
+//! when the limit is reached a `RESTART` follows, which holds the committer for what little is left.
 
 use std::{
     path::Path,
@@ -16,6 +17,28 @@ use rusqlite::{Connection, ErrorCode, hooks::Wal};
 
 use crate::schema;
 
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Work {
+    /// Move what is there; it goes on growing.
+    Step,
+    /// Move all, and begin it anew.
+    All,
+}
+
+/// Steps on the way to the limit.
+const STEPS: i32 = 8;
+
+/// What is to be done when the write-ahead log has so many pages, and had `worked_on` when something was last done.
+fn due(pages: i32, worked_on: i32, limit: i32) -> Option<Work> {
+    let since = if worked_on > pages { 0 } else { worked_on };
+    match pages {
+        _ if pages >= limit => Some(Work::All),
+        _ if pages - since >= limit / STEPS => Some(Work::Step),
+        _ => None,
+    }
+}
+
 #[derive(Default)]
 struct Signal {
     asked: Mutex<Asked>,
@@ -24,7 +47,7 @@ struct Signal {
 
 #[derive(Default)]
 struct Asked {
-    work: bool,
+    work: Option<Work>,
     stop: bool,
 }
 
@@ -35,8 +58,10 @@ pub struct Checkpointer {
     thread: Option<JoinHandle<()>>,
     /// Pages in the write-ahead log after the last commit.
     pages: Arc<AtomicI32>,
-    /// Pages from which it is worth while.
-    threshold: i32,
+    /// Pages in it when something was last done.
+    worked_on: AtomicI32,
+    /// Pages from which it begins anew.
+    limit: i32,
 }
 
 impl Checkpointer {
@@ -51,23 +76,24 @@ impl Checkpointer {
         };
         committer.wal_hook(Some(note)).map_err(|e| e.to_string())?;
         // As large as a segment, so in proportion to the volume.
-        let threshold = i32::try_from(segment_size / 4096).unwrap_or(i32::MAX).max(64);
+        let limit = i32::try_from(segment_size / 4096).unwrap_or(i32::MAX).max(64);
         let (signal, failed) = (Arc::new(Signal::default()), Arc::new(AtomicBool::new(false)));
         let (theirs, flag) = (signal.clone(), failed.clone());
         let thread = std::thread::Builder::new()
             .name("store-checkpoint".into())
             .spawn(move || work(&conn, &theirs, &flag))
             .map_err(|e| e.to_string())?;
-        Ok(Self { signal, failed, thread: Some(thread), pages, threshold })
+        Ok(Self { signal, failed, thread: Some(thread), pages, worked_on: AtomicI32::new(0), limit })
     }
 
     /// Called by the committer after each commit.
     pub fn after_commit(&self) {
-        if self.pages.load(Ordering::Relaxed) >= self.threshold {
-            let mut asked = self.signal.asked.lock().unwrap_or_else(PoisonError::into_inner);
-            asked.work = true;
-            self.signal.wake.notify_one();
-        }
+        let pages = self.pages.load(Ordering::Relaxed);
+        let Some(work) = due(pages, self.worked_on.load(Ordering::Relaxed), self.limit) else { return };
+        self.worked_on.store(pages, Ordering::Relaxed);
+        let mut asked = self.signal.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.work = asked.work.max(Some(work));
+        self.signal.wake.notify_one();
     }
 
     /// Has writing or syncing the index failed?
@@ -88,17 +114,18 @@ impl Drop for Checkpointer {
 
 fn work(conn: &Connection, signal: &Signal, failed: &AtomicBool) {
     loop {
-        {
+        let work = {
             let mut asked = signal.asked.lock().unwrap_or_else(PoisonError::into_inner);
-            while !asked.work && !asked.stop {
+            while asked.work.is_none() && !asked.stop {
                 asked = signal.wake.wait(asked).unwrap_or_else(PoisonError::into_inner);
             }
             if asked.stop {
                 return;
             }
-            asked.work = false;
-        }
-        if let Err(e) = checkpoint(conn) {
+            let Some(work) = asked.work.take() else { return };
+            work
+        };
+        if let Err(e) = checkpoint(conn, work) {
             tracing::error!(error = %e, "failed to checkpoint the index");
             failed.store(true, Ordering::Release);
             return;
@@ -106,11 +133,14 @@ fn work(conn: &Connection, signal: &Signal, failed: &AtomicBool) {
     }
 }
 
-fn checkpoint(conn: &Connection) -> rusqlite::Result<()> {
+fn checkpoint(conn: &Connection, work: Work) -> rusqlite::Result<()> {
     let run = |mode: &str| -> rusqlite::Result<(i64, i64)> {
         conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |r| Ok((r.get(1)?, r.get(2)?)))
     };
     let outcome = run("PASSIVE").and_then(|(pages, done)| {
+        if work == Work::Step {
+            return Ok(());
+        }
         // What came while the first pass ran; this one is short.
         if pages > done {
             run("PASSIVE")?;
@@ -129,5 +159,30 @@ fn checkpoint(conn: &Connection) -> rusqlite::Result<()> {
             Ok(())
         }
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_moved_in_steps_and_begins_anew_at_its_limit() {
+        for (pages, worked_on, expected) in [
+            (0, 0, None),
+            (99, 0, None),
+            (100, 0, Some(Work::Step)),
+            (199, 100, None),
+            (200, 100, Some(Work::Step)),
+            (799, 700, None),
+            (800, 700, Some(Work::All)),
+            // Asked for already, and grown since.
+            (805, 800, Some(Work::All)),
+            // Begun anew meanwhile.
+            (99, 805, None),
+            (100, 805, Some(Work::Step)),
+        ] {
+            assert_eq!(due(pages, worked_on, 800), expected, "{pages} after {worked_on}");
+        }
     }
 }

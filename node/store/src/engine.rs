@@ -29,6 +29,7 @@ use crate::{
     schema::State,
     segment::Writer,
     space::{RealVolume, Space, Volume},
+    spare::Making,
     stats::Stats,
     superblock::{self, Superblock},
     tail::Tail,
@@ -48,11 +49,19 @@ pub struct Options {
     pub segment_size: Option<u64>,
     /// Leaves the sync out: for the tests that must then fail.
     pub skip_sync: bool,
+    /// How segments are made ahead.
+    pub spares: Making,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { disk: Arc::new(RealDisk), volume: Arc::new(RealVolume), segment_size: None, skip_sync: false }
+        Self {
+            disk: Arc::new(RealDisk),
+            volume: Arc::new(RealVolume),
+            segment_size: None,
+            skip_sync: false,
+            spares: Making::default(),
+        }
     }
 }
 
@@ -153,6 +162,7 @@ impl Engine {
         }
         self.stats.committed(ops.len(), began.elapsed());
         self.sql("COMMIT").map_err(|e| self.broke(&format!("failed to commit the index: {e}")))?;
+        self.log.look_ahead(self.options.spares, &self.space);
         self.space.wrote(header.span(), self.log.reserved());
         if self.buffer.capacity() > KEEP_BUFFER {
             self.buffer = Vec::new();
@@ -272,6 +282,7 @@ impl Engine {
     pub fn broke(&mut self, why: &str) -> BatchError {
         tracing::error!(store = %self.identity.store, why, "the replica is poisoned: it stops");
         self.broken = true;
+        self.log.leave();
         self.stats.failed();
         self.superblock.poisoned = superblock::boot_id();
         if let Err(e) = self.superblock.write(&self.options.disk, &self.dir) {
@@ -283,6 +294,7 @@ impl Engine {
     /// From now on nothing is written, by closing neither.
     pub fn leave(&mut self) {
         self.untouchable = true;
+        self.log.leave();
         // Otherwise SQLite would move the write-ahead log into the index when the last connection closes.
         if let Err(e) = self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true) {
             tracing::warn!(error = %e, "the index may be written when it is closed");

@@ -29,6 +29,7 @@ mod schema;
 mod segment;
 mod snapshot;
 mod space;
+mod spare;
 mod standby;
 mod stats;
 mod store;

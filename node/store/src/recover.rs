@@ -21,6 +21,7 @@ use crate::{
     replica::Identity,
     schema::{self, State},
     segment::{self, Found, Head, Reader, SEGMENT_HEADER, Writer},
+    spare,
     tail::Tail,
     volume::io_error,
 };
@@ -61,6 +62,7 @@ impl Recovery<'_> {
         // A process that died before it could sync its names left them in memory only: what is acknowledged from here on
         // may lie under one of them.
         self.options.disk.sync_dir(self.log).map_err(|e| io_error(self.log, e))?;
+        spare::discard(&self.options.disk, self.log).map_err(|e| io_error(self.log, e))?;
         let firsts = segment::list(self.log).map_err(|e| io_error(self.log, e))?;
         let Some(first) = firsts.first().copied() else {
             if self.state.link.seq > 0 {

@@ -18,6 +18,8 @@ use crate::{
     batch::{ALIGN, HEADER, Header, MAGIC},
     disk::{Disk, LogFile},
     replica::Identity,
+    space::Space,
+    spare::{self, Making, Spare},
     superblock::FORMAT,
 };
 
@@ -43,6 +45,12 @@ pub fn list(log: &Path) -> io::Result<Vec<Seq>> {
     }
     firsts.sort_unstable();
     Ok(firsts)
+}
+
+fn new_nonce() -> io::Result<u64> {
+    let mut nonce = [0; 8];
+    getrandom::fill(&mut nonce).map_err(io::Error::from)?;
+    Ok(u64::from_le_bytes(nonce))
 }
 
 fn encode_head(identity: &Identity, nonce: u64, first: Seq) -> Vec<u8> {
@@ -74,6 +82,13 @@ pub struct Writer {
     pub offset: u64,
     /// When to begin another.
     pub size: u64,
+    /// Batches that this process wrote to it.
+    batches: u64,
+    /// Octets of them.
+    written: u64,
+    /// Whether to make the next one ahead was asked for this one.
+    looked_ahead: bool,
+    spare: Spare,
 }
 
 impl Writer {
@@ -98,9 +113,7 @@ impl Writer {
         first: Seq,
         size: u64,
     ) -> io::Result<Self> {
-        let mut nonce = [0; 8];
-        getrandom::fill(&mut nonce).map_err(io::Error::from)?;
-        let nonce = u64::from_le_bytes(nonce);
+        let nonce = new_nonce()?;
         let mut file = disk.create(&log.join("next.new"))?;
         if let Err(e) = file.allocate(size) {
             // Without reserved room each sync also writes the length: slower, just as safe.
@@ -108,23 +121,50 @@ impl Writer {
             file.set_len(0)?;
         }
         file.write_at(0, &encode_head(identity, nonce, first))?;
-        Ok(Self {
+        Ok(Self::at((disk, log, identity), file, Head { first, nonce }, (SEGMENT_HEADER, size)))
+    }
+
+    fn at(
+        (disk, log, identity): (&Arc<dyn Disk>, &Path, &Identity),
+        file: Box<dyn LogFile>,
+        head: Head,
+        (offset, size): (u64, u64),
+    ) -> Self {
+        Self {
             disk: disk.clone(),
             log: log.to_owned(),
             identity: identity.clone(),
             file,
-            first,
-            nonce,
-            offset: SEGMENT_HEADER,
+            first: head.first,
+            nonce: head.nonce,
+            offset,
             size,
-        })
+            batches: 0,
+            written: 0,
+            looked_ahead: false,
+            spare: Spare::default(),
+        }
     }
 
     /// Syncs the segment and gives it its name, durably.
     pub fn put_in_place(&mut self) -> io::Result<()> {
+        self.name(&self.log.join("next.new"))
+    }
+
+    fn name(&mut self, made_as: &Path) -> io::Result<()> {
         self.file.sync()?;
-        self.disk.rename(&self.log.join("next.new"), &path(&self.log, self.first))?;
+        self.disk.rename(made_as, &path(&self.log, self.first))?;
         self.disk.sync_dir(&self.log)
+    }
+
+    /// Makes of the spare the segment that begins with `first`.
+    fn put_spare(&self, mut file: Box<dyn LogFile>, first: Seq) -> io::Result<Self> {
+        let nonce = new_nonce()?;
+        file.write_at(0, &encode_head(&self.identity, nonce, first))?;
+        let whose = (&self.disk, self.log.as_path(), &self.identity);
+        let mut writer = Self::at(whose, file, Head { first, nonce }, (SEGMENT_HEADER, self.size));
+        writer.name(&spare::path(&self.log))?;
+        Ok(writer)
     }
 
     /// Goes on behind `offset` in a segment that is there: what lies behind it is cut off first.
@@ -143,16 +183,7 @@ impl Writer {
             file.set_len(offset)?;
         }
         file.sync()?;
-        Ok(Self {
-            disk: disk.clone(),
-            log: log.to_owned(),
-            identity: identity.clone(),
-            file,
-            first: head.first,
-            nonce: head.nonce,
-            offset,
-            size,
-        })
+        Ok(Self::at((disk, log, identity), file, *head, (offset, size)))
     }
 
     /// Begins the next segment when `room` octets more would not fit. Answers whether it did.
@@ -160,8 +191,13 @@ impl Writer {
         if self.offset == SEGMENT_HEADER || self.offset + room <= self.size {
             return Ok(false);
         }
-        let new = Self::create(&self.disk, &self.log, &self.identity, next, self.size)?;
+        let new = match self.spare.take() {
+            Some(file) => self.put_spare(file, next)?,
+            None => Self::create(&self.disk, &self.log, &self.identity, next, self.size)?,
+        };
         let mut old = std::mem::replace(self, new);
+        // One that is being made is for the next time.
+        self.spare = std::mem::take(&mut old.spare);
         // Only gives reserved room back; recovery copes with it being there.
         if let Err(e) = old.file.set_len(old.offset) {
             tracing::warn!(error = %e, segment = old.first, "failed to trim a full segment");
@@ -174,7 +210,26 @@ impl Writer {
         debug_assert_eq!(batch.len() % ALIGN, 0, "batches are padded");
         self.file.write_at(self.offset, batch)?;
         self.offset += batch.len() as u64;
+        self.batches += 1;
+        self.written += batch.len() as u64;
         Ok(())
+    }
+
+    /// When an eighth of the segment is written, asks whether the next one is made ahead.
+    pub fn look_ahead(&mut self, making: Making, space: &Space) {
+        if self.looked_ahead || self.offset < self.size / 8 {
+            return;
+        }
+        self.looked_ahead = true;
+        let always = making != Making::Beside;
+        if always || spare::is_worth_it(self.size, self.batches, self.written) && space.has_room(self.size) {
+            self.spare.begin(making, &self.disk, &self.log, self.size);
+        }
+    }
+
+    /// What is written beside the log ends, soon.
+    pub fn leave(&self) {
+        self.spare.stop();
     }
 
     /// Takes back what a failed write may have left, after ENOSPC.
@@ -200,9 +255,10 @@ impl Writer {
         self.file.sync()
     }
 
-    /// Octets still reserved in this segment.
+    /// Octets still reserved in this segment, and in the one made ahead.
     pub fn reserved(&self) -> u64 {
-        self.size.saturating_sub(self.offset)
+        let spare = if self.spare.is_begun() { self.size } else { 0 };
+        self.size.saturating_sub(self.offset) + spare
     }
 }
 

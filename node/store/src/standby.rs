@@ -55,6 +55,7 @@ impl Engine {
         if !self.options.skip_sync && full.is_none() {
             self.log.sync().map_err(|e| self.fail(&format!("failed to sync the log: {e}")))?;
         }
+        self.log.look_ahead(self.options.spares, &self.space);
         for (placed, payload) in written {
             self.tail.push(placed, payload);
             self.space.wrote(placed.header.span(), self.log.reserved());

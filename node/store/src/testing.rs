@@ -137,6 +137,7 @@ impl Setup {
             volume,
             segment_size: self.segment_size,
             skip_sync: self.skip_sync,
+            ..Options::default()
         }
     }
 

@@ -3,7 +3,9 @@
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
-        core::v1::{ContainerPort, PodReadinessGate, PodSpec, PodTemplateSpec, Toleration},
+        core::v1::{
+            Affinity, ContainerPort, PodAntiAffinity, PodReadinessGate, PodSpec, PodTemplateSpec, Toleration,
+        },
     },
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
@@ -82,6 +84,14 @@ fn pod_spec(cluster: &Cluster, config: &OperatorConfig) -> PodSpec {
     spec.node_selector = Some(frontends.node_selector.clone()).filter(|map| !map.is_empty());
     spec.tolerations = Some(tolerations(&frontends.tolerations));
     spec.topology_spread_constraints = Some(pod::spread(cluster, Role::Frontend));
+    let own = select(labels::selector(&cluster.name, Role::Frontend));
+    spec.affinity = Some(Affinity {
+        pod_anti_affinity: Some(PodAntiAffinity {
+            preferred_during_scheduling_ignored_during_execution: Some(vec![pod::in_other_zones(own)]),
+            ..PodAntiAffinity::default()
+        }),
+        ..Affinity::default()
+    });
     if let Some(container) = spec.containers.first_mut() {
         container.resources = frontends.resources.to_requirements();
     }

@@ -3,11 +3,11 @@
 use k8s_openapi::{
     api::core::v1::{
         Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
-        EnvVarSource, HTTPGetAction, LocalObjectReference, ObjectFieldSelector, PodSecurityContext, PodSpec,
-        Probe, SeccompProfile, SecretVolumeSource, SecurityContext, TopologySpreadConstraint, Volume,
-        VolumeMount,
+        EnvVarSource, HTTPGetAction, LocalObjectReference, ObjectFieldSelector, PodAffinityTerm,
+        PodSecurityContext, PodSpec, Probe, SeccompProfile, SecretVolumeSource, SecurityContext,
+        TopologySpreadConstraint, Volume, VolumeMount, WeightedPodAffinityTerm,
     },
-    apimachinery::pkg::util::intstr::IntOrString,
+    apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
 use mailcluster_api::{
     config::{CONFIG_DIR, CONFIG_FILE, IDENTITY_DIR},
@@ -23,6 +23,8 @@ const USER: i64 = 65_532;
 pub const CONTAINER: &str = "node";
 /// The label that tells machines apart.
 pub const HOSTNAME: &str = "kubernetes.io/hostname";
+/// The label that says which zone a machine is in.
+pub const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// What differs between mail pods.
 pub struct Parts {
@@ -188,6 +190,20 @@ pub fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
         mount_path: path.into(),
         read_only: read_only.then_some(true),
         ..VolumeMount::default()
+    }
+}
+
+/// Keeps out of the zones of these pods, as far as that goes. Not by a constraint of topology spread: nodes without the
+/// label would no longer be told apart by their names either.
+#[must_use]
+pub fn in_other_zones(pods: LabelSelector) -> WeightedPodAffinityTerm {
+    WeightedPodAffinityTerm {
+        weight: 100,
+        pod_affinity_term: PodAffinityTerm {
+            label_selector: Some(pods),
+            topology_key: ZONE.into(),
+            ..PodAffinityTerm::default()
+        },
     }
 }
 

@@ -123,17 +123,18 @@ fn copy_label(store: &Store) -> Option<(String, String)> {
     store.is_mirrored().then(|| (labels::COPY.to_owned(), store.letter.to_string()))
 }
 
-/// Each copy of a store on a node of its own.
+/// Each copy of a store on a node of its own, and in a zone of its own as far as that goes.
 fn apart(cluster: &Cluster, store: &Store) -> Option<Affinity> {
+    let copies = select(labels::store_selector(&cluster.name, store.role(), &store.name));
     let term = PodAffinityTerm {
-        label_selector: Some(select(labels::store_selector(&cluster.name, store.role(), &store.name))),
-        topology_key: "kubernetes.io/hostname".into(),
+        label_selector: Some(copies.clone()),
+        topology_key: pod::HOSTNAME.into(),
         ..PodAffinityTerm::default()
     };
     store.is_mirrored().then(|| Affinity {
         pod_anti_affinity: Some(PodAntiAffinity {
             required_during_scheduling_ignored_during_execution: Some(vec![term]),
-            ..PodAntiAffinity::default()
+            preferred_during_scheduling_ignored_during_execution: Some(vec![pod::in_other_zones(copies)]),
         }),
         ..Affinity::default()
     })

@@ -184,11 +184,14 @@ fn copies_of_a_store_are_told_apart_and_kept_apart() {
     // Another id in its place: the selector, which cannot be changed, stays.
     let another = Store { replica: "3".repeat(32), ..copies[1].clone() };
     assert_eq!(selector(&set(&another, None)), selector(&second));
-    let affinity = first.spec.unwrap().template.spec.unwrap().affinity.unwrap();
-    let apart =
-        affinity.pod_anti_affinity.unwrap().required_during_scheduling_ignored_during_execution.unwrap();
-    let of_all = apart[0].label_selector.clone().unwrap().match_labels.unwrap();
-    assert!(of_all.iter().all(|(key, value)| selector(&second).get(key) == Some(value)), "{of_all:?}");
+    let apart = first.spec.unwrap().template.spec.unwrap().affinity.unwrap().pod_anti_affinity.unwrap();
+    let nodes = apart.required_during_scheduling_ignored_during_execution.unwrap().remove(0);
+    let zones = apart.preferred_during_scheduling_ignored_during_execution.unwrap().remove(0);
+    for (term, key) in [(nodes, pod::HOSTNAME), (zones.pod_affinity_term, pod::ZONE)] {
+        assert_eq!(term.topology_key, key);
+        let of_all = term.label_selector.unwrap().match_labels.unwrap();
+        assert!(of_all.iter().all(|(key, value)| selector(&second).get(key) == Some(value)), "{of_all:?}");
+    }
     let object = mailstore::build(&cluster, &copies.iter().collect::<Vec<_>>()).unwrap();
     assert_eq!(Store::copies(&object), copies);
     let config = |copy: &Store| config::store(&cluster, copy, &owner(copy)).unwrap().data.unwrap();

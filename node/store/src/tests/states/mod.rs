@@ -19,14 +19,16 @@ mod mirror;
 mod rng;
 mod tape;
 
+use std::path::Path;
+
 use super::support::identity;
 use check::{Told, directory};
-use disk::{Broken, Disk};
+use disk::{Broken, Disk, Op};
 use explore::{Effort, Explorer, Run, Seen};
 use life::{History, live, mirrored};
 use mirror::Primary;
 use rng::Rng;
-use tape::{Faults, Tape};
+use tape::{Event, Faults, Tape};
 
 fn is_long() -> bool {
     std::env::var("MAILCLUSTER_LONG").is_ok_and(|value| !value.is_empty())
@@ -136,6 +138,20 @@ fn syncs_that_do_nothing_are_noticed() {
 fn without_room_ahead_lengths_may_be_lost_too() {
     let faults = Faults { no_room_ahead: true, ..Faults::default() };
     nothing_is_wrong("a life without room reserved", seed(), 8, faults);
+}
+
+#[test]
+fn segments_that_are_made_ahead_keep_what_is_put_into_them() {
+    let faults = Faults { spares: true, ..Faults::default() };
+    let (run, _) = recorded(seed(), 16, faults);
+    let spare = |name: &Path| name.ends_with("spare.new");
+    let taken =
+        run.events.iter().filter(|e| matches!(e, Event::Disk(Op::Rename(from, _)) if spare(from))).count();
+    let made =
+        run.events.iter().filter(|e| matches!(e, Event::Disk(Op::Create(name, _)) if spare(name))).count();
+    println!("{made} spares made, {taken} taken");
+    assert!(taken > 0, "{made} spares were made, and none was taken");
+    nothing_is_wrong("a life with segments made ahead", seed(), 16, faults);
 }
 
 #[test]

@@ -20,6 +20,7 @@ use crate::{
     disk::{Disk, LogFile, RealDisk},
     engine::Options,
     space::Volume,
+    spare::Making,
 };
 
 /// What happened.
@@ -45,6 +46,8 @@ pub enum Event {
 pub struct Faults {
     /// The file system reserves no room: each write makes its file longer.
     pub no_room_ahead: bool,
+    /// Not a fault: each next segment is made ahead, as in stores with much mail.
+    pub spares: bool,
     /// This many syncs of segments later, one fails.
     pub failing_sync: Option<usize>,
     /// Syncs of marks fail: those that say, when a store is closed, that all is synced.
@@ -102,8 +105,9 @@ impl Tape {
     }
 
     pub fn options(&self) -> Options {
-        let skip_sync = self.recorded.lock().unwrap().faults.skip_sync;
-        Options { skip_sync, ..options(Arc::new(TapeDisk(self.clone()))) }
+        let faults = self.recorded.lock().unwrap().faults;
+        let spares = if faults.spares { Making::AtOnce } else { Making::Beside };
+        Options { skip_sync: faults.skip_sync, spares, ..options(Arc::new(TapeDisk(self.clone()))) }
     }
 
     /// Notes what happened, while nobody writes the index.
