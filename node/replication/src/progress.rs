@@ -1,7 +1,7 @@
 //! How far each replica of the store has come, by its primary's account.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -32,7 +32,7 @@ pub struct Heard {
     pub applied: Seq,
     /// When it last confirmed anything.
     pub at: Instant,
-    /// When its index last had all that was known to be committed.
+    /// Its index has all that was committed then.
     pub level: Option<Instant>,
 }
 
@@ -47,6 +47,10 @@ pub struct Standing {
     pub others_heard: bool,
 }
 
+/// How far apart [`State::milestones`] are at least, and how many are kept.
+const MILESTONE: Duration = Duration::from_millis(50);
+const MILESTONES: usize = 200;
+
 struct State {
     /// The primary's epoch: what mirrors confirm at another does not count.
     epoch: Epoch,
@@ -57,12 +61,36 @@ struct State {
     own: Seq,
     heard: BTreeMap<String, Heard>,
     commit: Seq,
+    /// What was committed at some moments, ascending; the last ones.
+    milestones: VecDeque<(Instant, Seq)>,
     /// The oldest record that the committer waits for, and since when.
     waiting: Option<(Seq, Instant)>,
     is_over: bool,
 }
 
 impl State {
+    /// Notes what is committed, now and then.
+    fn milestone(&mut self, now: Instant) {
+        let is_due = self
+            .milestones
+            .back()
+            .is_none_or(|(at, seq)| *seq < self.commit && now.duration_since(*at) >= MILESTONE);
+        if is_due {
+            self.milestones.push_back((now, self.commit));
+        }
+        if self.milestones.len() > MILESTONES {
+            self.milestones.pop_front();
+        }
+    }
+
+    /// The latest moment at which no more was committed than an index with this record has.
+    fn level(&self, applied: Seq, now: Instant) -> Option<Instant> {
+        if applied >= self.commit {
+            return Some(now);
+        }
+        self.milestones.iter().rev().find(|(_, seq)| *seq <= applied).map(|(at, _)| *at)
+    }
+
     fn confirmed(&self) -> Confirmations {
         self.heard.iter().map(|(id, heard)| (id.clone(), heard.synced)).collect()
     }
@@ -99,6 +127,7 @@ impl Progress {
             own: end,
             heard: BTreeMap::new(),
             commit,
+            milestones: VecDeque::new(),
             waiting: None,
             is_over: false,
         };
@@ -124,6 +153,7 @@ impl Progress {
         let own = state.own;
         state.commit = state.commit.max(state.in_sync.commit(&self.me, own, &state.confirmed()));
         let commit = state.commit;
+        state.milestone(Instant::now());
         drop(state);
         self.changed.notify_all();
         self.news.send_if_modified(|news| {
@@ -140,7 +170,8 @@ impl Progress {
             if epoch != state.epoch {
                 return;
             }
-            let (now, is_level) = (Instant::now(), applied >= state.commit);
+            let now = Instant::now();
+            let level = state.level(applied, now);
             let heard = state.heard.entry(replica.to_owned()).or_insert(Heard {
                 synced: 0,
                 applied: 0,
@@ -149,9 +180,7 @@ impl Progress {
             });
             heard.synced = heard.synced.max(seq);
             (heard.applied, heard.at) = (applied, now);
-            if is_level {
-                heard.level = Some(now);
-            }
+            heard.level = heard.level.max(level);
         });
     }
 
@@ -361,6 +390,36 @@ mod tests {
         assert_eq!(p.heard()["b"].level, None, "its index is behind");
         p.confirm(2, "b", 4, 4);
         assert!(p.heard()["b"].level.is_some());
+    }
+
+    #[test]
+    fn an_index_that_is_behind_is_as_old_as_what_it_lacks() {
+        let p = primary(&["a", "b"]);
+        let started = Instant::now();
+        let mut state = p.lock();
+        state.milestones.clear();
+        let at = |n: u32| started + MILESTONE * n;
+        for (moment, commit) in [(0, 10), (1, 20), (2, 20), (3, 30), (4, 40)] {
+            state.commit = commit;
+            state.milestone(at(moment));
+        }
+        let now = at(9);
+        for (applied, level) in [
+            (9, None),
+            (10, Some(at(0))),
+            (19, Some(at(0))),
+            (20, Some(at(1))),
+            (39, Some(at(3))),
+            (40, Some(now)),
+            (41, Some(now)),
+        ] {
+            assert_eq!(state.level(applied, now), level, "{applied}");
+        }
+        for n in 0..MILESTONES * 2 {
+            state.commit += 1;
+            state.milestone(at(10 + u32::try_from(n).unwrap()));
+        }
+        assert_eq!(state.milestones.len(), MILESTONES);
     }
 
     #[test]

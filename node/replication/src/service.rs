@@ -14,7 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    standby::{Greeting, Over, Standby},
+    standby::{Greeting, Over, Standby, confirm},
     wire::{Assembly, OutOfPlace, position, row},
 };
 
@@ -109,16 +109,19 @@ impl Fed {
         Ok(())
     }
 
-    /// Confirms what is synced before the index is brought up to what is committed: a client waits for the former.
+    /// Confirms what is synced; the index is brought up to what is committed meanwhile: a client waits for the former.
     async fn take(&self, stream: u64, arrived: Arrived) -> Result<(), Status> {
         let Arrived { batches, commit, .. } = arrived;
-        if !batches.is_empty() {
-            self.work(stream, move |follower, epoch| follower.append(epoch, &batches)).await?;
+        let standby = self.standby.clone();
+        let confirm = blocking(move || standby.append(stream, &batches, commit.unwrap_or(0))).await?;
+        self.say(from_mirror::Message::Confirm(confirm)).await?;
+        if self.standby.begin_catching_up() {
+            let (standby, answers) = (self.standby.clone(), self.answers.clone());
+            // Who no longer listens is told nothing.
+            let tell = move |confirm| drop(answers.blocking_send(Ok(confirmed(confirm))));
+            tokio::task::spawn_blocking(move || standby.catch_up(tell));
         }
-        match commit {
-            Some(commit) => self.work(stream, move |follower, _| follower.advance(commit)).await,
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// What the primary says next; `None`: it has closed the stream.
@@ -164,7 +167,7 @@ impl Fed {
         let standby = self.standby.clone();
         let does = move |follower: &mut Follower, epoch| {
             work(follower, epoch)?;
-            Ok(Confirm { seq: follower.end().seq, applied: follower.applied().1 })
+            Ok(confirm(follower))
         };
         let confirm = blocking(move || standby.on(stream, does)).await?;
         self.say(from_mirror::Message::Confirm(confirm)).await
@@ -208,6 +211,10 @@ impl Arrived {
 fn limited(head: Batch) -> Result<Batch, Status> {
     let fits = usize::try_from(head.length).is_ok_and(|length| length <= LoggedBatch::MAX_PAYLOAD);
     if fits { Ok(head) } else { Err(out_of_place()) }
+}
+
+fn confirmed(confirm: Confirm) -> FromMirror {
+    FromMirror { message: Some(from_mirror::Message::Confirm(confirm)) }
 }
 
 pub(crate) fn out_of_place() -> Status {

@@ -1,8 +1,9 @@
 //! A replica that is fed: whoever feeds it, and its own process, meet here.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -12,8 +13,9 @@ use mailcluster_failover::{
     Position,
     mirror::{self, EpochEntry, Hello, LogShape, ReplaceView},
 };
+use mailcluster_rpc::mirror::v1::Confirm;
 use mailcluster_store::{
-    EpochMark, FollowError, Follower, Incoming, OpenError, Received, ReplicaDescription,
+    EpochMark, FollowError, Follower, Incoming, LoggedBatch, OpenError, Received, ReplicaDescription,
 };
 use mailcluster_types::{Epoch, Seq};
 use tokio::sync::watch;
@@ -47,12 +49,33 @@ struct Inner {
     promise: Epoch,
     /// The stream that may write, with the epoch of its primary; each has its own number.
     stream: (u64, Epoch),
+    catching_up: CatchingUp,
+}
+
+/// What becomes of the index, beside what becomes of the log.
+#[derive(Default)]
+struct CatchingUp {
+    /// The stream's primary has said that everything up to here is committed.
+    commit: Seq,
+    /// Somebody is at it.
+    is_under_way: bool,
+    /// It went wrong; the stream is told.
+    fault: Option<FollowError>,
+}
+
+impl Inner {
+    /// Is the index being worked on? Only the log can be used then.
+    fn is_halved(&self) -> bool {
+        self.follower.as_ref().is_some_and(|follower| !follower.is_whole())
+    }
 }
 
 /// A replica's place: while it is here, it is fed; while its own process has it, it serves or is closed. Most of what
 /// is here reads and writes the replica's disk: not for async code.
 pub struct Standby {
     inner: Mutex<Inner>,
+    /// The index is no longer worked on.
+    whole: Condvar,
     /// When a primary was last heard.
     heard: Mutex<Option<Instant>>,
     /// The stream that is open, by its number; 0: none.
@@ -74,9 +97,11 @@ pub struct Copied {
 
 impl Default for Standby {
     fn default() -> Self {
-        let inner = Inner { follower: None, promise: 0, stream: (0, 0) };
+        let catching_up = CatchingUp::default();
+        let inner = Inner { follower: None, promise: 0, stream: (0, 0), catching_up };
         Self {
             inner: Mutex::new(inner),
+            whole: Condvar::new(),
             heard: Mutex::new(None),
             open: AtomicU64::new(0),
             wanted: watch::Sender::new(0),
@@ -90,6 +115,15 @@ impl Standby {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// With its index, which may take as long as a transaction.
+    fn lock_whole(&self) -> MutexGuard<'_, Inner> {
+        self.until_whole(self.lock())
+    }
+
+    fn until_whole<'a>(&self, inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
+        self.whole.wait_while(inner, |inner| inner.is_halved()).unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// From now on the replica may be fed.
     pub fn give(&self, follower: Follower) {
         let mut inner = self.lock();
@@ -100,7 +134,7 @@ impl Standby {
     /// Takes the replica, to serve or to close it: whoever feeds it cannot write from then on. `None`: it is not here.
     #[must_use]
     pub fn take(&self) -> Option<Follower> {
-        let mut inner = self.lock();
+        let mut inner = self.lock_whole();
         // Nor may a stream go on when the replica comes back from a term of its own.
         inner.stream.0 += 1;
         inner.follower.take()
@@ -170,8 +204,8 @@ impl Standby {
 
     /// A primary of this epoch begins a stream. The promise is on disk before this answers, and every other stream over.
     pub(crate) fn hello(&self, epoch: Epoch) -> Result<Greeting, Over> {
-        let mut inner = self.lock();
-        let Inner { follower, promise, stream } = &mut *inner;
+        let mut inner = self.lock_whole();
+        let Inner { follower, promise, stream, catching_up } = &mut *inner;
         let Some(follower) = follower.as_mut() else {
             self.wanted.send_if_modified(|wanted| {
                 let is_new = epoch > *wanted;
@@ -187,6 +221,7 @@ impl Standby {
                 // Also when it cannot be said whether it is on disk: nothing of a lower epoch is taken any more.
                 *promise = epoch;
                 *stream = (stream.0 + 1, epoch);
+                (catching_up.commit, catching_up.fault) = (0, None);
                 follower.promise(epoch).map_err(failed)?;
             }
         }
@@ -207,10 +242,85 @@ impl Standby {
         stream: u64,
         work: impl FnOnce(&mut Follower, Epoch) -> Result<T, FollowError>,
     ) -> Result<T, Over> {
-        let mut inner = self.lock();
+        let mut inner = self.lock_whole();
         let epoch = self.may_write(&inner, stream)?;
         let follower = inner.follower.as_mut().ok_or(Over::Taken)?;
         Ok(work(follower, epoch)?)
+    }
+
+    /// Appends batches of a stream, if it may write, and notes what is committed; also while the index is worked on.
+    pub(crate) fn append(&self, stream: u64, batches: &[LoggedBatch], commit: Seq) -> Result<Confirm, Over> {
+        let mut inner = self.lock();
+        let mut epoch = self.may_write(&inner, stream)?;
+        let is_full = |inner: &Inner| inner.follower.as_ref().is_some_and(Follower::must_catch_up);
+        if !batches.is_empty() && is_full(&inner) {
+            inner = self.until_whole(inner);
+            epoch = self.may_write(&inner, stream)?;
+            inner.follower.as_mut().ok_or(Over::Taken)?.advance(commit)?;
+        }
+        let Inner { follower, catching_up, .. } = &mut *inner;
+        if let Some(fault) = catching_up.fault.take() {
+            return Err(fault.into());
+        }
+        let follower = follower.as_mut().ok_or(Over::Taken)?;
+        if !batches.is_empty() {
+            follower.append(epoch, batches)?;
+        }
+        catching_up.commit = catching_up.commit.max(commit);
+        Ok(confirm(follower))
+    }
+
+    /// Is there something to bring the index up to, and nobody at it? Whoever is told so calls [`Self::catch_up`].
+    pub(crate) fn begin_catching_up(&self) -> bool {
+        let mut inner = self.lock();
+        let Inner { follower, catching_up, .. } = &mut *inner;
+        let is_behind = follower.as_ref().is_some_and(|follower| follower.applied().1 < catching_up.commit);
+        let begins = is_behind && !catching_up.is_under_way;
+        catching_up.is_under_way |= begins;
+        begins
+    }
+
+    /// Brings the index up to what is committed, transaction by transaction, and tells what the replica then has.
+    pub(crate) fn catch_up(&self, tell: impl Fn(Confirm)) {
+        loop {
+            let work = {
+                let mut inner = self.lock();
+                let Inner { follower, catching_up, .. } = &mut *inner;
+                let commit = catching_up.commit;
+                match follower.as_mut().map(|follower| follower.begin_advance(commit)) {
+                    Some(Ok(Some(work))) => work,
+                    other => {
+                        catching_up.is_under_way = false;
+                        catching_up.fault = other.and_then(Result::err);
+                        return;
+                    }
+                }
+            };
+            let done = catch_unwind(AssertUnwindSafe(|| work.run()));
+            let mut inner = self.lock();
+            let Inner { follower, catching_up, .. } = &mut *inner;
+            let Ok(done) = done else {
+                // Its index is gone with the work: nobody must wait for it.
+                (*follower, catching_up.is_under_way) = (None, false);
+                self.whole.notify_all();
+                return;
+            };
+            // Whoever wants to take it away has waited.
+            let Some(follower) = follower.as_mut() else { return };
+            let outcome = follower.end_advance(done);
+            let has = confirm(follower);
+            if let Err(fault) = outcome {
+                catching_up.is_under_way = false;
+                catching_up.fault = Some(fault);
+            }
+            let is_over = !catching_up.is_under_way;
+            drop(inner);
+            self.whole.notify_all();
+            if is_over {
+                return;
+            }
+            tell(has);
+        }
     }
 
     /// The epoch of the stream's primary, if the stream may write.
@@ -229,7 +339,7 @@ impl Standby {
 
     /// Puts a snapshot that is here as a whole in the place of the replica's log, if it may.
     pub(crate) fn install(&self, stream: u64, incoming: Incoming) -> Result<(), Over> {
-        let mut inner = self.lock();
+        let mut inner = self.lock_whole();
         let epoch = self.may_write(&inner, stream)?;
         let follower = inner.follower.as_ref().ok_or(Over::Taken)?;
         let received = incoming.complete(follower)?;
@@ -246,6 +356,11 @@ impl Standby {
             }
         }
     }
+}
+
+/// What it has synced, and in its index.
+pub(crate) fn confirm(follower: &Follower) -> Confirm {
+    Confirm { seq: follower.end().seq, applied: follower.applied().1 }
 }
 
 fn may_replace(follower: &Follower, received: &Received) -> Result<(), FollowError> {

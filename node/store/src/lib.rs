@@ -8,6 +8,7 @@
 
 mod apply;
 mod batch;
+mod catch_up;
 mod checkpoint;
 mod committer;
 mod disk;
@@ -47,6 +48,7 @@ extern crate self as mailcluster_store;
 mod tests;
 
 pub use batch::Link;
+pub use catch_up::{Done, Work};
 pub use error::{Fenced, FollowError, OpenError, ReadError, Refusal, WriteError};
 pub use log_reader::{LogReader, LoggedBatch};
 pub use mirrors::Mirrors;

@@ -1,14 +1,16 @@
 //! What a replica does that does not serve: it takes batches of a primary's log, cuts off what the primary does not have,
-//! applies what is committed, and begins an epoch of its own.
+//! has the index brought up to what is committed, and begins an epoch of its own.
 
 use std::{io, sync::Arc};
 
 use bytes::Bytes;
 use mailcluster_types::{Epoch, ReplicaId, Seq};
+use rusqlite::Connection;
 
 use crate::{
-    apply::Changed,
+    apply::Hot,
     batch::{Header, Link},
+    catch_up::{Done, Work},
     checkpoint::Checkpointer,
     engine::{Engine, is_full},
     error::{FollowError, OpenError},
@@ -16,11 +18,9 @@ use crate::{
     mirrors::Mirrors,
     model::EpochMark,
     record::{self, EpochStart},
-    replay::{Index, PER_TRANSACTION, Placed},
+    replay::Placed,
     replica::{Replica, ReplicaDescription},
-    schema,
-    segment::{Found, Reader},
-    snapshot,
+    schema, snapshot,
 };
 
 impl Engine {
@@ -89,58 +89,9 @@ impl Engine {
         }
     }
 
-    fn fail(&mut self, why: &str) -> FollowError {
+    pub(crate) fn fail(&mut self, why: &str) -> FollowError {
         self.broke(why);
         FollowError::Broken
-    }
-
-    /// Brings the index up to what is committed, as far as this log has it.
-    pub fn advance(&mut self, commit: Seq) -> Result<(), FollowError> {
-        while self.tail.up_to(commit).next().is_some() {
-            if self.broken {
-                return Err(FollowError::Broken);
-            }
-            let saved = self.state;
-            let applied = self.sql("BEGIN IMMEDIATE").map_err(|e| OpenError::Index(e.to_string()));
-            match applied.and_then(|()| self.apply_some(commit)) {
-                Ok(count) => {
-                    self.sql("COMMIT").map_err(|e| self.fail(&format!("failed to commit the index: {e}")))?;
-                    (0..count).for_each(|_| self.tail.applied());
-                }
-                Err(error) => {
-                    if self.undo(saved).is_err() {
-                        return Err(FollowError::Broken);
-                    }
-                    return Err(FollowError::Index(error.to_string()));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Applies as many batches as one transaction takes; answers how many.
-    fn apply_some(&mut self, commit: Seq) -> Result<usize, OpenError> {
-        let (mut count, mut octets) = (0, 0);
-        let io = |source| OpenError::Io { dir: self.dir.display().to_string(), source };
-        let reader = Reader::open(&Self::log_dir(&self.dir), self.log.first, &self.identity).map_err(io)?;
-        for placed in self.tail.up_to(commit) {
-            if octets > PER_TRANSACTION {
-                break;
-            }
-            let found =
-                reader.as_ref().map(|segment| segment.batch(placed.offset)).transpose().map_err(io)?;
-            let payload = match found {
-                Some(Found::Batch(header, payload)) if header.link() == placed.header.link() => payload,
-                _ => return Err(lost(placed)),
-            };
-            let changed = &mut Changed::default();
-            let mut index = Index { conn: &self.conn, state: &mut self.state, hot: &mut self.hot, changed };
-            index.apply(placed, &payload)?;
-            octets += placed.cost();
-            count += 1;
-        }
-        self.state.save(&self.conn).map_err(|e| OpenError::Index(e.to_string()))?;
-        Ok(count)
     }
 
     /// Cuts off what follows `after`, durably.
@@ -161,15 +112,15 @@ impl Engine {
     }
 }
 
-fn lost(placed: &Placed) -> OpenError {
-    OpenError::Damaged(format!("segment {} at {}: a batch is gone", placed.segment, placed.offset))
-}
-
 /// A replica that follows a primary, or is about to take over from one. Its index has what is committed, its log may have
 /// more.
 pub struct Follower {
     pub(crate) replica: Replica,
     checkpointer: Checkpointer,
+    /// Takes the index's place in the replica while that is being worked on; `None`: it is.
+    stand_in: Option<Connection>,
+    /// What is being put into the index reaches up to here, and is committed.
+    working_up_to: Seq,
 }
 
 impl Follower {
@@ -181,7 +132,8 @@ impl Follower {
         let engine = &mut replica.engine;
         let checkpointer =
             Checkpointer::start(&engine.dir, &mut engine.conn, engine.log.size).map_err(OpenError::Index)?;
-        Ok(Self { replica, checkpointer })
+        let stand_in = schema::open_reader(&engine.dir).map_err(|e| OpenError::Index(e.to_string()))?;
+        Ok(Self { replica, checkpointer, stand_in: Some(stand_in), working_up_to: 0 })
     }
 
     /// Its epochs, ascending: those of the index, and those that begin in what is not committed.
@@ -244,6 +196,9 @@ impl Follower {
     /// # Errors
     /// [`FollowError::Committed`], and as the disk says.
     pub fn cut(&mut self, after: Seq) -> Result<(), FollowError> {
+        if after < self.working_up_to {
+            return Err(FollowError::Committed { after, applied: self.working_up_to });
+        }
         self.replica.engine.cut(after)
     }
 
@@ -277,12 +232,61 @@ impl Follower {
     /// # Errors
     /// When the index cannot be written.
     pub fn advance(&mut self, commit: Seq) -> Result<(), FollowError> {
-        self.replica.engine.advance(commit)?;
+        while let Some(work) = self.begin_advance(commit)? {
+            self.end_advance(work.run())?;
+        }
+        Ok(())
+    }
+
+    /// Some of what is committed up to `commit` and not in the index. Until it is given back to [`Self::end_advance`], only
+    /// batches may be appended. `None`: there is nothing to do, or it is being done.
+    ///
+    /// # Errors
+    /// [`FollowError::Broken`].
+    pub fn begin_advance(&mut self, commit: Seq) -> Result<Option<Work>, FollowError> {
+        let engine = &mut self.replica.engine;
+        if engine.broken {
+            return Err(FollowError::Broken);
+        }
+        let Some(stand_in) = self.stand_in.take() else { return Ok(None) };
+        let Some(due) = engine.due(commit) else {
+            self.stand_in = Some(stand_in);
+            return Ok(None);
+        };
+        self.working_up_to = due.last();
+        let conn = std::mem::replace(&mut engine.conn, stand_in);
+        let hot = std::mem::replace(&mut engine.hot, Hot::new(&engine.identity.store));
+        Ok(Some(Work::new(due, conn, hot)))
+    }
+
+    /// What [`Self::begin_advance`] gave is done.
+    ///
+    /// # Errors
+    /// When the index could not be written.
+    pub fn end_advance(&mut self, done: Done) -> Result<(), FollowError> {
+        let engine = &mut self.replica.engine;
+        let (due, outcome, conn, hot) = done.into_parts();
+        self.stand_in = Some(std::mem::replace(&mut engine.conn, conn));
+        engine.hot = hot;
+        engine.noted(&due, outcome)?;
         if self.checkpointer.has_failed() {
-            return Err(self.replica.engine.fail("the index could not be written or synced"));
+            return Err(engine.fail("the index could not be written or synced"));
         }
         self.checkpointer.after_commit();
         Ok(())
+    }
+
+    /// Is nobody working on its index? Otherwise batches may be appended to it, and that is all.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.stand_in.is_some()
+    }
+
+    /// Is its newest segment full, so that the index must come up to what is committed before another can be begun?
+    #[must_use]
+    pub fn must_catch_up(&self) -> bool {
+        let engine = &self.replica.engine;
+        !engine.tail.is_empty() && engine.log.offset >= engine.log.size
     }
 
     /// Appends EpochStart behind whatever is in the log, committed or not, and syncs it. Nobody sees it before

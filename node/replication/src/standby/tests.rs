@@ -133,3 +133,55 @@ async fn only_the_newest_stream_puts_a_snapshot_in_place() {
     standby.install(new, all(new)).unwrap();
     assert_eq!(standby.describe().unwrap().0.end, (1, 10));
 }
+
+/// One thread appends, confirms and is fed on while another works on the index; whoever wants both waits.
+#[tokio::test]
+async fn a_mirror_confirms_while_its_index_is_worked_on() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = primary(one.path());
+    write(&store, 6).await;
+    let standby = Arc::new(Standby::default());
+    standby.give(fresh(two.path(), 2));
+    let stream = stream_of(&standby, 1);
+    let mut reader = LogReader::after(one.path(), identity(1), 0).unwrap();
+    let mut next = || reader.next(7).unwrap().unwrap();
+    standby.append(stream, &[next(), next(), next()], 2).unwrap();
+    assert!(standby.begin_catching_up() && !standby.begin_catching_up(), "one at a time");
+    let work = standby.lock().follower.as_mut().unwrap().begin_advance(2).unwrap().unwrap();
+    let has = standby.append(stream, &[next()], 3).unwrap();
+    assert_eq!((has.seq, has.applied), (4, 0));
+
+    let taken = std::thread::spawn({
+        let standby = standby.clone();
+        move || standby.take().unwrap()
+    });
+    std::thread::yield_now();
+    assert!(!taken.is_finished() && standby.has_replica(), "its index is not here");
+    standby.lock().follower.as_mut().unwrap().end_advance(work.run()).unwrap();
+    standby.whole.notify_all();
+    assert_eq!(taken.join().unwrap().applied().1, 2);
+    standby.catch_up(|has| panic!("nothing is left to do: {has:?}"));
+    assert_eq!(standby.append(stream, &[next()], 4), Err(Over::Superseded));
+}
+
+#[tokio::test]
+async fn an_index_comes_up_to_what_is_committed_and_says_so() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = primary(one.path());
+    write(&store, 6).await;
+    let standby = Standby::default();
+    standby.give(fresh(two.path(), 2));
+    let stream = stream_of(&standby, 1);
+    let mut reader = LogReader::after(one.path(), identity(1), 0).unwrap();
+    let batches: Vec<_> = std::iter::from_fn(|| reader.next(7).unwrap()).collect();
+    standby.append(stream, &batches, 5).unwrap();
+    let told = Mutex::new(Vec::new());
+    assert!(standby.begin_catching_up());
+    standby.catch_up(|has| told.lock().unwrap().push((has.seq, has.applied)));
+    assert_eq!(told.into_inner().unwrap(), [(7, 5)]);
+    assert!(!standby.begin_catching_up(), "there is nothing more");
+    standby.append(stream, &[], 7).unwrap();
+    assert!(standby.begin_catching_up());
+    standby.catch_up(|_| {});
+    assert_eq!(standby.take().unwrap().applied().1, 7);
+}

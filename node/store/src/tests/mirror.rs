@@ -282,3 +282,54 @@ async fn a_single_copy_applies_all_it_has() {
     assert_eq!(follower.applied().1, follower.end().seq);
     assert!(content(dir.path()) == grown, "the indexes differ");
 }
+
+#[tokio::test]
+async fn a_mirror_takes_more_while_its_index_is_brought_up() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (_store, end, batches) = worked(one.path()).await;
+    let mut mirror = fresh(two.path(), &other());
+    let (first, rest) = batches.split_at(batches.len() / 2);
+    mirror.append(2, first).unwrap();
+    let half = first.last().unwrap();
+    let half = half.seq + u64::from(half.count) - 1;
+    assert!(mirror.is_whole() && mirror.begin_advance(0).unwrap().is_none());
+
+    let work = mirror.begin_advance(half).unwrap().unwrap();
+    assert!(!mirror.is_whole() && mirror.begin_advance(end).unwrap().is_none(), "one at a time");
+    for batch in rest {
+        mirror.append(2, from_ref(batch)).unwrap();
+    }
+    assert_eq!((mirror.end().seq, mirror.applied().1), (end, 0));
+    // What is being applied is committed.
+    let cut = mirror.cut(half - 1).unwrap_err();
+    assert!(matches!(cut, FollowError::Committed { applied, .. } if applied == half), "{cut:?}");
+    let done = std::thread::spawn(move || work.run()).join().unwrap();
+    mirror.end_advance(done).unwrap();
+    assert_eq!((mirror.is_whole(), mirror.applied().1), (true, half));
+
+    mirror.advance(end).unwrap();
+    assert_eq!(mirror.applied().1, end);
+    drop(mirror.into_replica());
+    assert_eq!(content(one.path()), content(two.path()));
+    let again = opened(two.path(), &other());
+    assert_eq!(again.applied().1, end);
+}
+
+#[tokio::test]
+async fn a_mirror_whose_index_falls_behind_catches_up_when_its_segment_is_full() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (_store, end, batches) = worked(one.path()).await;
+    let mut mirror = fresh(two.path(), &other());
+    let mut caught_up = 0;
+    for batch in &batches {
+        if mirror.must_catch_up() {
+            mirror.advance(batch.prev.seq).unwrap();
+            assert!(!mirror.must_catch_up());
+            caught_up += 1;
+        }
+        mirror.append(2, from_ref(batch)).unwrap();
+    }
+    assert!(caught_up > 0, "the log fits into a segment");
+    mirror.advance(end).unwrap();
+    assert_eq!(content(one.path()), content(two.path()));
+}
