@@ -16,9 +16,26 @@ use crate::cargo;
 /// Rounds of each case; the median counts.
 const ROUNDS: usize = 3;
 
-/// Runs the benchmark of this name; with `out`, the rows are written there as JSON too. `runs`: of each fault.
-pub fn run(name: &str, runs: usize, out: Option<PathBuf>) -> Result<()> {
-    let rows = match name {
+/// What is asked for.
+#[derive(Debug, clap::Args)]
+pub struct Asked {
+    /// Which: delivery (beside dovecot-lmtpd; the store beside the bare log; mirrors beside none), growth (up to a million accounts), failover or failover-mirrored (gaps as clients see them)
+    name: String,
+    /// How often each fault is made (failover)
+    #[arg(long, default_value_t = 10)]
+    runs: usize,
+    /// Accounts that the store has beside those that are read (failover-mirrored)
+    #[arg(long, default_value_t = 0)]
+    accounts: u64,
+    /// Write the rows here as JSON too
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// Runs a benchmark.
+pub fn run(asked: Asked) -> Result<()> {
+    let Asked { runs, accounts, .. } = asked;
+    let rows = match &*asked.name {
         "delivery" => {
             prepare()?;
             [delivery::run()?, engine::alone()?, engine::mirrored()?].concat()
@@ -28,11 +45,11 @@ pub fn run(name: &str, runs: usize, out: Option<PathBuf>) -> Result<()> {
             growth::run()?
         }
         "failover" => failover::run(runs)?,
-        "failover-mirrored" => failover::run_mirrored(runs)?,
-        _ => bail!("there is no benchmark {name:?}: use delivery, growth, failover or failover-mirrored"),
+        "failover-mirrored" => failover::run_mirrored(runs, accounts)?,
+        name => bail!("there is no benchmark {name:?}: use delivery, growth, failover or failover-mirrored"),
     };
     table(&rows);
-    match out {
+    match asked.json {
         Some(file) => std::fs::write(&file, serde_json::to_vec_pretty(&rows)?)
             .with_context(|| file.display().to_string()),
         None => Ok(()),

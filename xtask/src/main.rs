@@ -37,16 +37,7 @@ enum Command {
     /// Every test; the last line counts them
     Test(test::Options),
     /// Our figures beside a peer's, measured in the same run
-    Bench {
-        /// Which: delivery (beside dovecot-lmtpd; the store beside the bare log; mirrors beside none), growth (up to a million accounts), failover or failover-mirrored (gaps as clients see them)
-        name: String,
-        /// How often each fault is made (failover)
-        #[arg(long, default_value_t = 10)]
-        runs: usize,
-        /// Write the rows here as JSON too
-        #[arg(long)]
-        json: Option<std::path::PathBuf>,
-    },
+    Bench(bench::Asked),
     /// Faults at random on the lab, under load; everything that clients were told is compared with a model of IMAP
     Faults(faults::Asked),
     /// Make the generated files: crds/, the chart's CRDs and their reference in docs/
@@ -82,7 +73,7 @@ fn main() -> ExitCode {
         Command::Demo { down: true, own } => demo::take_down(&own),
         Command::Demo { down: false, own } => demo::run(&own),
         Command::Test(options) => test::run(&options),
-        Command::Bench { name, runs, json } => bench::run(&name, runs, json),
+        Command::Bench(asked) => bench::run(asked),
         Command::Faults(asked) => faults::run(&asked),
         Command::Generate { check } => generate::run(check),
         Command::Tidy => tidy::run_all(),

@@ -82,17 +82,32 @@ impl Site {
     }
 }
 
+/// MiB of the disks of a mirrored cluster.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    store: u64,
+    directory: u64,
+}
+
+impl Sizes {
+    /// Enough for so many accounts without mail, and for some mail.
+    #[must_use]
+    pub fn of(accounts: u64) -> Self {
+        Self { store: 420 + accounts / 160, directory: 320 + accounts / 160 }
+    }
+}
+
 /// A MailCluster of one store with three copies.
 #[must_use]
-pub fn mirrored_manifest(name: &str) -> String {
-    let storage = |size: &str| json!({"storageClassName": "mail-local", "size": size});
+pub fn mirrored_manifest(name: &str, sizes: Sizes) -> String {
+    let storage = |mib: u64| json!({"storageClassName": "mail-local", "size": format!("{mib}Mi")});
     json!({"apiVersion": "mailcluster.io/v1alpha1", "kind": "MailCluster",
     "metadata": {"name": name, "namespace": name},
     "spec": {
         "hostname": format!("{name}.example.org"),
         "frontends": {"replicas": 2},
-        "stores": {"count": 1, "replicas": 3, "mirrorTimeoutMilliseconds": 1000, "storage": storage("420Mi")},
-        "directory": {"storage": storage("320Mi")},
+        "stores": {"count": 1, "replicas": 3, "mirrorTimeoutMilliseconds": 1000, "storage": storage(sizes.store)},
+        "directory": {"storage": storage(sizes.directory)},
         "failover": {"leaseSeconds": 8},
     }})
     .to_string()
@@ -100,8 +115,12 @@ pub fn mirrored_manifest(name: &str) -> String {
 
 /// The disks of that cluster: one for a copy of the store on each node, and one for a copy of the directory. `volume`
 /// names them: the lab keeps those of an earlier run.
-pub fn mirrored_disks(nodes: &[&str], volume: impl Fn(&str, &str) -> String) -> Vec<VolumeSpec> {
-    let disk = |of: &str, node: &str, size: u64| VolumeSpec::new(&volume(of, node), &[node], size);
-    let disks = |node: &&str| [disk("directory", node, 320 << 20), disk("store", node, 420 << 20)];
+pub fn mirrored_disks(
+    nodes: &[&str],
+    sizes: Sizes,
+    volume: impl Fn(&str, &str) -> String,
+) -> Vec<VolumeSpec> {
+    let disk = |of: &str, node: &str, mib: u64| VolumeSpec::new(&volume(of, node), &[node], mib << 20);
+    let disks = |node: &&str| [disk("directory", node, sizes.directory), disk("store", node, sizes.store)];
     nodes.iter().flat_map(disks).collect()
 }

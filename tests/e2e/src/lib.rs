@@ -17,7 +17,7 @@ mod site;
 mod stores;
 mod teller;
 
-pub use beside::{mirrored_disks, mirrored_manifest};
+pub use beside::{Sizes, mirrored_disks, mirrored_manifest};
 pub use carry::Carried;
 pub use drill::{DOMAIN, Loss, Placed, Reader, Say, reads};
 pub use knocker::{Knocked, Knocker};

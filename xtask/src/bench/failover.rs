@@ -1,11 +1,14 @@
 //! How long the users of a store are not served when its process or node is lost: measured by a client through the
 //! Service, with a new connection for each try.
 
-use std::time::Duration;
+use std::{
+    fmt::Write,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result};
 use mailcluster_e2e::{
-    NAMESPACE, Placed, Prober, Site, StoreView, mirrored_disks, mirrored_manifest, reads, wait_for,
+    NAMESPACE, Placed, Prober, Site, Sizes, StoreView, mirrored_disks, mirrored_manifest, reads, wait_for,
 };
 use serde_json::{Value, json};
 
@@ -32,6 +35,13 @@ const MIRRORED: [(&str, Fault, Fault); 4] = [
     ("partition", partition, reconnect),
 ];
 
+/// A deadline, not an expectation.
+const LIMIT_OF_IMPORT: Duration = Duration::from_secs(1800);
+/// Their domain.
+const CROWD: &str = "crowd.test";
+/// Those who are not read have a hash from elsewhere.
+const HASH: &str = "{SSHA}5pcxo13YdJml98eQSIlT3FMEBMMBAgME";
+
 /// The mirrored cluster.
 const TWIN: &str = "twin";
 
@@ -42,20 +52,48 @@ pub fn run(runs: usize) -> Result<Vec<Value>> {
 }
 
 /// The same on a cluster with mirrors, made beside it. The other one's stores are moved off the nodes that die, so that
-/// no fence switches a node off once more.
-pub fn run_mirrored(runs: usize) -> Result<Vec<Value>> {
+/// no fence switches a node off once more. The store has so many accounts, beside those that are read.
+pub fn run_mirrored(runs: usize, crowd: u64) -> Result<Vec<Value>> {
     let (demo, _) = ready()?;
     demo.kubernetes.kubectl(&["-n", NAMESPACE, "delete", "mailcluster", "demo", "--timeout=120s"])?;
     let volume = |of: &str, node: &str| format!("{TWIN}-{of}-{node}-{}", std::process::id());
-    let disks = |nodes: &[&str]| mirrored_disks(nodes, volume);
+    let sizes = Sizes::of(crowd);
+    let disks = |nodes: &[&str]| mirrored_disks(nodes, sizes, volume);
     let say = |what: &str| println!("{what}");
-    let (site, accounts) = demo.beside(TWIN, &mirrored_manifest(TWIN), disks, &say)?;
-    rows(("failover-mirrored", runs), &MIRRORED, (&site, &accounts), || {
+    let (site, accounts) = demo.beside(TWIN, &mirrored_manifest(TWIN, sizes), disks, &say)?;
+    fill(&site, crowd)?;
+    let name = format!("failover-mirrored, {crowd} accounts");
+    rows((&name, runs), &MIRRORED, (&site, &accounts), || {
         wait_for("every copy has everything", LIMIT, || {
             let all = site.in_sync()?;
             Ok((all.len() == 2 && all.iter().all(|(_, copies)| *copies == 3)).then_some(()))
         })
     })
+}
+
+/// Imports accounts and waits until the last of them is active.
+fn fill(site: &Site, crowd: u64) -> Result<()> {
+    let address = |n: u64| format!("user{n:07}@{CROWD}");
+    let is_active = || {
+        let shown = site.admin(&["account", "show", &address(crowd.saturating_sub(1))], "");
+        shown.is_ok_and(|shown| shown.contains("active"))
+    };
+    if crowd == 0 || is_active() {
+        return Ok(());
+    }
+    site.admin(&["domain", "add", CROWD], "")?;
+    let mut text = String::from("address,password,quota_octets\n");
+    for n in 0..crowd {
+        writeln!(text, "{},{HASH},1000000000", address(n))?;
+    }
+    let file = tempfile::Builder::new().suffix(".csv").tempfile()?;
+    std::fs::write(file.path(), text)?;
+    let begun = Instant::now();
+    site.admin(&["account", "import", file.path().to_str().context("path")?], "")?;
+    println!("{crowd} accounts imported after {:.0} s", begun.elapsed().as_secs_f64());
+    wait_for("the last account is active", LIMIT_OF_IMPORT, || Ok(is_active().then_some(())))?;
+    println!("... and active after {:.0} s", begun.elapsed().as_secs_f64());
+    Ok(())
 }
 
 /// The demo's cluster, each node of it on.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use mailcluster_e2e::{Prober, StoreView, mirrored_disks, mirrored_manifest, wait_for};
+use mailcluster_e2e::{Prober, Sizes, StoreView, mirrored_disks, mirrored_manifest, wait_for};
 use mailcluster_lab::VolumeSpec;
 use mailcluster_test_clients::{Ledger, Load, LoadPlan};
 use serde_json::Value;
@@ -35,8 +35,9 @@ fn volume(of: &str, node: &str) -> String {
 /// The mirrored cluster, made when it is not there yet. Each node has a disk for a copy of the store, and one for a copy
 /// of the directory.
 pub fn mirrored(stage: &Stage) -> Result<Stage> {
-    let disks = |nodes: &[&str]| mirrored_disks(nodes, volume);
-    let mirrored = beside::cluster(stage, NAME, &mirrored_manifest(NAME), disks)?;
+    let sizes = Sizes::of(0);
+    let disks = |nodes: &[&str]| mirrored_disks(nodes, sizes, volume);
+    let mirrored = beside::cluster(stage, NAME, &mirrored_manifest(NAME, sizes), disks)?;
     all_in_sync(&mirrored)?;
     Ok(mirrored)
 }
