@@ -76,7 +76,7 @@ fn text(outgoing: &Outgoing, file: &PinnedFile) -> Bytes {
 }
 
 /// Sends a file from where it is here already, `part` octets at a time; `upto`: as if the stream broke there.
-fn send(outgoing: &Outgoing, to: &mut Incoming, file: &PinnedFile, upto: usize) -> u64 {
+pub fn send(outgoing: &Outgoing, to: &mut Incoming, file: &PinnedFile, upto: usize) -> u64 {
     to.begin(file.name.clone(), file.octets).unwrap();
     let (here, crc) = std::iter::repeat_with(|| to.check().unwrap()).flatten().next().unwrap();
     let same = outgoing.begins_with(file, (here, crc), (FAST, &Cancel::default())).unwrap();

@@ -62,11 +62,17 @@ enum Name {
     Rename(PathBuf, PathBuf, Ino),
     Remove(PathBuf, Ino),
     Dir(PathBuf),
+    /// A directory, with all that is in it.
+    Move(PathBuf, PathBuf),
 }
 
 impl Name {
     fn is_in(&self, dir: &Path) -> bool {
-        let (Self::Link(path, _) | Self::Rename(_, path, _) | Self::Remove(path, _) | Self::Dir(path)) = self;
+        let (Self::Link(path, _)
+        | Self::Rename(_, path, _)
+        | Self::Remove(path, _)
+        | Self::Dir(path)
+        | Self::Move(_, path)) = self;
         path.parent() == Some(dir)
     }
 }
@@ -109,7 +115,25 @@ impl Names {
                 self.files.insert(to.clone(), *ino);
             }
             Name::Remove(path, ino) => self.files.retain(|other, there| other != path || there != ino),
+            // One whose making was lost cannot have been moved.
+            Name::Move(from, to) if self.dirs.contains(from) => {
+                self.files.retain(|path, _| !path.starts_with(to));
+                self.dirs.retain(|path| !path.starts_with(to));
+                let files = std::mem::take(&mut self.files);
+                self.files = files.into_iter().map(|(path, ino)| (moved(&path, from, to), ino)).collect();
+                self.dirs = self.dirs.iter().map(|path| moved(path, from, to)).collect();
+            }
+            Name::Move(..) => {}
         }
+    }
+}
+
+/// Where this lies when `from` has become `to`.
+pub fn moved(path: &Path, from: &Path, to: &Path) -> PathBuf {
+    match path.strip_prefix(from) {
+        Ok(rest) if rest.as_os_str().is_empty() => to.to_owned(),
+        Ok(rest) => to.join(rest),
+        Err(_) => path.to_owned(),
     }
 }
 
@@ -185,10 +209,10 @@ impl Disk {
                 let file = &mut self.files[*ino];
                 file.past.extend(file.pending.drain(..).map(|change| (change, Outcome::Doubtful)));
             }
-            Op::Rename(from, to) => {
-                let ino = self.names().files[from];
-                self.pending.push(Name::Rename(from.clone(), to.clone(), ino));
-            }
+            Op::Rename(from, to) => self.pending.push(match self.names().files.get(from) {
+                Some(ino) => Name::Rename(from.clone(), to.clone(), *ino),
+                None => Name::Move(from.clone(), to.clone()),
+            }),
             Op::Remove(path) => {
                 let ino = self.names().files[path];
                 self.pending.push(Name::Remove(path.clone(), ino));

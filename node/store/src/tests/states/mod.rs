@@ -17,6 +17,7 @@ mod life;
 mod mail;
 mod mirror;
 mod rng;
+mod snapshot;
 mod tape;
 
 use std::path::Path;
@@ -194,5 +195,29 @@ fn whatever_a_crash_leaves_of_a_mirror_has_what_it_confirmed() {
         );
         let opened = opened.unwrap_or_else(|sin| panic!("seed {seed}: {sin}"));
         assert!(opened > 300, "hardly anything was tried: {opened}");
+    }
+}
+
+fn taking_a_snapshot(seed: u64, broken: Option<Broken>) -> Result<usize, String> {
+    let world = snapshot::World::new(seed);
+    snapshot::Explorer { world: &world, rng: Rng::new(seed), broken }.run()
+}
+
+#[test]
+fn whatever_a_crash_leaves_of_a_snapshot_is_all_of_it_or_what_was_there() {
+    for n in 0..if is_long() { 20 } else { 1 } {
+        let opened = taking_a_snapshot(seed() + n, None);
+        println!("a snapshot, seed {}: {opened:?} states", seed() + n);
+        let opened = opened.unwrap_or_else(|sin| panic!("seed {}: {sin}", seed() + n));
+        assert!(opened > 300, "hardly anything was tried: {opened}");
+    }
+}
+
+#[test]
+fn syncs_of_a_snapshot_that_do_nothing_are_noticed() {
+    for broken in [Broken::Syncs, Broken::DirSyncs] {
+        let noticed = taking_a_snapshot(seed(), Some(broken));
+        println!("{broken:?}: {noticed:?}");
+        assert!(noticed.is_err(), "{broken:?}");
     }
 }

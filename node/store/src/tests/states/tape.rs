@@ -11,7 +11,7 @@ use std::{
 use mailcluster_types::{Epoch, Seq};
 
 use super::{
-    disk::{Change, Image, Ino, Op},
+    disk::{Change, Image, Ino, Op, moved},
     index::IndexFiles,
 };
 use crate::{
@@ -134,6 +134,15 @@ impl Tape {
         (recorded.events.clone(), indexes)
     }
 
+    /// What SQLite has removed by itself.
+    fn vanished(&self) {
+        let names: Vec<PathBuf> = self.recorded.lock().unwrap().names.keys().cloned().collect();
+        for name in names.into_iter().filter(|name| is_index(name) && !self.dir.join(name).exists()) {
+            self.note(Event::Disk(Op::Remove(name.clone())));
+            self.recorded.lock().unwrap().names.remove(&name);
+        }
+    }
+
     fn relative(&self, path: &Path) -> PathBuf {
         path.strip_prefix(&self.dir).unwrap().to_owned()
     }
@@ -147,6 +156,11 @@ struct TapeDisk(Tape);
 
 fn is_segment(path: &Path) -> bool {
     path.starts_with("log")
+}
+
+/// The index, one of its files, or that of a snapshot.
+fn is_index(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("index."))
 }
 
 impl Disk for TapeDisk {
@@ -167,19 +181,29 @@ impl Disk for TapeDisk {
         let name = self.0.relative(path);
         let file = RealDisk.open(path)?;
         let ino = self.0.recorded.lock().unwrap().names[&name];
+        if is_index(&name) {
+            // SQLite has written to it since.
+            self.0.note(Event::Disk(Op::Change(ino, Change::Cut(0))));
+            self.0.note(Event::Disk(Op::Change(ino, Change::Write(0, fs::read(path)?.into()))));
+        }
         Ok(self.0.wrap(ino, is_segment(&name), file))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.vanished();
         let (old, new) = (self.0.relative(from), self.0.relative(to));
         self.0.note(Event::Disk(Op::Rename(old.clone(), new.clone())));
         let mut recorded = self.0.recorded.lock().unwrap();
-        let ino = recorded.names.remove(&old).unwrap();
-        recorded.names.insert(new, ino);
+        let names = std::mem::take(&mut recorded.names);
+        let (moving, mut names): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            names.into_iter().partition(|(name, _)| name.starts_with(&old));
+        names.extend(moving.into_iter().map(|(name, ino)| (moved(&name, &old, &new), ino)));
+        recorded.names = names;
         RealDisk.rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        self.0.vanished();
         let name = self.0.relative(path);
         self.0.note(Event::Disk(Op::Remove(name.clone())));
         self.0.recorded.lock().unwrap().names.remove(&name);
@@ -192,6 +216,7 @@ impl Disk for TapeDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.0.vanished();
         self.0.note(Event::Disk(Op::SyncDir(self.0.relative(path))));
         Ok(())
     }
