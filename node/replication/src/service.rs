@@ -7,7 +7,7 @@ use mailcluster_rpc::mirror::v1::{
     Batch, Confirm, FromMirror, FromPrimary, Hello, Refused, Table, from_mirror, from_primary,
     mirror_server::{Mirror, MirrorServer},
 };
-use mailcluster_store::{FollowError, Follower, Identity, LoggedBatch};
+use mailcluster_store::{FollowError, Follower, Identity, LoggedBatch, machine};
 use mailcluster_types::{Epoch, Seq};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -205,7 +205,7 @@ fn out_of_place() -> Status {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Over> + Send + 'static,
 ) -> Result<T, Status> {
-    let done = tokio::task::spawn_blocking(work).await;
+    let done = machine::blocking(work).await;
     done.map_err(|_| Status::internal("the replica's work broke off"))?.map_err(|over| status(&over))
 }
 

@@ -5,13 +5,13 @@ use std::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use mailcluster_failover::mirror::{self, Hello};
 use mailcluster_store::{EpochMark, FollowError, Follower, OpenError, ReplicaDescription};
 use mailcluster_types::{Epoch, Seq};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 /// Why a stream ends from this side.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -14,7 +14,7 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, hooks::Wal};
 
-use crate::schema;
+use crate::{machine, schema};
 
 #[derive(Default)]
 struct Signal {
@@ -33,6 +33,8 @@ pub struct Checkpointer {
     signal: Arc<Signal>,
     failed: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    /// Of a simulation, which has no other thread.
+    here: Option<Mutex<Connection>>,
     /// Pages in the write-ahead log after the last commit.
     pages: Arc<AtomicI32>,
     /// Pages from which it is worth while.
@@ -53,17 +55,26 @@ impl Checkpointer {
         // As large as a segment, so in proportion to the volume.
         let threshold = i32::try_from(segment_size / 4096).unwrap_or(i32::MAX).max(64);
         let (signal, failed) = (Arc::new(Signal::default()), Arc::new(AtomicBool::new(false)));
+        if machine::is_one_thread() {
+            let here = Some(Mutex::new(conn));
+            return Ok(Self { signal, failed, thread: None, here, pages, threshold });
+        }
         let (theirs, flag) = (signal.clone(), failed.clone());
         let thread = std::thread::Builder::new()
             .name("store-checkpoint".into())
             .spawn(move || work(&conn, &theirs, &flag))
             .map_err(|e| e.to_string())?;
-        Ok(Self { signal, failed, thread: Some(thread), pages, threshold })
+        Ok(Self { signal, failed, thread: Some(thread), here: None, pages, threshold })
     }
 
     /// Called by the committer after each commit.
     pub fn after_commit(&self) {
-        if self.pages.load(Ordering::Relaxed) >= self.threshold {
+        if self.pages.load(Ordering::Relaxed) < self.threshold {
+            return;
+        }
+        if let Some(conn) = &self.here {
+            let _ = is_done(&checkpoint(&conn.lock().unwrap_or_else(PoisonError::into_inner)), &self.failed);
+        } else {
             let mut asked = self.signal.asked.lock().unwrap_or_else(PoisonError::into_inner);
             asked.work = true;
             self.signal.wake.notify_one();
@@ -98,12 +109,19 @@ fn work(conn: &Connection, signal: &Signal, failed: &AtomicBool) {
             }
             asked.work = false;
         }
-        if let Err(e) = checkpoint(conn) {
-            tracing::error!(error = %e, "failed to checkpoint the index");
-            failed.store(true, Ordering::Release);
+        if !is_done(&checkpoint(conn), failed) {
             return;
         }
     }
+}
+
+/// Was it done?
+fn is_done(done: &rusqlite::Result<()>, failed: &AtomicBool) -> bool {
+    if let Err(e) = done {
+        tracing::error!(error = %e, "failed to checkpoint the index");
+        failed.store(true, Ordering::Release);
+    }
+    done.is_ok()
 }
 
 fn checkpoint(conn: &Connection) -> rusqlite::Result<()> {

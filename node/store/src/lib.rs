@@ -16,6 +16,7 @@ mod error;
 mod files;
 mod log_reader;
 mod log_walk;
+pub mod machine;
 mod mirrors;
 mod model;
 mod names;
@@ -45,9 +46,10 @@ extern crate self as mailcluster_store;
 mod tests;
 
 pub use batch::Link;
+pub use engine::Options;
 pub use error::{Fenced, FollowError, OpenError, ReadError, Refusal, WriteError};
 pub use log_reader::{LogReader, LoggedBatch};
-pub use mirrors::Mirrors;
+pub use mirrors::{Committed, Mirrors};
 pub use model::{
     Account, Alias, Changes, Domain, EpochMark, Flags, HistoryEvent, HistoryKey, Mailbox, MailboxCounts,
     Message, QueueItem, QueueRecipient, QueueStats, SpecialUse, StoreUsage, SystemFlag,
