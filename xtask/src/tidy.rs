@@ -41,6 +41,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("kubectl-mailcluster", &["api", "rpc"]),
     ("mailcluster-machine", &[]),
     ("mailcluster-model", &["failover"]),
+    ("mailcluster-sim", &[]),
     ("mailcluster-lab", &["machine"]),
     ("mailcluster-test-clients", &[]),
     ("mailcluster-interop", &["lab", "test-clients"]),

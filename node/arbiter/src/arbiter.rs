@@ -23,6 +23,12 @@ impl Current {
     pub fn new(record: LeaseRecord, version: String) -> Self {
         Self { record: Some(record), version, object: None }
     }
+
+    /// There is no record.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { record: None, version: String::new(), object: None }
+    }
 }
 
 /// What the operator asks for.

@@ -178,9 +178,7 @@ impl Arbiter for KubeArbiter {
         let leases = self.leases().map_err(away)?;
         match self.attempt(leases.get(&self.config.lease)).await {
             Ok(lease) => read(lease),
-            Err(Failure::Answered(status)) if status.code == 404 => {
-                Ok(Current { record: None, version: String::new(), object: None })
-            }
+            Err(Failure::Answered(status)) if status.code == 404 => Ok(Current::none()),
             Err(failure) => Err(failure.into()),
         }
     }

@@ -10,7 +10,7 @@ use mailcluster_arbiter::{
     lifecycle::{Alone, Lifecycle, LifecycleConfig, Outcome, Replica, run},
 };
 use mailcluster_failover::{Durability, FencingMinimum};
-use mailcluster_store::{Identity, Store, StoreKind};
+use mailcluster_store::{Identity, Options, Store, StoreKind};
 use mailcluster_types::{ClusterId, ReplicaId};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -66,6 +66,7 @@ fn start(dir: &Path, replica: u128) -> Node {
     std::fs::create_dir_all(&data_dir).unwrap();
     let config = LifecycleConfig {
         data_dir,
+        disk: Options::default(),
         identity: identity(replica),
         pod_uid: "standalone".into(),
         start_id: format!("{:?}", std::time::Instant::now()).replace('/', ""),

@@ -21,7 +21,7 @@ use mailcluster_arbiter::{
 };
 use mailcluster_failover::{Durability, FencingMinimum, LeaseRecord, TargetKind};
 use mailcluster_replication::{Standby, service};
-use mailcluster_store::{Identity, Store, StoreKind};
+use mailcluster_store::{Identity, Options, Store, StoreKind};
 use mailcluster_types::{ClusterId, ReplicaId};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -203,6 +203,7 @@ impl Cluster {
         let away = Arc::new(AtomicBool::new(false));
         let config = LifecycleConfig {
             data_dir,
+            disk: Options::default(),
             identity: identity(n),
             pod_uid: format!("pod-{n}"),
             start_id: format!("{:?}", std::time::Instant::now()).replace('/', ""),

@@ -9,7 +9,7 @@ use mailcluster_arbiter::{
     lifecycle::{self, Alone, Lifecycle, LifecycleConfig, Outcome, Replica},
 };
 use mailcluster_failover::{Durability, FencingMinimum};
-use mailcluster_store::{Identity, Store};
+use mailcluster_store::{Identity, Options, Store};
 use mailcluster_types::SessionId;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -84,6 +84,7 @@ impl HolderPlan {
 pub fn standalone_config(data_dir: &Path, identity: Identity) -> Result<LifecycleConfig> {
     Ok(LifecycleConfig {
         data_dir: data_dir.to_owned(),
+        disk: Options::default(),
         identity,
         pod_uid: "standalone".to_owned(),
         start_id: SessionId::random()?.to_string(),

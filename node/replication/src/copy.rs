@@ -14,7 +14,7 @@ use mailcluster_rpc::mirror::v1::{
     File, FileEnd, FromMirror, FromPrimary, Has, Link, Piece, Snapshot, SnapshotEnd, from_mirror,
     from_primary,
 };
-use mailcluster_store::{Cancel, Outgoing, PinnedFile};
+use mailcluster_store::{Cancel, Outgoing, PinnedFile, machine};
 use mailcluster_types::Seq;
 use tokio::{sync::mpsc, time::Instant};
 use tonic::{Status, Streaming};
@@ -250,7 +250,7 @@ impl Source {
         loop {
             tokio::time::sleep(LOOK).await;
             let (must_go, dir) = (self.snapshots.must_go.clone(), self.dir.clone());
-            if tokio::task::spawn_blocking(move || must_go(&dir)).await.unwrap_or(false) {
+            if machine::blocking(move || must_go(&dir)).await.unwrap_or(false) {
                 return Status::resource_exhausted("the primary has no room for a snapshot beside its log");
             }
         }
@@ -260,7 +260,7 @@ impl Source {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, Status> {
-    let done = tokio::task::spawn_blocking(work).await;
+    let done = machine::blocking(work).await;
     let failed = |error| Status::internal(format!("the snapshot cannot be made or read: {error}"));
     done.map_err(|_| Status::internal("making or reading the snapshot broke off"))?.map_err(failed)
 }

@@ -10,7 +10,7 @@ use mailcluster_rpc::mirror::v1::{
     Commit, FromMirror, FromPrimary, Hello, Start, Table, from_mirror, from_primary,
     mirror_client::MirrorClient,
 };
-use mailcluster_store::{Identity, LogReader, LoggedBatch, Offer};
+use mailcluster_store::{Identity, LogReader, LoggedBatch, Offer, machine};
 use mailcluster_types::{Epoch, Seq};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -242,7 +242,7 @@ fn read(mut reader: LogReader, written: Seq) -> std::io::Result<(LogReader, Vec<
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, Status> {
-    let done = tokio::task::spawn_blocking(work).await;
+    let done = machine::blocking(work).await;
     done.map_err(|_| Status::internal("reading the log broke off"))?.map_err(|error| lost(&error))
 }
 

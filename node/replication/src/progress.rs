@@ -2,17 +2,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use mailcluster_failover::{
     Position,
     mirror::{Confirmations, InSync},
 };
-use mailcluster_store::{EpochMark, Mirrors};
+use mailcluster_store::{Committed, EpochMark, Mirrors};
 use mailcluster_types::{Epoch, Seq};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 /// What the senders look out for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct News {
     pub written: Seq,
     /// Everything up to this record is committed.
     pub commit: Seq,
+    /// Nothing more is committed by this replica.
+    pub is_over: bool,
 }
 
 /// What is known of one mirror.
@@ -100,7 +102,6 @@ impl State {
 pub struct Progress {
     me: String,
     state: Mutex<State>,
-    changed: Condvar,
     news: watch::Sender<News>,
 }
 
@@ -134,8 +135,7 @@ impl Progress {
         let progress = Self {
             me,
             state: Mutex::new(state),
-            changed: Condvar::new(),
-            news: watch::Sender::new(News { written: end, commit }),
+            news: watch::Sender::new(News { written: end, commit, is_over: false }),
         };
         progress.change(|_| ());
         progress
@@ -152,13 +152,13 @@ impl Progress {
         // It never falls: what was committed once is in every log that could ever be taken up.
         let own = state.own;
         state.commit = state.commit.max(state.in_sync.commit(&self.me, own, &state.confirmed()));
-        let commit = state.commit;
+        let (commit, is_over) = (state.commit, state.is_over);
         state.milestone(Instant::now());
         drop(state);
-        self.changed.notify_all();
         self.news.send_if_modified(|news| {
-            let is_new = news.commit < commit;
+            let is_new = news.commit < commit || news.is_over != is_over;
             news.commit = news.commit.max(commit);
+            news.is_over = is_over;
             is_new
         });
         answer
@@ -299,23 +299,26 @@ impl Mirrors for Progress {
         });
     }
 
-    fn wait_committed(&self, (_, seq): (Epoch, Seq)) -> bool {
+    fn until_committed(&self, (_, seq): (Epoch, Seq)) -> Committed<'_> {
         self.change(|state| {
             state.own = state.own.max(seq);
             state.waiting = Some((seq, Instant::now()));
         });
-        let mut state = self.lock();
-        while state.commit < seq && !state.is_over {
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        state.waiting = None;
-        state.commit >= seq
+        Box::pin(async move {
+            // The sender lives as long as this.
+            let _ = self.news.subscribe().wait_for(|news| news.commit >= seq || news.is_over).await;
+            let mut state = self.lock();
+            state.waiting = None;
+            state.commit >= seq
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::{sync::Arc, thread};
+
+    use futures::executor::block_on;
 
     use super::*;
 
@@ -332,7 +335,7 @@ mod tests {
     fn a_record_is_committed_when_the_whole_set_has_it() {
         let alone = primary(&["a"]);
         assert_eq!(alone.commit(), 4);
-        assert!(alone.wait_committed((2, 5)));
+        assert!(block_on(alone.until_committed((2, 5))));
         let both = primary(&["a", "b"]);
         assert_eq!(both.commit(), 3, "b has confirmed nothing at this epoch");
         both.confirm(2, "b", 4, 3);
@@ -356,7 +359,7 @@ mod tests {
         assert!(p.begin_change(set(&["a", "c"])));
         let waiting = thread::spawn({
             let p = p.clone();
-            move || p.wait_committed((2, 5))
+            move || block_on(p.until_committed((2, 5)))
         });
         while p.waiting().is_none() {
             thread::yield_now();
@@ -427,7 +430,7 @@ mod tests {
         let p = primary(&["a", "b"]);
         let waiting = thread::spawn({
             let p = p.clone();
-            move || p.wait_committed((2, 5))
+            move || block_on(p.until_committed((2, 5)))
         });
         p.end();
         assert!(!waiting.join().unwrap());

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use mailcluster_rpc::mirror::v1::{
-    Batch, Confirm, FromMirror, FromPrimary, Hello, Refused, Table, from_mirror, from_primary,
+    Batch, FromMirror, FromPrimary, Hello, Refused, Table, from_mirror, from_primary,
     mirror_server::{Mirror, MirrorServer},
 };
-use mailcluster_store::{FollowError, Follower, Identity, LoggedBatch, Offer};
+use mailcluster_store::{FollowError, Follower, Identity, LoggedBatch, Offer, machine};
 use mailcluster_types::{Epoch, Seq};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -116,10 +116,7 @@ impl Fed {
         let confirm = blocking(move || standby.append(stream, &batches, commit.unwrap_or(0))).await?;
         self.say(from_mirror::Message::Confirm(confirm)).await?;
         if self.standby.begin_catching_up() {
-            let (standby, answers) = (self.standby.clone(), self.answers.clone());
-            // Who no longer listens is told nothing.
-            let tell = move |confirm| drop(answers.blocking_send(Ok(confirmed(confirm))));
-            tokio::task::spawn_blocking(move || standby.catch_up(tell));
+            tokio::spawn(catch_up(self.standby.clone(), self.answers.clone()));
         }
         Ok(())
     }
@@ -213,8 +210,15 @@ fn limited(head: Batch) -> Result<Batch, Status> {
     if fits { Ok(head) } else { Err(out_of_place()) }
 }
 
-fn confirmed(confirm: Confirm) -> FromMirror {
-    FromMirror { message: Some(from_mirror::Message::Confirm(confirm)) }
+/// Brings the index up to what is committed, and tells the primary how far it has come.
+async fn catch_up(standby: Arc<Standby>, answers: mpsc::Sender<Result<FromMirror, Status>>) {
+    loop {
+        let standby = standby.clone();
+        let Ok(Some(confirm)) = machine::blocking(move || standby.catch_up()).await else { return };
+        // A primary that no longer listens is told nothing.
+        let message = Some(from_mirror::Message::Confirm(confirm));
+        let _ = answers.send(Ok(FromMirror { message })).await;
+    }
 }
 
 pub(crate) fn out_of_place() -> Status {
@@ -224,7 +228,7 @@ pub(crate) fn out_of_place() -> Status {
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Over> + Send + 'static,
 ) -> Result<T, Status> {
-    let done = tokio::task::spawn_blocking(work).await;
+    let done = machine::blocking(work).await;
     done.map_err(|_| Status::internal("the replica's work broke off"))?.map_err(|over| status(&over))
 }
 

@@ -6,7 +6,7 @@ use std::{
         Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use mailcluster_failover::{
@@ -18,7 +18,7 @@ use mailcluster_store::{
     EpochMark, FollowError, Follower, Incoming, LoggedBatch, OpenError, Received, ReplicaDescription,
 };
 use mailcluster_types::{Epoch, Seq};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use crate::wire::entry;
 
@@ -280,47 +280,40 @@ impl Standby {
         begins
     }
 
-    /// Brings the index up to what is committed, transaction by transaction, and tells what the replica then has.
-    pub(crate) fn catch_up(&self, tell: impl Fn(Confirm)) {
-        loop {
-            let work = {
-                let mut inner = self.lock();
-                let Inner { follower, catching_up, .. } = &mut *inner;
-                let commit = catching_up.commit;
-                match follower.as_mut().map(|follower| follower.begin_advance(commit)) {
-                    Some(Ok(Some(work))) => work,
-                    other => {
-                        catching_up.is_under_way = false;
-                        catching_up.fault = other.and_then(Result::err);
-                        return;
-                    }
-                }
-            };
-            let done = catch_unwind(AssertUnwindSafe(|| work.run()));
+    /// Puts some of what is committed into the index, and answers what the replica then has; `None`: there is nothing more
+    /// to do.
+    pub(crate) fn catch_up(&self) -> Option<Confirm> {
+        let work = {
             let mut inner = self.lock();
             let Inner { follower, catching_up, .. } = &mut *inner;
-            let Ok(done) = done else {
-                // Its index is gone with the work: nobody must wait for it.
-                (*follower, catching_up.is_under_way) = (None, false);
-                self.whole.notify_all();
-                return;
-            };
-            // Whoever wants to take it away has waited.
-            let Some(follower) = follower.as_mut() else { return };
-            let outcome = follower.end_advance(done);
-            let has = confirm(follower);
-            if let Err(fault) = outcome {
-                catching_up.is_under_way = false;
-                catching_up.fault = Some(fault);
+            let commit = catching_up.commit;
+            match follower.as_mut().map(|follower| follower.begin_advance(commit)) {
+                Some(Ok(Some(work))) => work,
+                other => {
+                    catching_up.is_under_way = false;
+                    catching_up.fault = other.and_then(Result::err);
+                    return None;
+                }
             }
-            let is_over = !catching_up.is_under_way;
-            drop(inner);
-            self.whole.notify_all();
-            if is_over {
-                return;
+        };
+        let done = catch_unwind(AssertUnwindSafe(|| work.run()));
+        let mut inner = self.lock();
+        let Inner { follower, catching_up, .. } = &mut *inner;
+        let outcome = match (done, follower.as_mut()) {
+            (Ok(done), Some(follower)) => follower.end_advance(done).map(|()| confirm(follower)),
+            // Its index is gone with the work: nobody must wait for it.
+            _ => {
+                *follower = None;
+                Err(FollowError::Broken)
             }
-            tell(has);
+        };
+        if let Err(fault) = &outcome {
+            catching_up.is_under_way = false;
+            catching_up.fault = Some(fault.clone());
         }
+        drop(inner);
+        self.whole.notify_all();
+        outcome.ok()
     }
 
     /// The epoch of the stream's primary, if the stream may write.

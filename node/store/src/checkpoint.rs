@@ -15,7 +15,7 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, hooks::Wal};
 
-use crate::schema;
+use crate::{machine, schema};
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +56,8 @@ pub struct Checkpointer {
     signal: Arc<Signal>,
     failed: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    /// Of a simulation, which has no other thread.
+    here: Option<Mutex<Connection>>,
     /// Pages in the write-ahead log after the last commit.
     pages: Arc<AtomicI32>,
     /// Pages in it when something was last done.
@@ -78,12 +80,18 @@ impl Checkpointer {
         // As large as a segment, so in proportion to the volume.
         let limit = i32::try_from(segment_size / 4096).unwrap_or(i32::MAX).max(64);
         let (signal, failed) = (Arc::new(Signal::default()), Arc::new(AtomicBool::new(false)));
+        if machine::is_one_thread() {
+            let here = Some(Mutex::new(conn));
+            let worked_on = AtomicI32::new(0);
+            return Ok(Self { signal, failed, thread: None, here, pages, worked_on, limit });
+        }
         let (theirs, flag) = (signal.clone(), failed.clone());
         let thread = std::thread::Builder::new()
             .name("store-checkpoint".into())
             .spawn(move || work(&conn, &theirs, &flag))
             .map_err(|e| e.to_string())?;
-        Ok(Self { signal, failed, thread: Some(thread), pages, worked_on: AtomicI32::new(0), limit })
+        let worked_on = AtomicI32::new(0);
+        Ok(Self { signal, failed, thread: Some(thread), here: None, pages, worked_on, limit })
     }
 
     /// Called by the committer after each commit.
@@ -91,6 +99,11 @@ impl Checkpointer {
         let pages = self.pages.load(Ordering::Relaxed);
         let Some(work) = due(pages, self.worked_on.load(Ordering::Relaxed), self.limit) else { return };
         self.worked_on.store(pages, Ordering::Relaxed);
+        if let Some(conn) = &self.here {
+            let conn = conn.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = is_done(&checkpoint(&conn, work), &self.failed);
+            return;
+        }
         let mut asked = self.signal.asked.lock().unwrap_or_else(PoisonError::into_inner);
         asked.work = asked.work.max(Some(work));
         self.signal.wake.notify_one();
@@ -125,12 +138,19 @@ fn work(conn: &Connection, signal: &Signal, failed: &AtomicBool) {
             let Some(work) = asked.work.take() else { return };
             work
         };
-        if let Err(e) = checkpoint(conn, work) {
-            tracing::error!(error = %e, "failed to checkpoint the index");
-            failed.store(true, Ordering::Release);
+        if !is_done(&checkpoint(conn, work), failed) {
             return;
         }
     }
+}
+
+/// Was it done?
+fn is_done(done: &rusqlite::Result<()>, failed: &AtomicBool) -> bool {
+    if let Err(e) = done {
+        tracing::error!(error = %e, "failed to checkpoint the index");
+        failed.store(true, Ordering::Release);
+    }
+    done.is_ok()
 }
 
 fn checkpoint(conn: &Connection, work: Work) -> rusqlite::Result<()> {

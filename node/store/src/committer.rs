@@ -16,6 +16,7 @@ use crate::{
     checkpoint::Checkpointer,
     engine::{BatchError, Engine, Outcome},
     error::{OpenError, Refusal, WriteError},
+    machine,
     plan::{Op, Value},
     replica::{Gate, Identity, Replica},
     space::Space,
@@ -121,15 +122,13 @@ pub fn start(
     let dir = engine.dir.display().to_string();
     let mut committer =
         Committer { engine, shared: shared.clone(), epoch, checkpointer: Some(checkpointer), deposed: false };
-    std::thread::Builder::new()
-        .name("store-commit".into())
-        .spawn(move || {
-            let end = Ended(committer.shared.clone());
-            let asked = committer.work(receiver);
-            committer.finish(asked);
-            drop(end);
-        })
-        .map_err(|source| OpenError::Io { dir, source })?;
+    let work = async move {
+        let end = Ended(committer.shared.clone());
+        let asked = committer.work(receiver).await;
+        committer.finish(asked);
+        drop(end);
+    };
+    machine::thread("store-commit", work).map_err(|source| OpenError::Io { dir, source })?;
     Ok(Store::new(shared, sender))
 }
 
@@ -154,16 +153,16 @@ struct Committer {
 
 impl Committer {
     /// Works until it is told to stop, all handles are gone, or the log fails. Answers who asked for the replica.
-    fn work(&mut self, mut jobs: mpsc::Receiver<Job>) -> Option<oneshot::Sender<Replica>> {
+    async fn work(&mut self, mut jobs: mpsc::Receiver<Job>) -> Option<oneshot::Sender<Replica>> {
         let mut asked = None;
-        while let Some(first) = jobs.blocking_recv() {
+        while let Some(first) = jobs.recv().await {
             let mut batch = Batch::default();
             asked = batch.add(first);
             while asked.is_none() && batch.ops.len() < BATCH && batch.octets < BATCH_OCTETS {
                 let Ok(job) = jobs.try_recv() else { break };
                 asked = batch.add(job);
             }
-            self.commit(batch);
+            self.commit(batch).await;
             if asked.is_some() || self.deposed || !self.is_sound() {
                 break;
             }
@@ -171,7 +170,7 @@ impl Committer {
         self.shared.serving.store(false, Ordering::Release);
         if self.deposed && asked.is_none() {
             self.shared.stopped.send_replace(true);
-            asked = wait_to_be_stopped(&mut jobs);
+            asked = wait_to_be_stopped(&mut jobs).await;
         }
         jobs.close();
         while let Ok(job) = jobs.try_recv() {
@@ -188,7 +187,7 @@ impl Committer {
         !self.engine.broken
     }
 
-    fn commit(&mut self, batch: Batch) {
+    async fn commit(&mut self, batch: Batch) {
         // What the protocol writes is a batch of its own.
         let mut rest = batch;
         while !rest.ops.is_empty() {
@@ -199,13 +198,13 @@ impl Committer {
                 None => rest.ops.len(),
             };
             let later = rest.split_off(cut);
-            self.commit_all(rest);
+            self.commit_all(rest).await;
             rest = later;
         }
     }
 
     /// One batch; when it cannot be planned as a whole, one change after the other, so that only the culprit fails.
-    fn commit_all(&mut self, batch: Batch) {
+    async fn commit_all(&mut self, batch: Batch) {
         if !self.shared.gate.may_write() {
             // The lease may come back before anyone took it: the store goes on then.
             batch.answer_all(&WriteError::NotServing);
@@ -219,7 +218,7 @@ impl Committer {
             Some(Op::EpochStart(epoch, _)) => *epoch,
             _ => self.epoch,
         };
-        match self.engine.run(&batch.ops, epoch) {
+        match self.engine.run(&batch.ops, epoch).await {
             Ok((outcomes, changed)) => self.confirm(batch, epoch, outcomes, &changed),
             Err(BatchError::Full) => batch.answer_all(&WriteError::Refused(Refusal::Full)),
             Err(BatchError::Index(why)) if batch.ops.len() > 1 => {
@@ -227,7 +226,7 @@ impl Committer {
                 let mut rest = batch;
                 while !rest.ops.is_empty() {
                     let later = rest.split_off(1);
-                    self.commit_all(rest);
+                    Box::pin(self.commit_all(rest)).await;
                     rest = later;
                 }
             }
@@ -282,8 +281,8 @@ impl Committer {
 }
 
 /// A deposed primary's replica is given back to whoever stops the store; nothing else is done any more.
-fn wait_to_be_stopped(jobs: &mut mpsc::Receiver<Job>) -> Option<oneshot::Sender<Replica>> {
-    while let Some(job) = jobs.blocking_recv() {
+async fn wait_to_be_stopped(jobs: &mut mpsc::Receiver<Job>) -> Option<oneshot::Sender<Replica>> {
+    while let Some(job) = jobs.recv().await {
         let asked = refuse(job);
         if asked.is_some() {
             return asked;

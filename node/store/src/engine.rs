@@ -9,7 +9,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::Instant,
 };
 
 use mailcluster_types::{Epoch, Seq};
@@ -21,6 +21,7 @@ use crate::{
     disk::{Disk, RealDisk},
     error::Refusal,
     files::Place,
+    machine,
     mirrors::Mirrors,
     plan::{self, Op, Plan, PlanError, Planned, Value},
     record::{self, Record},
@@ -38,19 +39,19 @@ use crate::{
 /// Buffers larger than this are given back after use.
 const KEEP_BUFFER: usize = 32 << 20;
 
-/// What tests may put under the engine.
+/// What lies under a store: the machine's own disk, unless a test has put another there (`testing`).
 #[derive(Clone)]
 pub struct Options {
     /// Under the log.
-    pub disk: Arc<dyn Disk>,
+    pub(crate) disk: Arc<dyn Disk>,
     /// Says how much room there is.
-    pub volume: Arc<dyn Volume>,
+    pub(crate) volume: Arc<dyn Volume>,
     /// Overrides the segment size.
-    pub segment_size: Option<u64>,
+    pub(crate) segment_size: Option<u64>,
     /// Leaves the sync out: for the tests that must then fail.
-    pub skip_sync: bool,
+    pub(crate) skip_sync: bool,
     /// How segments are made ahead.
-    pub spares: Making,
+    pub(crate) spares: Making,
 }
 
 impl Default for Options {
@@ -108,7 +109,7 @@ pub enum BatchError {
 
 /// Seconds since 1970.
 pub fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
+    machine::unix_time()
 }
 
 pub fn is_full(e: &io::Error) -> bool {
@@ -117,7 +118,7 @@ pub fn is_full(e: &io::Error) -> bool {
 
 impl Engine {
     /// Makes `ops` durable and visible, or refuses them one by one.
-    pub fn run(&mut self, ops: &[Op], epoch: Epoch) -> Result<(Vec<Outcome>, Changed), BatchError> {
+    pub async fn run(&mut self, ops: &[Op], epoch: Epoch) -> Result<(Vec<Outcome>, Changed), BatchError> {
         if self.broken {
             return Err(BatchError::Broken);
         }
@@ -153,7 +154,9 @@ impl Engine {
         let began = Instant::now();
         self.append(saved)?;
         let end = (epoch, self.state.link.seq);
-        if !self.mirrors.wait_committed(end) {
+        machine::catch_up().await;
+        let mirrors = self.mirrors.clone();
+        if !mirrors.until_committed(end).await {
             let placed = Placed { header, segment: self.state.segment, offset: self.state.start };
             self.undo(saved)?;
             let payload = self.buffer[HEADER..HEADER + header.length as usize].to_vec().into();

@@ -17,6 +17,7 @@ mod error;
 mod files;
 mod log_reader;
 mod log_walk;
+pub mod machine;
 mod mirrors;
 mod model;
 mod names;
@@ -49,9 +50,10 @@ mod tests;
 
 pub use batch::Link;
 pub use catch_up::{Done, Work};
+pub use engine::Options;
 pub use error::{Fenced, FollowError, OpenError, ReadError, Refusal, WriteError};
 pub use log_reader::{LogReader, LoggedBatch};
-pub use mirrors::Mirrors;
+pub use mirrors::{Committed, Mirrors};
 pub use model::{
     Account, Alias, Changes, Domain, EpochMark, Flags, HistoryEvent, HistoryKey, Mailbox, MailboxCounts,
     Message, QueueItem, QueueRecipient, QueueStats, SpecialUse, StoreUsage, SystemFlag,

@@ -155,11 +155,11 @@ impl Replica {
         Self::open_with(dir, expected, &Options::default())
     }
 
-    pub(crate) fn initialise_with(
-        dir: &Path,
-        identity: &Identity,
-        options: &Options,
-    ) -> Result<Self, OpenError> {
+    /// As [`Self::initialise`], on this disk.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn initialise_with(dir: &Path, identity: &Identity, options: &Options) -> Result<Self, OpenError> {
         fs::create_dir_all(dir).map_err(|e| io_error(dir, e))?;
         match Superblock::read(dir) {
             // An initialisation of the same replica that was interrupted goes on.
@@ -181,7 +181,11 @@ impl Replica {
         Ok(replica)
     }
 
-    pub(crate) fn open_with(dir: &Path, expected: &Identity, options: &Options) -> Result<Self, OpenError> {
+    /// As [`Self::open`], on this disk.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn open_with(dir: &Path, expected: &Identity, options: &Options) -> Result<Self, OpenError> {
         check_identity(dir, &Superblock::read(dir)?, expected)?;
         let lock = volume::lock(dir)?;
         options.volume.check(dir)?;

@@ -13,7 +13,10 @@ use std::{
     time::Instant,
 };
 
-use crate::disk::{Disk, LogFile};
+use crate::{
+    disk::{Disk, LogFile},
+    machine,
+};
 
 const NAME: &str = "spare.new";
 /// Written and synced at a time.
@@ -82,6 +85,8 @@ impl Spare {
                 .ok()
         };
         match making {
+            // A simulation has no other thread.
+            Making::Beside if machine::is_one_thread() => {}
             Making::Beside => {
                 let thread = std::thread::Builder::new().name("store-spare".into()).spawn(work);
                 self.thread =

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::{
     committer::{Job, Shared},
     error::{ReadError, Refusal, WriteError},
+    machine,
     model::{Account, Alias, Domain, QueueRecipient},
     ops::{
         Append, Appended, Copied, CopyKind, CreateMailbox, Delivered, Delivery, Expunge, FlagChange,
@@ -338,7 +339,7 @@ impl Store {
         let permit = self.shared.readers.clone().acquire_owned().await;
         let permit = permit.map_err(|_| ReadError::NotServing)?;
         let pool = self.shared.pool.clone();
-        let task = tokio::task::spawn_blocking(move || {
+        let task = machine::blocking(move || {
             let outcome = read(&pool.view());
             drop(permit);
             outcome

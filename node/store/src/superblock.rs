@@ -15,6 +15,7 @@ use prost::Message as _;
 use crate::{
     disk::Disk,
     error::OpenError,
+    machine,
     replica::{Identity, StoreKind},
 };
 
@@ -177,7 +178,7 @@ pub fn path(dir: &Path) -> PathBuf {
 
 /// This boot's id.
 pub fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+    machine::boot_id()
 }
 
 #[cfg(test)]

@@ -3,6 +3,12 @@
 //! [`Recorder::synced`] answers whether a sync that covers a record has returned. A test that asks it for every
 //! acknowledgement proves "sync before OK"; with `Setup::skip_sync` the same test must fail.
 
+pub mod disk;
+pub mod index;
+pub mod rng;
+pub mod rows;
+pub mod volume;
+
 use std::{
     collections::HashMap,
     io,
@@ -14,6 +20,9 @@ use std::{
 };
 
 use mailcluster_types::{Epoch, Seq};
+
+pub use crate::machine::simulated::{Machine, on};
+pub use rng::Rng;
 
 use crate::{
     batch::{HEADER, Header},

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use mailcluster_failover::{Poisoned, Role};
-use mailcluster_store::{Follower, Replica, Store, WriteError};
+use mailcluster_store::{Follower, Replica, Store, WriteError, machine};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -192,7 +192,7 @@ impl Life {
         self.remember(replica.as_ref().map(Replica::describe));
         let Some(replica) = replica else { return false };
         let stands_by = self.is_mirrored() && !matches!(why, Why::Shutdown);
-        let kept = tokio::task::spawn_blocking(move || stands_by.then(|| Follower::new(replica)).transpose());
+        let kept = machine::blocking(move || stands_by.then(|| Follower::new(replica)).transpose());
         match kept.await {
             Ok(Ok(Some(follower))) => {
                 self.standby.give(follower);

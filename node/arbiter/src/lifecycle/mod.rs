@@ -18,7 +18,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use mailcluster_failover::{Durability, FencingMinimum, Holder, InForce, Millis, Role};
 use mailcluster_replication::Standby;
-use mailcluster_store::{Identity, Store};
+use mailcluster_store::{Identity, Options, Store, machine};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -39,6 +39,8 @@ const RETRY: Duration = Duration::from_millis(800);
 pub struct LifecycleConfig {
     /// The root of the volume.
     pub data_dir: PathBuf,
+    /// What the volume lies on.
+    pub disk: Options,
     /// Whose volume it must be.
     pub identity: Identity,
     /// The pod's UID; `standalone` in a standalone node.
@@ -141,7 +143,7 @@ pub async fn run(
     };
     // Closes the volume of one that stood by.
     let standby = life.standby;
-    let _ = tokio::task::spawn_blocking(move || drop(standby.take())).await;
+    let _ = machine::blocking(move || drop(standby.take())).await;
     ended
 }
 
@@ -201,9 +203,6 @@ impl Life {
 
     /// Waits a random part of the retry time, so that many holders do not ask in step.
     pub(crate) async fn retry_pause(&self) -> bool {
-        // Jitter needs no good randomness; the clock's low bits do.
-        let nanos = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic).tv_nsec;
-        let part = u32::try_from((nanos / 1000) & 255).unwrap_or(128);
-        self.pause(RETRY / 4 + RETRY * part / 512).await
+        self.pause(RETRY / 4 + RETRY * machine::jitter() / 512).await
     }
 }

@@ -6,9 +6,9 @@ use mailcluster_failover::{
     LeaseRecord, Opening, OpeningView, Position, RestartView, Role, Volume, complete, enough, known, opening,
     restart,
 };
-use mailcluster_store::{Follower, OpenError, Replica, ReplicaDescription};
+use mailcluster_store::{Follower, OpenError, Replica, ReplicaDescription, machine};
 
-use super::{Life, POLL};
+use super::{Life, LifecycleConfig, POLL};
 use crate::{
     arbiter::{Advice, Current},
     clock::boottime,
@@ -107,10 +107,10 @@ impl Life {
     }
 
     async fn touch(&self, initialise: bool) -> Result<Follower, ReplicaState> {
-        let (dir, identity) = (self.config.data_dir.clone(), self.config.identity.clone());
-        let outcome = tokio::task::spawn_blocking(move || {
-            let open = if initialise { Replica::initialise } else { Replica::open };
-            Follower::new(open(&dir, &identity)?)
+        let LifecycleConfig { data_dir: dir, identity, disk, .. } = self.config.clone();
+        let outcome = machine::blocking(move || {
+            let open = if initialise { Replica::initialise_with } else { Replica::open_with };
+            Follower::new(open(&dir, &identity, &disk)?)
         })
         .await;
         match outcome {

@@ -1,11 +1,12 @@
 //! Settling: the epoch's first record, in the log of every replica that counts, before anything is read or written.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use mailcluster_failover::{LeaseRecord, Role, mirror::InSync};
 use mailcluster_replication::{Begun, Progress};
-use mailcluster_store::{FollowError, Follower, OpenError, Store};
+use mailcluster_store::{FollowError, Follower, OpenError, Store, machine};
 use mailcluster_types::{ReplicaId, Seq};
+use tokio::time::Instant;
 
 use super::{
     Life,
@@ -34,7 +35,7 @@ impl Life {
         record: &LeaseRecord,
     ) -> Option<(Follower, Progress)> {
         let (epoch, in_sync) = (record.epoch, ids(&record.in_sync));
-        let begun = tokio::task::spawn_blocking(move || begin(follower, epoch, &in_sync)).await;
+        let begun = machine::blocking(move || begin(follower, epoch, &in_sync)).await;
         match begun {
             Ok(Ok((follower, begun))) => {
                 let set = InSync::new(record.in_sync.clone(), record.min_in_sync);
@@ -117,7 +118,7 @@ impl Life {
 
     async fn begin_anew(&self, term: &Term, follower: Follower) -> Result<Follower, (Why, Left)> {
         let (epoch, in_sync) = (term.record.epoch, ids(&term.record.in_sync));
-        let begun = tokio::task::spawn_blocking(move || begin(follower, epoch, &in_sync)).await;
+        let begun = machine::blocking(move || begin(follower, epoch, &in_sync)).await;
         match begun {
             Ok(Ok((follower, begun))) => {
                 term.progress.synced(begun.end);
@@ -134,7 +135,7 @@ impl Life {
 
     async fn apply(&self, term: &mut Term, follower: Follower) -> Result<Store, (Why, Left)> {
         let (commit, gate) = (term.progress.commit(), self.gate.clone());
-        let mut task = tokio::task::spawn_blocking(move || {
+        let work = machine::blocking(move || {
             let mut follower = follower;
             follower.advance(commit).map_err(|error| {
                 if matches!(error, FollowError::Broken) {
@@ -144,7 +145,8 @@ impl Life {
             })?;
             follower.into_replica().go_on(gate)
         });
-        let over = match self.during(term, &mut task).await {
+        let mut task = Box::pin(work);
+        let over = match self.during(term, task.as_mut()).await {
             Ok(done) => return self.started(done),
             Err(why) => why,
         };

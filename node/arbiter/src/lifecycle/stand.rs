@@ -1,12 +1,13 @@
 //! Standby and candidate: wait for the right moment, promise, swap.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mailcluster_failover::{
     LeaseRecord, Millis, Opening, Restart, Role, Takeover, TakeoverView, Taker, Volume, enough, inherits,
     take, takeover,
 };
-use mailcluster_store::{Follower, ReplicaDescription};
+use mailcluster_store::{Follower, ReplicaDescription, machine};
+use tokio::time::Instant;
 
 use super::{
     Life, POLL,
@@ -113,7 +114,7 @@ impl Life {
     /// What the replica that stands by says of itself, and whether its disk keeps its promises.
     async fn describe(&self) -> Option<(ReplicaDescription, bool)> {
         let standby = self.standby.clone();
-        tokio::task::spawn_blocking(move || standby.describe()).await.ok().flatten()
+        machine::blocking(move || standby.describe()).await.ok().flatten()
     }
 
     /// A single copy's volume is open in one process only: not in this one when the lease has gone to another pod.
@@ -175,7 +176,7 @@ impl Life {
         );
         let epoch = next.epoch;
         let standby = self.standby.clone();
-        let promised = tokio::task::spawn_blocking(move || {
+        let promised = machine::blocking(move || {
             // From here on no stream of another primary writes.
             let mut follower = standby.take()?;
             let outcome = follower.promise(epoch);

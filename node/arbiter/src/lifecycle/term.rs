@@ -1,17 +1,12 @@
 //! The lease as its holder knows it: renewed while something else goes on, and lost in time.
 
-use std::{
-    collections::BTreeSet,
-    pin::pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
 
 use mailcluster_failover::{Demotion, LeaseRecord, Millis, Position, demote};
 use mailcluster_replication::Progress;
 use mailcluster_store::Store;
 use mailcluster_types::Seq;
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::Instant};
 
 use super::{Life, members::millis};
 use crate::{

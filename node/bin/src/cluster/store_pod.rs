@@ -18,7 +18,7 @@ use mailcluster_net::{
     remote::{Admission, Refusal, Serving},
 };
 use mailcluster_replication::Standby;
-use mailcluster_store::{Identity as StoreIdentity, StoreKind};
+use mailcluster_store::{Identity as StoreIdentity, Options, StoreKind};
 use mailcluster_types::{ClusterId, Epoch, StoreName};
 use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
@@ -58,6 +58,7 @@ pub fn start(
     };
     let config = LifecycleConfig {
         data_dir: section.data_dir.clone(),
+        disk: Options::default(),
         identity: StoreIdentity {
             cluster: pod.cluster,
             store: section.store.as_str().into(),

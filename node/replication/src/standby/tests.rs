@@ -1,7 +1,8 @@
 use std::{io::Read, path::Path, sync::Arc};
 
 use mailcluster_store::{
-    Cancel, Identity, LogReader, Mirrors, Offer, OpenGate, Outgoing, Store, StoreKind, testing::Setup,
+    Cancel, Committed, Identity, LogReader, Mirrors, Offer, OpenGate, Outgoing, Store, StoreKind,
+    testing::Setup,
 };
 use mailcluster_types::{ClusterId, ReplicaId};
 
@@ -16,8 +17,8 @@ struct Confirms;
 impl Mirrors for Confirms {
     fn written(&self, _: (Epoch, Seq)) {}
 
-    fn wait_committed(&self, _: (Epoch, Seq)) -> bool {
-        true
+    fn until_committed(&self, _: (Epoch, Seq)) -> Committed<'_> {
+        Box::pin(std::future::ready(true))
     }
 }
 
@@ -160,7 +161,7 @@ async fn a_mirror_confirms_while_its_index_is_worked_on() {
     standby.lock().follower.as_mut().unwrap().end_advance(work.run()).unwrap();
     standby.whole.notify_all();
     assert_eq!(taken.join().unwrap().applied().1, 2);
-    standby.catch_up(|has| panic!("nothing is left to do: {has:?}"));
+    assert_eq!(standby.catch_up(), None, "nothing is left to do");
     assert_eq!(standby.append(stream, &[next()], 4), Err(Over::Superseded));
 }
 
@@ -175,13 +176,13 @@ async fn an_index_comes_up_to_what_is_committed_and_says_so() {
     let mut reader = LogReader::after(one.path(), identity(1), 0).unwrap();
     let batches: Vec<_> = std::iter::from_fn(|| reader.next(7).unwrap()).collect();
     standby.append(stream, &batches, 5).unwrap();
-    let told = Mutex::new(Vec::new());
+    let told =
+        || std::iter::from_fn(|| standby.catch_up()).map(|has| (has.seq, has.applied)).collect::<Vec<_>>();
     assert!(standby.begin_catching_up());
-    standby.catch_up(|has| told.lock().unwrap().push((has.seq, has.applied)));
-    assert_eq!(told.into_inner().unwrap(), [(7, 5)]);
+    assert_eq!(told(), [(7, 5)]);
     assert!(!standby.begin_catching_up(), "there is nothing more");
     standby.append(stream, &[], 7).unwrap();
     assert!(standby.begin_catching_up());
-    standby.catch_up(|_| {});
+    assert_eq!(told(), [(7, 7)]);
     assert_eq!(standby.take().unwrap().applied().1, 7);
 }

@@ -16,7 +16,8 @@ use super::{
     support::{account, deliver, delivery, identity, mailbox, sound, target},
 };
 use crate::{
-    FollowError, Follower, Identity, LogReader, LoggedBatch, Mirrors, OpenGate, Replica, Store, WriteError,
+    Committed, FollowError, Follower, Identity, LogReader, LoggedBatch, Mirrors, OpenGate, Replica, Store,
+    WriteError,
     engine::Options,
     schema,
     testing::{Fault, Setup},
@@ -41,8 +42,8 @@ struct Confirms {
 impl Mirrors for Confirms {
     fn written(&self, _: (Epoch, Seq)) {}
 
-    fn wait_committed(&self, _: (Epoch, Seq)) -> bool {
-        !self.stopped.load(Ordering::Relaxed)
+    fn until_committed(&self, _: (Epoch, Seq)) -> Committed<'_> {
+        Box::pin(std::future::ready(!self.stopped.load(Ordering::Relaxed)))
     }
 }
 

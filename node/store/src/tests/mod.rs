@@ -8,11 +8,12 @@ mod falling;
 mod lifecycle;
 mod mirror;
 mod property;
-mod rows;
 mod snapshot;
 mod states;
 #[path = "../../tests/common/mod.rs"]
 mod support;
+
+use crate::testing::rows;
 
 /// The file that is written.
 fn newest_segment(dir: &std::path::Path) -> std::path::PathBuf {

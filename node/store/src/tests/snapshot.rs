@@ -22,8 +22,8 @@ use super::{
     support::{account, deliver, identity, mailbox},
 };
 use crate::{
-    Cancel, Expunge, FollowError, Follower, Identity, Incoming, LogReader, Mirrors, Offer, OpenGate,
-    Outgoing, PinnedFile, Received, Replica, Store, View, engine::Options, segment, testing::Setup,
+    Cancel, Committed, Expunge, FollowError, Follower, Identity, Incoming, LogReader, Mirrors, Offer,
+    OpenGate, Outgoing, PinnedFile, Received, Replica, Store, View, engine::Options, segment, testing::Setup,
 };
 
 const FAST: u64 = 1 << 40;
@@ -42,8 +42,8 @@ struct Confirms;
 impl Mirrors for Confirms {
     fn written(&self, _: (Epoch, Seq)) {}
 
-    fn wait_committed(&self, _: (Epoch, Seq)) -> bool {
-        true
+    fn until_committed(&self, _: (Epoch, Seq)) -> Committed<'_> {
+        Box::pin(std::future::ready(true))
     }
 }
 

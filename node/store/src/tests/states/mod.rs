@@ -10,19 +10,17 @@
 //! `MAILCLUSTER_LONG=1` tries more lives and more of each; `MAILCLUSTER_SEED` another seed.
 
 mod check;
-mod disk;
 mod explore;
-mod index;
 mod life;
 mod mail;
 mod mirror;
-mod rng;
 mod snapshot;
 mod tape;
 
 use std::path::Path;
 
 use super::support::identity;
+use crate::testing::{disk, index, rng};
 use check::{Told, directory};
 use disk::{Broken, Disk, Op};
 use explore::{Effort, Explorer, Run, Seen};

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use super::rng::Rng;
+use super::Rng;
 
 /// A file, whatever its name.
 pub type Ino = usize;
@@ -18,8 +18,11 @@ pub type Ino = usize;
 /// A change of a file.
 #[derive(Clone)]
 pub enum Change {
+    /// Octets at an offset.
     Write(u64, Arc<[u8]>),
+    /// It is so long now.
     Cut(u64),
+    /// It is at least so long now.
     Reserve(u64),
 }
 
@@ -36,14 +39,21 @@ impl std::fmt::Debug for Change {
 /// What was asked of the disk.
 #[derive(Debug, Clone)]
 pub enum Op {
+    /// A file is made, empty; one that was there is emptied.
     Create(PathBuf, Ino),
+    /// A file is changed.
     Change(Ino, Change),
+    /// A file is synced.
     Sync(Ino),
     /// A sync that failed.
     NotSynced(Ino),
+    /// A name is another now.
     Rename(PathBuf, PathBuf),
+    /// A name is gone.
     Remove(PathBuf),
+    /// A directory is made.
     MakeDir(PathBuf),
+    /// The names in a directory are synced.
     SyncDir(PathBuf),
 }
 
@@ -95,7 +105,9 @@ struct File {
 /// Files and directories, by paths below the store's.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Image {
+    /// The directories.
     pub dirs: BTreeSet<PathBuf>,
+    /// The files and their content.
     pub files: BTreeMap<PathBuf, Arc<Vec<u8>>>,
 }
 
@@ -140,7 +152,9 @@ pub fn moved(path: &Path, from: &Path, to: &Path) -> PathBuf {
 /// What becomes of a change that is not synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
+    /// It is there.
     Kept,
+    /// It is not.
     Lost,
     /// Each piece of this size on its own.
     Torn(u64, u64),
@@ -160,6 +174,7 @@ pub struct Disk {
 
 impl Disk {
     /// A disk that has this, durably.
+    #[must_use]
     pub fn holding(image: &Image) -> Self {
         let mut disk = Self::default();
         disk.durable.dirs = image.dirs.clone();
@@ -177,10 +192,12 @@ impl Disk {
     }
 
     /// Names as programs see them, and the next file's number.
+    #[must_use]
     pub fn open_files(&self) -> (BTreeMap<PathBuf, Ino>, Ino) {
         (self.names().files, self.files.len())
     }
 
+    /// Something is asked of it; one promise may not be kept.
     pub fn apply(&mut self, op: &Op, broken: Option<Broken>) {
         match op {
             Op::Create(path, ino) => {
@@ -242,21 +259,25 @@ impl Disk {
     }
 
     /// What programs see, and what a program that is killed leaves.
+    #[must_use]
     pub fn seen(&self) -> Image {
         self.after(&vec![Fate::Kept; self.unsynced()])
     }
 
     /// Are there names that are not synced?
+    #[must_use]
     pub fn has_new_names(&self) -> bool {
         !self.pending.is_empty()
     }
 
     /// How many changes are not synced.
+    #[must_use]
     pub fn unsynced(&self) -> usize {
         self.pending.len() + self.changes().count()
     }
 
     /// What is there when the changes that are not synced fared like this: names first, then by file.
+    #[must_use]
     pub fn after(&self, fates: &[Fate]) -> Image {
         let (of_names, of_changes) = fates.split_at(self.pending.len());
         let mut names = self.durable.clone();
@@ -282,6 +303,7 @@ impl Disk {
 
     /// Fates to try: all that there are of few changes being there or not, each write torn in every way, and some at
     /// random.
+    #[must_use]
     pub fn fates(&self, rng: &mut Rng, extra: usize) -> Vec<Vec<Fate>> {
         let count = self.unsynced();
         let mut all = Vec::new();
@@ -307,21 +329,28 @@ impl Disk {
             }
         }
         for _ in 0..if count == 0 { 0 } else { extra } {
-            let mut fates = Vec::new();
-            for n in 0..count {
-                let write = n.checked_sub(self.pending.len()).map(|n| changes[n]);
-                let whole = *rng.pick(&[Fate::Kept, Fate::Lost]);
-                fates.push(match write {
-                    Some(Change::Write(_, bytes)) if rng.one_in(2) => {
-                        let tears = tears(rng, bytes.len());
-                        *rng.pick(&tears)
-                    }
-                    _ => whole,
-                });
-            }
-            all.push(fates);
+            all.push(self.some_fates(rng));
         }
         all
+    }
+
+    /// Fates at random.
+    #[must_use]
+    pub fn some_fates(&self, rng: &mut Rng) -> Vec<Fate> {
+        let changes: Vec<&Change> = self.changes().collect();
+        let mut fates = Vec::new();
+        for n in 0..self.unsynced() {
+            let write = n.checked_sub(self.pending.len()).map(|n| changes[n]);
+            let whole = *rng.pick(&[Fate::Kept, Fate::Lost]);
+            fates.push(match write {
+                Some(Change::Write(_, bytes)) if rng.one_in(2) => {
+                    let tears = tears(rng, bytes.len());
+                    *rng.pick(&tears)
+                }
+                _ => whole,
+            });
+        }
+        fates
     }
 }
 

@@ -7,11 +7,13 @@ use rusqlite::{Connection, types::Value};
 use crate::schema;
 
 /// Every row of every table, without the columns of these names.
+#[must_use]
 pub fn rows(dir: &Path, without: &[&str]) -> Vec<String> {
     rows_of(&schema::open_reader(dir).unwrap(), without)
 }
 
 /// The same, by a connection that is there.
+#[must_use]
 pub fn rows_of(conn: &Connection, without: &[&str]) -> Vec<String> {
     let mut tables = conn
         .prepare(

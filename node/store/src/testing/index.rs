@@ -12,7 +12,7 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use super::rng::Rng;
+use super::Rng;
 
 const HEADER: usize = 32;
 const FRAME: usize = 24;
@@ -20,7 +20,9 @@ const FRAME: usize = 24;
 /// The index's files, without the shared memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct IndexFiles {
+    /// The index itself.
     pub index: Option<Arc<Vec<u8>>>,
+    /// Its write-ahead log.
     pub wal: Option<Arc<Vec<u8>>>,
     /// What is in the shared memory's file, if it is there.
     pub shared: Option<u64>,
@@ -28,12 +30,14 @@ pub struct IndexFiles {
 
 impl IndexFiles {
     /// The index first: what a checkpoint has meanwhile written into it is in the write-ahead log.
+    #[must_use]
     pub fn read(dir: &Path) -> Self {
         let read = |name: &str| fs::read(dir.join(name)).ok().map(Arc::new);
         let index = read("index.sqlite");
         Self { index, wal: read("index.sqlite-wal"), shared: None }
     }
 
+    /// Writes them where an index can be opened.
     pub fn write(&self, dir: &Path) {
         let put = |name: &str, content: &[u8]| fs::write(dir.join(name), content).unwrap();
         if let Some(index) = &self.index {
@@ -63,6 +67,7 @@ impl IndexFiles {
     }
 
     /// Frames of the newest generation.
+    #[must_use]
     pub fn frames(&self) -> usize {
         let Some(salts) = self.salts() else { return 0 };
         let frames = self.wal()[HEADER..].chunks_exact(self.frame());
@@ -81,6 +86,7 @@ impl IndexFiles {
 
 /// For each reading, how many frames of its write-ahead log must be there, as the index may have their pages already;
 /// `first` is that of the first reading.
+#[must_use]
 pub fn floors(readings: &[IndexFiles], first: usize) -> Vec<usize> {
     let mut floors = Vec::with_capacity(readings.len());
     let mut floor = first;
@@ -102,14 +108,17 @@ pub fn floors(readings: &[IndexFiles], first: usize) -> Vec<usize> {
 /// A reading, and how many frames of it must be there.
 #[derive(Debug, Clone, Copy)]
 pub struct Reading<'a> {
+    /// The index.
     pub now: &'a IndexFiles,
     /// The reading before.
     pub before: &'a IndexFiles,
+    /// Frames that must be there.
     pub floor: usize,
 }
 
 impl Reading<'_> {
     /// What may be left: all of it, an older state, or torn files.
+    #[must_use]
     pub fn left(&self, rng: &mut Rng) -> IndexFiles {
         let mut left = match rng.below(8) {
             0 | 1 => self.now.clone(),

@@ -1,0 +1,276 @@
+//! A stand-in for the operator's failover loop: it observes and acts as `operator/src/failover` does, over the decisions of
+//! `mailcluster_failover::next_step`.
+//!
+//! Simpler than the operator: its reads and writes of the API take no time; it asks processes in place of calling them;
+//! frontends are two places from where a process is reached or not; pods are restarted in place and never deleted, so
+//! nothing that deletes, pins, fences or replaces is carried out.
+
+use mailcluster_arbiter::ReplicaState;
+use mailcluster_failover::{
+    Cluster, Durability, FencingMinimum, Holder, InForce, LeaseRecord, LeaseView, LeaseWatch, NodeView,
+    Observation, Placement, PodState, PodView, Policy, Position, Reach, ReplicaView, Request, Step,
+    StoreView, Target, TargetKind, VolumeAccount, VolumeView, next_step,
+};
+use mailcluster_store::ReplicaDescription;
+
+use crate::{
+    LEASE_SECONDS,
+    api::{Api, Objects},
+    net::Place,
+    node::{self, Node},
+};
+
+/// How often it looks.
+pub const TICK: u64 = 500;
+/// A mirror that was asked has so long to take the lease.
+const PROMOTION: u64 = 10_000;
+const LEASE_MS: u64 = LEASE_SECONDS as u64 * 1000;
+
+/// The operator.
+#[derive(Default)]
+pub struct Operator {
+    watch: LeaseWatch,
+    /// A person wants the store served there.
+    pub wanted: Option<Place>,
+    /// The API, or its own process, is away from it.
+    pub is_away: bool,
+}
+
+impl Operator {
+    /// Looks, and does the next step.
+    pub fn tick(&mut self, now: u64, api: &Api, nodes: &[Node]) {
+        if self.is_away || api.is_down() {
+            self.watch.failed();
+            return;
+        }
+        for (place, node) in nodes.iter().enumerate() {
+            if description(node).is_some() {
+                api.note_opened(node::id(place).to_string());
+            }
+        }
+        let objects = api.objects();
+        let o = self.observe(now, &objects, nodes);
+        let version = objects.lease.as_ref().map(|(_, version)| *version);
+        match next_step(&o).step {
+            Step::Promote(replica, kind) => api.write_target(target(&o, replica, kind, now)),
+            Step::ClearTarget => api.write_target(None),
+            Step::RestoreLease => {
+                if let Some(record) = restored(&objects, nodes) {
+                    api.restore_lease(record, version);
+                }
+            }
+            Step::HandOver(replica) => {
+                let holder = o.lease.as_ref().and_then(|lease| lease.record.replica.clone());
+                let at = (0..nodes.len()).find(|place| Some(node::id(*place).to_string()) == holder);
+                let holder = at.map(|place| &nodes[place]).filter(|node| node.answers());
+                if let Some(process) = holder.and_then(|node| node.process.as_ref()) {
+                    process.block_on(async { process.status.request_drain(Some(replica)) });
+                }
+            }
+            Step::RefuseRequest(_) => self.wanted = None,
+            _ => {}
+        }
+        let served_at = objects.serving.map(|(.., place)| place);
+        self.wanted = self.wanted.filter(|wanted| Some(*wanted) != served_at);
+    }
+
+    fn observe(&mut self, now: u64, objects: &Objects, nodes: &[Node]) -> Observation {
+        let lease = objects.lease.as_ref().map(|(record, version)| {
+            let age = self.watch.observe(&version.to_string(), now, now);
+            let knows =
+                age >= LEASE_MS / 2 || self.watch.watched_for(now) >= LEASE_MS || self.watch.changed();
+            LeaseView {
+                record: record.clone(),
+                resource_version: version.to_string(),
+                unchanged_for: knows.then_some(age),
+                terminating: false,
+            }
+        });
+        let holder = lease.as_ref().and_then(|lease| lease.record.replica.clone());
+        let at = (0..nodes.len()).find(|place| Some(node::id(*place).to_string()) == holder);
+        let placement = at.map(|place| Placement {
+            pod_uid: nodes[place].pod(),
+            node: node::node_name(place),
+            boot_id: nodes[place].boot_id(),
+            system_uuid: format!("machine-{place}"),
+        });
+        Observation {
+            store: store(objects.serving.is_some()),
+            lease,
+            placement,
+            nodes: (0..nodes.len()).map(|place| node_view(place, nodes)).collect(),
+            pod: nodes.get(at.unwrap_or(0)).map(|node| pod_view(at.unwrap_or(0), node)),
+            replicas: nodes
+                .iter()
+                .enumerate()
+                .map(|(place, node)| replica_view(place, node, objects))
+                .collect(),
+            is_told: true,
+            deleting: None,
+            eviction: None,
+            tried: Vec::new(),
+            pin: None,
+            template_pin: None,
+            volume: VolumeView { bound: true, retain: true, nodes: Vec::new(), shared_block: false },
+            reach: reach(objects, nodes),
+            evidence: Vec::new(),
+            fence_job: None,
+            confirmed_boots: Vec::new(),
+            confirmed_pods: Vec::new(),
+            target: objects
+                .target
+                .as_ref()
+                .map(|(target, until)| Target { overdue: now >= *until, ..target.clone() }),
+            serving: objects.serving.as_ref().map(|(epoch, pod, _)| (*epoch, pod.clone())),
+            request: self.wanted.map(|place| Request { to: Some(node::node_name(place)), drain: false }),
+            adoption: None,
+            replace: None,
+            restore_asked: false,
+            outdated: false,
+            unauthorised: false,
+            cluster: Cluster {
+                nodes: nodes.len(),
+                max_concurrent: 1,
+                others_are_well: true,
+                ..Cluster::default()
+            },
+        }
+    }
+}
+
+fn target(o: &Observation, replica: String, kind: TargetKind, now: u64) -> Option<(Target, u64)> {
+    let lease = o.lease.as_ref()?;
+    let target = Target {
+        replica,
+        lease_version: lease.resource_version.clone(),
+        epoch: lease.record.epoch,
+        kind,
+        overdue: false,
+    };
+    Some((target, now + PROMOTION))
+}
+
+fn store(known_before: bool) -> StoreView {
+    StoreView {
+        directory: false,
+        replica: node::id(0).to_string(),
+        policy: Policy::Automatic,
+        paused: false,
+        suspended: false,
+        fencing_minimum: FencingMinimum::Proof,
+        lease_ms: LEASE_MS,
+        restart_grace_ms: 10_000,
+        max_moves_per_hour: 0,
+        moves_last_hour: 0,
+        takeovers_last_quarter: 0,
+        known_before,
+        fence_configured: false,
+        replace_after_ms: None,
+    }
+}
+
+fn node_view(place: Place, nodes: &[Node]) -> NodeView {
+    NodeView {
+        name: node::node_name(place),
+        uid: format!("uid-{place}"),
+        ready: nodes[place].answers(),
+        unready_ms: 0,
+        unschedulable: false,
+        out_of_service: false,
+        boot_id: nodes[place].boot_id(),
+        system_uuid: format!("machine-{place}"),
+        admits: true,
+        stores: 1,
+    }
+}
+
+/// Does the operator hear its process?
+fn is_heard(node: &Node) -> bool {
+    node.answers() && !node.is_cut.load(std::sync::atomic::Ordering::Relaxed)
+}
+
+fn description(node: &Node) -> Option<ReplicaDescription> {
+    node.process.as_ref().filter(|_| is_heard(node)).and_then(|process| process.status.get().description)
+}
+
+fn pod_view(place: Place, node: &Node) -> PodView {
+    let description = description(node);
+    let state = match node.process.as_ref().filter(|_| is_heard(node)).map(|p| p.status.get().state) {
+        None => PodState::Silent,
+        Some(ReplicaState::Starting | ReplicaState::Waiting(_)) => PodState::Waiting,
+        Some(ReplicaState::Standby) => PodState::Standby,
+        Some(ReplicaState::CrashLoop) => PodState::CrashLoop,
+        Some(ReplicaState::Poisoned) => PodState::Poisoned,
+        Some(ReplicaState::Refused(why)) => PodState::Refused(why),
+        Some(_) => PodState::Active,
+    };
+    PodView {
+        uid: node.pod(),
+        node: Some(node::node_name(place)),
+        terminating: false,
+        pin: None,
+        unplaced: None,
+        backs_off: false,
+        cannot_start: false,
+        state,
+        lock_held: description.is_some(),
+        volume_epoch: description.map_or(0, |d| d.last_epoch),
+    }
+}
+
+fn replica_view(place: Place, node: &Node, objects: &Objects) -> ReplicaView {
+    let id = node::id(place).to_string();
+    ReplicaView {
+        pod: Some(pod_view(place, node)),
+        volume: description(node).map(|d| VolumeAccount {
+            end: Position { epoch: d.end.0, seq: d.end.1 },
+            last_epoch: d.last_epoch,
+            in_sync_version: d.in_sync_version,
+        }),
+        outdated: false,
+        replaced: false,
+        was_open: objects.opened.contains(&id),
+        away_ms: 0,
+        id,
+    }
+}
+
+/// What two frontends say: they reach the place of the route, or do not.
+fn reach(objects: &Objects, nodes: &[Node]) -> Reach {
+    let at = objects.serving.as_ref().and_then(|(.., place)| nodes.get(*place));
+    let serves = |node: &&Node| {
+        is_heard(node) && node.process.as_ref().is_some_and(|p| p.status.get().state == ReplicaState::Primary)
+    };
+    let reach = if at.filter(serves).is_some() { 2 } else { 0 };
+    Reach { frontends: 2, answered: 2, reach, pending: 0 }
+}
+
+/// As `operator::failover::lease::restored`: from what all replicas say of their volumes.
+fn restored(objects: &Objects, nodes: &[Node]) -> Option<LeaseRecord> {
+    let all: Vec<(Place, ReplicaDescription)> =
+        nodes.iter().enumerate().filter_map(|(place, node)| Some((place, description(node)?))).collect();
+    if all.len() < nodes.len() {
+        return None;
+    }
+    let epoch_of = |place: Place| {
+        let process = nodes[place].process.as_ref()?;
+        process.status.get().store.map(|store| store.epoch())
+    };
+    let (place, last) = all.iter().max_by_key(|(place, d)| (epoch_of(*place), d.last_epoch, d.end))?;
+    let highest = all.iter().map(|(_, d)| d.last_epoch.max(d.promise)).max()?;
+    let epoch = highest.max(objects.serving.as_ref().map_or(0, |(epoch, ..)| *epoch));
+    let serves = epoch_of(*place).is_some();
+    let process = nodes[*place].process.as_ref()?;
+    let replica = node::id(*place).to_string();
+    Some(LeaseRecord {
+        epoch,
+        in_sync_version: all.iter().map(|(_, d)| d.in_sync_version).max()?.max(1) + 1,
+        position: Position { epoch: last.end.0, seq: last.end.1 },
+        holder: serves
+            .then(|| Holder { pod_uid: nodes[*place].pod(), start_id: format!("s{}", process.number) }),
+        replica: serves.then(|| replica.clone()),
+        in_force: serves
+            .then_some(InForce { durability: Durability::Single, fencing: FencingMinimum::Proof }),
+        ..LeaseRecord::initial(vec![replica], 1)
+    })
+}

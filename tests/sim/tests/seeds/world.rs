@@ -1,0 +1,409 @@
+//! The world of one seed: time, machines, what lies between them, what goes wrong, and how it ends.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicBool, atomic::Ordering},
+    time::Duration,
+};
+
+use mailcluster_arbiter::ReplicaState;
+use mailcluster_failover::{Durability, LeaseRecord};
+use mailcluster_store::{
+    Follower, LogReader, Message, Replica, Store,
+    testing::{
+        Rng, rows,
+        volume::{Crash, Faults, Syncs},
+    },
+};
+use mailcluster_types::AccountId;
+
+use crate::{
+    api::Api,
+    clients::{ACCOUNTS, Clients},
+    faults::Fault,
+    ledger::{Counts, Ledger},
+    net::{Net, Place},
+    node::{Around, Node, id, identity},
+    operator::{self, Operator},
+};
+
+/// The world's time goes on by this (milliseconds).
+const TICK: u64 = 10;
+/// Within this the store serves again after everything is healed, with every copy.
+const HEALED: u64 = 90_000;
+/// A process that has ended is started again after this.
+const RESTART: u64 = 1_000;
+
+/// What a seed is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    pub seed: u64,
+    pub replicas: usize,
+    pub durability: Durability,
+    /// Things go wrong for so long.
+    pub span: u64,
+    pub clocks_jump: bool,
+    /// Syncs are said to be done, and are not.
+    pub syncs_lie: bool,
+}
+
+impl Plan {
+    /// What the seed says.
+    pub fn of(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let (replicas, durability) = *rng.pick(&[
+            (2, Durability::Preferred),
+            (3, Durability::Preferred),
+            (3, Durability::Required),
+            (3, Durability::Required),
+            (2, Durability::Required),
+        ]);
+        let clocks_jump = rng.one_in(3);
+        Self { seed, replicas, durability, span: 40_000, clocks_jump, syncs_lie: false }
+    }
+}
+
+/// What a seed came to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Told {
+    pub counts: Counts,
+    pub epochs: usize,
+    pub faults: usize,
+    /// How long it took to serve again.
+    pub healed_after: u64,
+}
+
+pub struct World {
+    plan: Plan,
+    now: u64,
+    rng: Rng,
+    pub around: Around,
+    ledger: Ledger,
+    pub nodes: Vec<Node>,
+    pub operator: Operator,
+    processes: u64,
+    /// Machines whose process is not there, and when it comes.
+    starts: BTreeMap<Place, u64>,
+    lasting: Vec<(u64, Fault)>,
+    /// What happened, for people.
+    story: Vec<String>,
+}
+
+impl World {
+    fn new(plan: Plan) -> Self {
+        let mut rng = Rng::new(plan.seed ^ 0x5eed);
+        let ledger = Ledger::default();
+        let clients = Clients {
+            ledger: ledger.clone(),
+            are_quiet: Arc::new(AtomicBool::new(false)),
+            read_at_once: !plan.clocks_jump,
+        };
+        let min = if plan.durability == Durability::Required { 2 } else { 1 };
+        let ids = (0..plan.replicas).map(|place| id(place).to_string()).collect();
+        let api = Api::new(LeaseRecord::initial(ids, min), Rng::new(rng.next()), ledger.clone());
+        let net = Net::new(Rng::new(rng.next()));
+        let around = Around { net, api, clients, replicas: plan.replicas, durability: plan.durability };
+        let nodes: Vec<Node> =
+            (0..plan.replicas).map(|place| Node::new(place, around.clone(), Rng::new(rng.next()))).collect();
+        for node in &nodes {
+            node.volume.set_faults(Faults { lies: plan.syncs_lie, ..Faults::default() });
+        }
+        let starts = (0..plan.replicas).map(|place| (place, 0)).collect();
+        Self {
+            plan,
+            now: 0,
+            rng,
+            around,
+            ledger,
+            nodes,
+            operator: Operator::default(),
+            processes: 0,
+            starts,
+            lasting: Vec::new(),
+            story: Vec::new(),
+        }
+    }
+
+    /// Plays a seed. An error says what is wrong, and what happened before.
+    pub fn play(plan: Plan) -> Result<Told, String> {
+        let mut world = Self::new(plan);
+        let told = world.live();
+        told.map_err(|why| {
+            let story = world.story.join("\n  ");
+            format!("seed {} ({:?}): {why}\n  {story}", plan.seed, plan)
+        })
+    }
+
+    fn live(&mut self) -> Result<Told, String> {
+        let mut told = Told::default();
+        self.until(60_000, Self::is_well)?.ok_or_else(|| format!("it never served: {}", self.picture()))?;
+        let end = self.now + self.plan.span;
+        while self.now < end {
+            let pause = u64::try_from(100 + self.rng.below(2_500)).unwrap();
+            self.go_on(pause)?;
+            let (fault, span) = Fault::draw(&mut self.rng, self.plan.replicas, self.plan.clocks_jump);
+            self.tell(format!("{fault} for {span}"));
+            fault.strike(self);
+            self.lasting.push((self.now + span, fault));
+            self.renew();
+            told.faults += 1;
+        }
+        self.heal();
+        let healed = self.now;
+        self.until(HEALED, Self::is_well)?.ok_or_else(|| {
+            format!("I11 progress: not served {HEALED} ms after all was healed: {}", self.picture())
+        })?;
+        told.healed_after = self.now - healed;
+        self.finish()?;
+        (told.counts, told.epochs) = (self.ledger.counts(), self.ledger.epochs());
+        Ok(told)
+    }
+
+    fn tell(&mut self, what: String) {
+        self.story.push(format!("{:>6}: {what}", self.now));
+    }
+
+    /// Changes what is wrong with a disk.
+    pub fn fail(&mut self, place: Place, change: impl FnOnce(&mut Faults)) {
+        let volume = &self.nodes[place].volume;
+        let mut faults = volume.faults();
+        change(&mut faults);
+        volume.set_faults(faults);
+    }
+
+    /// A process, or its machine, ends.
+    pub fn crash(&mut self, place: Place, how: Crash, after: u64) {
+        if self.nodes[place].process.is_some() {
+            self.nodes[place].crash(how);
+            self.starts.insert(place, self.now + after);
+        }
+    }
+
+    /// What lasts is made anew from what has not passed.
+    fn renew(&mut self) {
+        let now = self.now;
+        self.lasting.retain(|(until, _)| *until > now);
+        self.around.net.mend();
+        self.around.api.mend();
+        self.operator.is_away = false;
+        for node in &mut self.nodes {
+            node.is_cut.store(false, Ordering::Relaxed);
+            let faults = node.volume.faults();
+            node.volume.set_faults(Faults { is_full: false, slow: Duration::ZERO, ..faults });
+        }
+        for (until, fault) in self.lasting.clone() {
+            fault.last(self, until);
+        }
+    }
+
+    /// So much time passes.
+    fn go_on(&mut self, span: u64) -> Result<(), String> {
+        let end = self.now + span;
+        while self.now < end {
+            self.tick()?;
+        }
+        Ok(())
+    }
+
+    /// Time passes until that is so; `None`: it was not within `span`.
+    fn until(&mut self, span: u64, is_so: impl Fn(&Self) -> bool) -> Result<Option<()>, String> {
+        let end = self.now + span;
+        while !is_so(self) {
+            if self.now >= end {
+                return Ok(None);
+            }
+            self.tick()?;
+        }
+        Ok(Some(()))
+    }
+
+    fn tick(&mut self) -> Result<(), String> {
+        self.now += TICK;
+        let now = self.now;
+        if self.lasting.iter().any(|(until, _)| *until <= now) {
+            self.renew();
+        }
+        self.start_due();
+        self.around.net.tick(now);
+        self.around.api.tick(now);
+        let first = self.rng.below(self.nodes.len());
+        for n in 0..self.nodes.len() {
+            let place = (first + n) % self.nodes.len();
+            self.nodes[place].step(now);
+        }
+        self.reap();
+        if now % operator::TICK == 0 {
+            self.operator.tick(now, &self.around.api, &self.nodes);
+        }
+        if now % 1_000 == 0 {
+            self.look();
+        }
+        match self.ledger.sins().first() {
+            Some(sin) => Err(format!("at {now}: {sin}")),
+            None => Ok(()),
+        }
+    }
+
+    fn start_due(&mut self) {
+        let now = self.now;
+        let due: Vec<Place> =
+            self.starts.iter().filter(|(_, at)| **at <= now).map(|(place, _)| *place).collect();
+        for place in due {
+            self.starts.remove(&place);
+            self.processes += 1;
+            self.around.net.is_back(place);
+            self.nodes[place].start(now, self.processes);
+        }
+    }
+
+    /// Processes that have ended by themselves are started again.
+    fn reap(&mut self) {
+        for place in 0..self.nodes.len() {
+            let outcome = self.nodes[place].process.as_ref().and_then(|process| process.outcome());
+            if let Some(outcome) = outcome {
+                self.tell(format!("the process at {place} has ended: {outcome:?}"));
+                self.crash(place, Crash::Process, RESTART);
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        self.ledger.check_all();
+        for (place, node) in self.nodes.iter().enumerate() {
+            let said = node.process.as_ref().and_then(|process| process.status.get().description);
+            if let Some(said) = said {
+                self.ledger.promised(&id(place).to_string(), said.promise);
+            }
+        }
+    }
+
+    /// The store that is served by the route, if it is.
+    fn serving(&self) -> Option<(Place, Store)> {
+        let objects = self.around.api.objects();
+        let ((record, _), (epoch, _, place)) = (objects.lease?, objects.serving?);
+        let process = self.nodes[place].process.as_ref()?;
+        let status = process.status.get();
+        let is_his = record.replica == Some(id(place).to_string()) && record.epoch == epoch;
+        let store = status.store.filter(|_| status.state == ReplicaState::Primary && is_his)?;
+        Some((place, store))
+    }
+
+    /// It serves, with every copy.
+    fn is_well(&self) -> bool {
+        let all = self
+            .around
+            .api
+            .objects()
+            .lease
+            .is_some_and(|(record, _)| record.in_sync.len() == self.plan.replicas);
+        all && self.serving().is_some_and(|(_, store)| store.may_read())
+    }
+
+    /// Nothing goes wrong any more: machines whose disks failed are switched on again.
+    fn heal(&mut self) {
+        self.tell("healed".to_owned());
+        self.lasting.clear();
+        self.renew();
+        self.operator.wanted = None;
+        for place in 0..self.nodes.len() {
+            let node = &mut self.nodes[place];
+            let failed = node.volume.faults().syncs != Syncs::Work;
+            node.heal();
+            let state = node.process.as_ref().map(|process| process.status.get().state);
+            if failed || matches!(state, Some(ReplicaState::Poisoned | ReplicaState::Refused(_))) {
+                self.tell(format!("{place} is switched on again: {state:?}"));
+                self.crash(place, Crash::Power, RESTART);
+            }
+        }
+        // A process that had ended on a disk that failed is found poisoned when it starts.
+        let now = self.now;
+        self.starts.values_mut().for_each(|at| *at = (*at).min(now + RESTART));
+    }
+
+    /// For people: where everybody stands.
+    fn picture(&self) -> String {
+        let objects = self.around.api.objects();
+        let nodes: Vec<String> = self
+            .nodes
+            .iter()
+            .map(|node| match &node.process {
+                Some(process) => {
+                    let status = process.status.get();
+                    let said = status.description.map(|d| (d.end, d.promise, d.in_sync_version));
+                    format!("{:?} {said:?}", status.state)
+                }
+                None => "no process".to_owned(),
+            })
+            .collect();
+        format!("{nodes:#?}\n{objects:#?}")
+    }
+
+    /// Everything is there, once, and the same everywhere.
+    fn finish(&mut self) -> Result<(), String> {
+        let before = self.ledger.counts();
+        self.until(30_000, |world| {
+            let now = world.ledger.counts();
+            now.delivered > before.delivered && now.flagged > before.flagged && world.is_well()
+        })?
+        .ok_or_else(|| format!("I11 progress: nothing is acknowledged any more: {}", self.picture()))?;
+        self.around.clients.are_quiet.store(true, Ordering::Relaxed);
+        self.go_on(6_000)?;
+        self.until(30_000, Self::is_well)?.ok_or("it does not stay well")?;
+        let (place, store) = self.serving().ok_or("nobody serves in the end")?;
+        let process = self.nodes[place].process.as_ref().ok_or("no process")?;
+        let (wrong, mail) = process
+            .block_on(store.read(|view| {
+                let mut all: BTreeMap<u128, Vec<Message>> = BTreeMap::new();
+                for n in 1..=ACCOUNTS {
+                    for mailbox in view.mailboxes(AccountId(n))? {
+                        all.entry(n).or_default().extend(view.messages(mailbox.id, 1, u32::MAX)?);
+                    }
+                }
+                Ok((view.verify()?, all))
+            }))
+            .map_err(|error| format!("it cannot be read in the end: {error}"))?;
+        drop(store);
+        if !wrong.is_empty() {
+            return Err(format!("counters are wrong: {wrong:?}"));
+        }
+        self.ledger.settle(&mail);
+        self.ledger.check_all();
+        if let Some(sin) = self.ledger.sins().first() {
+            return Err(format!("in the end: {sin}"));
+        }
+        self.compare()
+    }
+
+    /// All replicas have the same log, and at its end the same index.
+    fn compare(&mut self) -> Result<(), String> {
+        let mut first = None;
+        for place in 0..self.nodes.len() {
+            let node = &mut self.nodes[place];
+            node.crash(Crash::Process);
+            let (dir, options) = (node.dir().to_owned(), node.volume.options(24 << 10));
+            let error = |what: String| format!("replica {place}: {what}");
+            let replica =
+                Replica::open_with(&dir, &identity(place), &options).map_err(|e| error(e.to_string()))?;
+            let mut follower = Follower::new(replica).map_err(|e| error(e.to_string()))?;
+            let end = follower.end();
+            follower.advance(end.seq).map_err(|e| error(e.to_string()))?;
+            let index = rows::rows(&dir, &["replica", "segment", "offset", "start", "end"]);
+            let mut reader = LogReader::after(&dir, identity(place), 0).map_err(|e| error(e.to_string()))?;
+            let mut log = Vec::new();
+            while let Some(batch) = reader.next(end.seq).map_err(|e| error(e.to_string()))? {
+                log.push(batch);
+            }
+            let this = (log, index);
+            match &first {
+                None => first = Some(this),
+                Some((log, _)) if *log != this.0 => return Err(error("I5: its log is another".into())),
+                Some((_, index)) if *index != this.1 => {
+                    let other = index.iter().zip(&this.1).find(|(a, b)| a != b);
+                    return Err(error(format!("its index is another: {other:?}")));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
