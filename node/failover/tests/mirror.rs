@@ -133,16 +133,10 @@ fn how_a_mirror_joins() {
         Join::Snapshot { after: at(1, 2) },
         "the next one was rewritten"
     );
-    assert_eq!(
-        sized(100, &[1, 1, 2], &[], 1, &[], 0),
-        Join::Snapshot { after: at(0, 0) },
-        "an empty one, and files are cheaper"
-    );
-    assert_eq!(
-        sized(100, &[1, 1, 2], &[], 1, &[1], 0),
-        Join::Stream { after: at(1, 1) },
-        "it has something already"
-    );
+    let empty = sized(100, &[1, 1, 2], &[], 1, &[], 0);
+    assert_eq!(empty, Join::Snapshot { after: at(0, 0) }, "files are cheaper");
+    let begun = sized(100, &[1, 1, 2], &[], 1, &[1], 0);
+    assert_eq!(begun, Join::Stream { after: at(1, 1) }, "it has something already");
     assert_eq!(
         case(&[1, 1, 2], &[], 1, &[1, 1, 1], 3),
         Join::Yield { after: at(1, 2) },
@@ -160,6 +154,9 @@ fn how_a_mirror_joins() {
     );
 }
 
+/// A mirror's epochs, one for each record, how many it knows to be committed, a snapshot's epochs, the answer, and why.
+type Replaced<'a> = (&'a [u64], u64, &'a [u64], bool, &'a str);
+
 #[test]
 fn a_snapshot_takes_the_place_of_no_record_that_may_count() {
     let case = |own: &[u64], commit: u64, snapshot: &[u64]| {
@@ -170,7 +167,7 @@ fn a_snapshot_takes_the_place_of_no_record_that_may_count() {
             snapshot: LogShape { epochs: &snapshot.0, end: snapshot.1 },
         })
     };
-    let cases: [(&[u64], u64, &[u64], bool, &str); 8] = [
+    let cases: [Replaced<'_>; 8] = [
         (&[], 0, &[1, 1, 2], true, "there is nothing"),
         (&[1, 1], 2, &[1, 1, 2], true, "it goes on from there"),
         (&[1, 1, 1], 2, &[1, 1, 2, 2], true, "what is cut is not committed, and not the primary's"),

@@ -338,16 +338,9 @@ impl Standby {
         let received = incoming.complete(follower)?;
         may_replace(follower, &received)?;
         let Some(follower) = inner.follower.take() else { return Err(Over::Taken) };
-        match follower.install(epoch, received) {
-            Ok(follower) => {
-                inner.follower = Some(follower);
-                Ok(())
-            }
-            Err((follower, why)) => {
-                inner.follower = follower;
-                Err(why.into())
-            }
-        }
+        let (follower, installed) = follower.install(epoch, &received);
+        inner.follower = follower;
+        Ok(installed?)
     }
 }
 

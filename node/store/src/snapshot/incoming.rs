@@ -282,10 +282,20 @@ impl Incoming {
         if self.current.is_some() || !is_whole || !self.names.contains(INDEX) {
             return Err(unfit("some of it is missing"));
         }
+        // Before anything is looked at: what another snapshot has left must not stand for what this one lacks.
+        self.remove_others().map_err(|e| failed("what is of another snapshot cannot be removed", &e))?;
         let epochs = self.adopt(follower)?;
         let path = index(&self.folder, &self.offer);
         self.make_durable(&path).map_err(|e| failed("it cannot be synced", &e))?;
         Ok(Received { offer: self.offer, epochs })
+    }
+
+    fn remove_others(&self) -> io::Result<()> {
+        let log = Engine::log_dir(&self.folder);
+        for name in names(&log)?.difference(&self.names) {
+            self.disk.remove(&log.join(name))?;
+        }
+        Ok(())
     }
 
     /// Puts this replica's id into the index; answers its epochs.
@@ -318,9 +328,6 @@ impl Incoming {
     /// Each file was synced when it ended; now their names, the index under the one that it is found by.
     fn make_durable(&self, index: &Path) -> io::Result<()> {
         let log = Engine::log_dir(&self.folder);
-        for name in names(&log)?.difference(&self.names) {
-            self.disk.remove(&log.join(name))?;
-        }
         self.disk.open(index)?.sync()?;
         self.disk.sync_dir(&log)?;
         self.disk.rename(index, &self.folder.join(INDEX))?;

@@ -3,7 +3,7 @@
 //! Before the superblock says `installing`, what was there counts, and nothing of it was touched; from then on the snapshot
 //! does, and whoever opens the volume finishes first what [`finish`] does. Each of its steps may have been done already.
 
-use std::{io, path::Path, sync::Arc};
+use std::{fs::File, io, path::Path, sync::Arc};
 
 use mailcluster_types::Epoch;
 
@@ -32,25 +32,16 @@ impl Follower {
     /// Puts a snapshot in the place of index and log, and opens what is there then. Whether the two logs allow that is the
     /// caller's to decide before; promise and identity stay this replica's own.
     ///
+    /// Answers the replica that is here then; none, when it is to be opened anew: it is as it was, or as the snapshot, then.
+    ///
     /// # Errors
-    /// With this replica as it was; or without it, when it is to be opened anew: it is the one or the other then.
-    pub fn install(self, stream: Epoch, received: Received) -> Result<Self, (Option<Self>, FollowError)> {
-        let engine = &self.replica.engine;
-        let promise = engine.superblock.promise;
-        if stream < promise {
-            return Err((Some(self), FollowError::Promised(promise)));
-        }
-        if engine.broken {
-            return Err((Some(self), FollowError::Broken));
-        }
-        if let Err(why) = covers(engine, &received.offer) {
-            return Err((Some(self), why));
-        }
-        // The volume stays locked meanwhile.
-        let lock = match engine.lock.try_clone() {
+    /// [`FollowError::Promised`], [`FollowError::Committed`], [`FollowError::Broken`], and as the disk says.
+    pub fn install(self, stream: Epoch, received: &Received) -> (Option<Self>, Result<(), FollowError>) {
+        let lock = match self.may_install(stream, received) {
             Ok(lock) => lock,
-            Err(e) => return Err((Some(self), FollowError::Snapshot(e.to_string()))),
+            Err(why) => return (Some(self), Err(why)),
         };
+        let engine = &self.replica.engine;
         let (dir, identity, options) = (engine.dir.clone(), engine.identity.clone(), engine.options.clone());
         let mut block = engine.superblock.clone();
         drop(self);
@@ -59,9 +50,28 @@ impl Follower {
             finish(&options.disk, &dir, &mut block)?;
             Self::new(Replica::assemble(&dir, &identity, &options, (lock, block))?)
         };
-        let installed = switch().map_err(|error| (None, FollowError::Snapshot(error.to_string())))?;
-        tracing::info!(store = %identity.store, end = received.offer.at.seq, "the snapshot has taken the log's place");
-        Ok(installed)
+        match switch() {
+            Ok(installed) => {
+                let (store, end) = (&identity.store, received.offer.at.seq);
+                tracing::info!(%store, end, "the snapshot has taken the log's place");
+                (Some(installed), Ok(()))
+            }
+            Err(error) => (None, Err(FollowError::Snapshot(error.to_string()))),
+        }
+    }
+
+    /// Answers the volume's lock, which stays locked meanwhile.
+    fn may_install(&self, stream: Epoch, received: &Received) -> Result<File, FollowError> {
+        let engine = &self.replica.engine;
+        let promise = engine.superblock.promise;
+        if stream < promise {
+            return Err(FollowError::Promised(promise));
+        }
+        if engine.broken {
+            return Err(FollowError::Broken);
+        }
+        covers(engine, &received.offer)?;
+        engine.lock.try_clone().map_err(|e| FollowError::Snapshot(e.to_string()))
     }
 }
 

@@ -23,7 +23,8 @@ use super::{
 };
 use crate::{
     Cancel, Committed, Expunge, FollowError, Follower, Identity, Incoming, LogReader, Mirrors, Offer,
-    OpenGate, Outgoing, PinnedFile, Received, Replica, Store, View, engine::Options, segment, testing::Setup,
+    OpenError, OpenGate, Outgoing, PinnedFile, Received, Replica, Store, View, engine::Options, schema,
+    segment, testing::Setup,
 };
 
 const FAST: u64 = 1 << 40;
@@ -104,7 +105,9 @@ fn received(outgoing: &Outgoing, mirror: &Follower, stream: Epoch) -> Received {
 }
 
 fn install(mirror: Follower, stream: Epoch, received: Received) -> Follower {
-    mirror.install(stream, received).map_err(|(_, why)| why).unwrap()
+    let (mirror, installed) = mirror.install(stream, &received);
+    installed.unwrap();
+    mirror.unwrap()
 }
 
 /// Every message's text.
@@ -237,6 +240,11 @@ async fn one_that_lacks_what_its_index_wants_is_not_offered() {
         1,
         "failed ones leave nothing"
     );
+    // Without its index this copy knows nothing of what its log does not have: it says so, and is not begun anew.
+    drop(mirror);
+    schema::remove(two.path()).unwrap();
+    let refused = small().open(two.path(), &other()).err();
+    assert!(matches!(refused, Some(OpenError::Damaged(_))), "{refused:?}");
 }
 
 #[tokio::test]
@@ -339,6 +347,47 @@ async fn nothing_damaged_or_out_of_place_is_taken() {
 }
 
 #[tokio::test]
+async fn files_that_do_not_fit_together_are_not_put_in_place() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let _store = primary(one.path()).await;
+    let outgoing = make(one.path());
+    let mirror = fresh(two.path());
+    let all: Vec<(String, Bytes)> =
+        outgoing.files().iter().map(|file| (file.name.clone(), text(&outgoing, file))).collect();
+    let complete = |files: &[(String, Bytes)]| {
+        let octets = files.iter().map(|(_, text)| text.len() as u64).sum();
+        let offer = Offer { files: files.len() as u64, octets, ..outgoing.offer().clone() };
+        let mut incoming = mirror.receive(1, offer).unwrap();
+        for (name, text) in files {
+            let crc = crc32c::crc32c(text);
+            incoming.begin(name.clone(), text.len() as u64).unwrap();
+            incoming.check().unwrap();
+            incoming.write(0, text, crc).unwrap();
+            incoming.end(crc).unwrap();
+        }
+        incoming.complete(&mirror).map(drop)
+    };
+    complete(&all).unwrap();
+    let segments = all.len() - 1;
+    assert!(segments > 3 && all[segments].0 == "index.sqlite");
+    let mut emptied = all.clone();
+    emptied[segments - 1].1 = vec![0; all[segments - 1].1.len()].into();
+    let mut longer = all.clone();
+    let name = segment::path(Path::new(""), 1 << 40).to_str().unwrap().to_owned();
+    longer.push((name, all[0].1.clone()));
+    for (what, files) in [
+        ("a segment that the index wants is missing", all[1..].to_vec()),
+        ("the index's last batch is not in the log", emptied),
+        ("the log goes on behind the index", longer),
+        ("there is no index", all[..segments].to_vec()),
+    ] {
+        let refused = complete(&files);
+        assert!(matches!(refused, Err(FollowError::Snapshot(_))), "{what}: {refused:?}");
+    }
+    assert_eq!(mirror.end().seq, 0);
+}
+
+#[tokio::test]
 async fn a_mirror_gives_nothing_up_that_it_has_committed_nor_follows_whom_it_has_not_promised() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let store = primary(one.path()).await;
@@ -349,7 +398,7 @@ async fn a_mirror_gives_nothing_up_that_it_has_committed_nor_follows_whom_it_has
     follow(one.path(), &mut mirror, store.committed().1);
     let refused = mirror.receive(1, outgoing.offer().clone()).err();
     assert!(matches!(refused, Some(FollowError::Committed { .. })), "{refused:?}");
-    let Err((Some(mut mirror), FollowError::Committed { .. })) = mirror.install(1, early) else {
+    let (Some(mut mirror), Err(FollowError::Committed { .. })) = mirror.install(1, &early) else {
         panic!("what it has committed was given up")
     };
     mirror.promise(4).unwrap();
@@ -357,7 +406,7 @@ async fn a_mirror_gives_nothing_up_that_it_has_committed_nor_follows_whom_it_has
     assert_eq!(mirror.receive(3, newer.offer().clone()).err(), Some(FollowError::Promised(4)));
     let received = received(&newer, &mirror, 4);
     mirror.promise(5).unwrap();
-    let Err((Some(mirror), FollowError::Promised(5))) = mirror.install(4, received) else {
+    let (Some(mirror), Err(FollowError::Promised(5))) = mirror.install(4, &received) else {
         panic!("another was promised")
     };
     assert_eq!(texts(&mirror.replica.view()).len(), 33);
@@ -441,7 +490,7 @@ async fn power_lost_at_any_step_leaves_the_one_or_the_other() {
         }
         disk.fall_after(steps);
         let installed = match incoming.complete(&mirror) {
-            Ok(received) => mirror.install(3, received).is_ok(),
+            Ok(received) => mirror.install(3, &received).1.is_ok(),
             Err(_) => {
                 drop(mirror);
                 false

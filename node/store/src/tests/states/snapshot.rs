@@ -17,10 +17,14 @@ use super::{
     rng::Rng,
     tape::{Event, Faults, Tape, plain},
 };
-use crate::{Cancel, Follower, Identity, LoggedBatch, Outgoing, Replica, engine::Options};
+use crate::{
+    Cancel, Follower, Identity, LoggedBatch, Outgoing, Replica,
+    engine::Options,
+    schema::{self, State},
+};
 
 const OLD: &[u8] = b"the index that was there";
-const NAMES: [&str; 2] = ["index.sqlite", "index.sqlite-wal"];
+const NAMES: [&str; 3] = ["index.sqlite", "index.sqlite-wal", "index.sqlite-shm"];
 const PROMISE: u64 = 3;
 /// The epoch of whoever feeds it.
 const STREAM: u64 = 1000;
@@ -84,10 +88,11 @@ impl World {
         }
         told(Event::Committed(self.new_end()));
         let received = incoming.complete(&mirror).map_err(|e| format!("is not whole: {e}"))?;
-        let installed =
-            mirror.install(STREAM, received).map_err(|(_, e)| format!("is not put in place: {e}"))?;
-        told(Event::Told(installed.end().seq));
-        Ok(installed)
+        let (mirror, installed) = mirror.install(STREAM, &received);
+        installed.map_err(|e| format!("is not put in place: {e}"))?;
+        let mirror = mirror.ok_or("it is not here")?;
+        told(Event::Told(mirror.end().seq));
+        Ok(mirror)
     }
 
     /// What it must be like: the old, or the new when that `may` be, and nothing else when it `must`.
@@ -176,6 +181,8 @@ fn laid_out(image: &Image, old: &IndexFiles) -> tempfile::TempDir {
     if stands(NAMES[1]) {
         index.wal = old.wal.clone();
     }
+    // SQLite makes it anew.
+    stands(NAMES[2]);
     lay_out(&image, &index)
 }
 
@@ -194,6 +201,9 @@ impl Explorer<'_> {
         let base = Disk::holding(&image_of(dir.path()));
         let tape = Tape::new(dir.path(), base.open_files(), Faults::default());
         let mirror = opened(dir.path(), &tape.options())?;
+        // Somebody still reads: so the write-ahead log is there until it is removed.
+        let reader = schema::open_reader(dir.path()).map_err(|e| e.to_string())?;
+        State::load(&reader).map_err(|e| e.to_string())?;
         drop(self.world.take(mirror, &mut |event| tape.note(event))?);
         let (events, indexes) = tape.finish();
         self.explore(&Run { base, known: Known::default(), events, indexes }, 0)
