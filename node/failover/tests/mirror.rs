@@ -135,6 +135,21 @@ fn how_a_mirror_joins() {
         "a person said so"
     );
     assert_eq!(
+        case(&[1, 1, 2], &[2], 1, &[1, 1, 1], 2),
+        Join::Forked { after: at(1, 2) },
+        "what it had not heard to be committed may have been acknowledged"
+    );
+    assert_eq!(
+        case(&[1, 1, 2], &[2], 1, &[1, 1], 2),
+        Join::Stream { after: at(1, 2) },
+        "it has nothing that was left behind"
+    );
+    assert_eq!(
+        case(&[1, 1, 2, 3], &[2], 1, &[1, 1, 2, 2], 3),
+        Join::Stream { after: at(2, 3) },
+        "forced before the fork: its tail is nobody's"
+    );
+    assert_eq!(
         case(&[1, 1, 2], &[1], 1, &[1, 1, 1], 3),
         Join::Yield { after: at(1, 2) },
         "forced before the fork"

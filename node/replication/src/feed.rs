@@ -7,7 +7,7 @@ use mailcluster_failover::{
     mirror::{EpochEntry, Join, JoinView, LogShape, join},
 };
 use mailcluster_rpc::mirror::v1::{
-    Commit, FromMirror, FromPrimary, Hello, Start, Table, from_mirror, from_primary,
+    Commit, Forked, FromMirror, FromPrimary, Hello, Start, Table, from_mirror, from_primary,
     mirror_client::MirrorClient,
 };
 use mailcluster_store::{Identity, LogReader, LoggedBatch};
@@ -18,7 +18,7 @@ use tonic::{Status, Streaming, transport::Channel};
 
 use crate::{
     progress::Progress,
-    wire::{entry, parts, place, received},
+    wire::{entry, parts, place, position, received},
 };
 
 /// Messages on their way to a mirror, each at most a part of a batch.
@@ -53,7 +53,7 @@ pub enum Ended {
     },
     /// This log no longer has what the mirror needs.
     Snapshot,
-    /// A forced promotion has left committed records of the mirror behind.
+    /// A forced promotion has left records of the mirror behind, which it keeps.
     Forked {
         /// The last record of both logs.
         after: Position,
@@ -95,7 +95,16 @@ impl Source {
             }
             from_mirror::Message::Confirm(_) => return Err(unexpected().into()),
         };
-        let after = self.join(&table)?;
+        let after = match self.join(&table) {
+            Err(Ended::Forked { after }) => {
+                let forked = Forked { after: Some(position((after.epoch, after.seq))) };
+                say(&out, from_primary::Message::Forked(forked)).await?;
+                // It closes the stream when it has taken that in.
+                let _ = self.in_time(inbound.message()).await;
+                return Err(Ended::Forked { after });
+            }
+            joined => joined?,
+        };
         say(&out, from_primary::Message::Start(Start { after })).await?;
         tokio::select! {
             ended = self.send(after, &out) => ended,

@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     standby::{Greeting, Has, Over, Standby},
-    wire::{Assembly, OutOfPlace, position, row},
+    wire::{Assembly, OutOfPlace, place, position, row},
 };
 
 /// Batches are synced as one until they have so many octets together.
@@ -83,8 +83,13 @@ impl Fed {
         };
         let Some(stream) = self.greet(hello).await? else { return Ok(()) };
         self.stream = stream;
-        let Some(from_primary::Message::Start(start)) = self.next().await? else {
-            return Err(out_of_place());
+        let start = match self.next().await? {
+            Some(from_primary::Message::Start(start)) => start,
+            Some(from_primary::Message::Forked(forked)) => {
+                self.standby.fork(stream, place(forked.after));
+                return Ok(());
+            }
+            _ => return Err(out_of_place()),
         };
         self.work(stream, move |follower, _| follower.cut(start.after)).await?;
         let mut assembly = Assembly::default();
@@ -181,7 +186,9 @@ impl Arrived {
                 self.commit = self.commit.max(Some(commit.seq));
                 return Ok(());
             }
-            from_primary::Message::Hello(_) | from_primary::Message::Start(_) => Err(OutOfPlace),
+            from_primary::Message::Hello(_)
+            | from_primary::Message::Start(_)
+            | from_primary::Message::Forked(_) => Err(OutOfPlace),
         };
         if let Some((batch, commit)) = batch.map_err(|_| out_of_place())? {
             self.octets += batch.payload.len();

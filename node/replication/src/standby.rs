@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mailcluster_failover::mirror::{self, Hello};
+use mailcluster_failover::{
+    Position,
+    mirror::{self, Hello},
+};
 use mailcluster_store::{EpochMark, FollowError, Follower, OpenError, ReplicaDescription};
 use mailcluster_types::{Epoch, Seq};
 use tokio::sync::watch;
@@ -49,6 +52,8 @@ struct Inner {
     promise: Epoch,
     /// The stream that may write, with the epoch of its primary; each has its own number.
     stream: (u64, Epoch),
+    /// The last record that this log and the primary's have both, where a forced promotion left the rest behind.
+    forked: Option<Position>,
 }
 
 /// A replica's place: while it is here, it is fed; while its own process has it, it serves or is closed. Most of what
@@ -65,7 +70,7 @@ pub struct Standby {
 
 impl Default for Standby {
     fn default() -> Self {
-        let inner = Inner { follower: None, promise: 0, stream: (0, 0) };
+        let inner = Inner { follower: None, promise: 0, stream: (0, 0), forked: None };
         Self {
             inner: Mutex::new(inner),
             heard: Mutex::new(None),
@@ -100,6 +105,21 @@ impl Standby {
     #[must_use]
     pub fn describe(&self) -> Option<(ReplicaDescription, bool)> {
         self.lock().follower.as_ref().map(|follower| (follower.describe(), follower.is_sound()))
+    }
+
+    /// The last record that it has in common with its primary, when a forced promotion has left behind what follows.
+    #[must_use]
+    pub fn forked(&self) -> Option<Position> {
+        self.lock().forked
+    }
+
+    /// So says the primary of this stream. Nothing is cut or appended from then on, unless another primary finds otherwise.
+    pub(crate) fn fork(&self, stream: u64, after: Position) {
+        let mut inner = self.lock();
+        if inner.stream.0 == stream && inner.forked != Some(after) {
+            tracing::warn!(%after, "a forced promotion has left behind what follows: it is kept here, and nobody is followed");
+            inner.forked = Some(after);
+        }
     }
 
     /// Is the replica here?
@@ -139,7 +159,7 @@ impl Standby {
     /// A primary of this epoch begins a stream. The promise is on disk before this answers, and every other stream over.
     pub(crate) fn hello(&self, epoch: Epoch) -> Result<Greeting, Over> {
         let mut inner = self.lock();
-        let Inner { follower, promise, stream } = &mut *inner;
+        let Inner { follower, promise, stream, .. } = &mut *inner;
         let Some(follower) = follower.as_mut() else {
             self.wanted.send_if_modified(|wanted| {
                 let is_new = epoch > *wanted;
@@ -181,6 +201,8 @@ impl Standby {
             return Err(Over::Superseded);
         }
         self.hear();
+        // A primary that feeds it has found that its log is not another line.
+        inner.forked = None;
         let promise = inner.promise;
         let follower = inner.follower.as_mut().ok_or(Over::Taken)?;
         if epoch < promise.max(follower.promised()) {

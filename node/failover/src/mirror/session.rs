@@ -44,7 +44,7 @@ pub enum Join {
     },
     /// The primary no longer has what it needs: it takes a snapshot under a new replica id.
     Snapshot,
-    /// A forced promotion has left committed records of this mirror behind: it keeps them for salvage.
+    /// A forced promotion has left records of this mirror behind, which may have been acknowledged: it keeps them.
     Forked {
         /// The last record of both.
         after: Position,
@@ -60,10 +60,15 @@ pub enum Join {
 #[must_use]
 pub fn join(view: &JoinView<'_>) -> Join {
     let after = fork(view.own, view.mirror);
+    // Whoever was forced need not have had what the others acknowledged: all that a mirror has beyond the fork may have been,
+    // whether it has heard so or not.
+    let forced = view.own.epochs.iter().any(|entry| entry.forced && entry.first_seq > after.seq);
+    if forced && view.mirror.end.seq > after.seq {
+        return Join::Forked { after };
+    }
     if after.seq < view.mirror_commit.seq {
         // Nothing is cut at or below what is known to be committed (I4).
-        let forced = view.own.epochs.iter().any(|entry| entry.forced && entry.first_seq > after.seq);
-        return if forced { Join::Forked { after } } else { Join::Yield { after } };
+        return Join::Yield { after };
     }
     if after.seq + 1 >= view.contiguous_from { Join::Stream { after } } else { Join::Snapshot }
 }

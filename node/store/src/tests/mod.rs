@@ -4,6 +4,7 @@
 mod corruption;
 mod crash;
 mod durability;
+mod forced;
 mod lifecycle;
 mod mirror;
 mod property;
