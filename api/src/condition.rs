@@ -15,6 +15,9 @@ pub const DEGRADED: &str = "Degraded";
 pub const FAILING_OVER: &str = "FailingOver";
 /// A store should move and cannot; the message says why and what to do.
 pub const FAILOVER_BLOCKED: &str = "FailoverBlocked";
+/// A person had a copy take the store that lacked something, and not every copy follows it yet; the message says what is
+/// known to be missing, and which copies keep it.
+pub const FORCED: &str = "Forced";
 /// The client-facing Service has no address yet.
 pub const ADDRESS_PENDING: &str = "AddressPending";
 /// Mail for a store that is away could not be taken by any other.

@@ -7,6 +7,7 @@ pub mod adoption;
 pub mod condition;
 pub mod config;
 pub mod crd;
+pub mod force;
 pub mod labels;
 pub mod mailcluster;
 pub mod mailstore;

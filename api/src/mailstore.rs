@@ -12,8 +12,8 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 pub use status::{
-    Crash, Evidence, EvidenceKind, FailoverMode, LastFailover, MailStoreStatus, Mirror, NodeIdentity, Phase,
-    Serving, SnapshotProgress, Target, TargetKind,
+    Crash, Evidence, EvidenceKind, FailoverMode, Forced, LastFailover, MailStoreStatus, Mirror, NodeIdentity,
+    Phase, Serving, SnapshotProgress, Survivor, Target, TargetKind,
 };
 
 /// One store: where its copies are.

@@ -95,6 +95,10 @@ pub enum Command {
     #[command(subcommand)]
     Directory(Directory),
     /// Move a store to a sibling node, in order: its sessions are ended, then the other node serves it.
+    ///
+    /// With --force, a copy of a store with mirrors takes it that lacks something, because all copies that have everything
+    /// are gone for good. What that costs is said first, and has to be confirmed. What other copies have beyond it is kept
+    /// on their volumes, should they come back, and is not served.
     Failover(Failover),
     /// Hand stores with mirrors over, one after another, until the nodes serve about as many each: after a node came back.
     Rebalance {
@@ -315,9 +319,19 @@ pub enum Directory {
 pub struct Failover {
     /// The store, like demo-0 or demo-directory.
     pub store: String,
-    /// The node to move it to; default: the one that suits best.
+    /// The node to move it to; with --force also a copy, by its letter or id. Default: the one that suits best.
     #[arg(long, value_name = "NODE")]
     pub to: Option<String>,
+    /// Let a copy take it that lacks something: the others are gone for good. Refused while one that has everything answers,
+    /// and without proof that the old holder's process has ended.
+    #[arg(long)]
+    pub force: bool,
+    /// Go on without that proof, or with a copy that is not the best: what is lost by it is accepted.
+    #[arg(long, requires = "force")]
+    pub accept_loss: bool,
+    /// Don't ask.
+    #[arg(long, requires = "force")]
+    pub yes: bool,
     /// Seconds to wait until it is served again; 0: don't.
     #[arg(long, default_value_t = 120)]
     pub wait: u32,

@@ -56,6 +56,10 @@ pub struct MailStoreStatus {
     /// What is known against the last holder, in the order it was found.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<Evidence>,
+    /// The copies of a mirrored store, as they were found when none that has everything answered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub survivors: Vec<Survivor>,
     /// The last change of host that was not asked for, or was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failover: Option<LastFailover>,
@@ -68,7 +72,7 @@ pub struct MailStoreStatus {
     /// Claims that were once made for it: never made again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub claimed: Vec<String>,
-    /// Ready, FailoverBlocked, VolumeMissing and others, each with a reason and a message that says what to do.
+    /// Ready, FailoverBlocked, Forced, VolumeMissing and others, each with a reason and a message that says what to do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -292,6 +296,45 @@ pub struct LastFailover {
     /// When it was served again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serving_at: Option<Time>,
+    /// A person had a copy take the store that lacked something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forced: Option<Forced>,
+}
+
+/// What was known when a person ordered a copy to take a store of which it need not have had everything.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Forced {
+    /// The copy's id.
+    pub copy: String,
+    /// Where its log ended: epoch/sequence.
+    pub end: String,
+    /// What was acknowledged at the last renewal of the lease: epoch/sequence.
+    pub acknowledged: String,
+    /// So many changes were acknowledged and are missing; those after the last renewal are not counted.
+    pub missing_at_least: i64,
+    /// It was ordered without proof that the old holder's process had ended, or of a copy that was not the best.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub loss_accepted: bool,
+}
+
+/// A copy, as it was found when none that has everything answered.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Survivor {
+    /// Its id.
+    pub id: String,
+    /// The node that its pod is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// What its process says, in words.
+    pub state: String,
+    /// Where its log ends: epoch/sequence; none when it does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<String>,
+    /// The latest time that a change in it carries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<Time>,
 }
 
 /// A crash of a store's process that it did not come back from by itself.

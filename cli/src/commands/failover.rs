@@ -3,6 +3,7 @@
 //! which does not see annotations, is asked to note each of them in the audit log ([`Note`]).
 
 mod adopt;
+mod force;
 mod note;
 mod replace;
 
@@ -67,6 +68,9 @@ async fn store(cluster: &Cluster, name: &str) -> Result<MailStore, Failure> {
 pub async fn failover(asked: Failover, global: &Global) -> Result<(), Failure> {
     in_cluster(global)?;
     let cluster = Cluster::find(global).await?;
+    if asked.force {
+        return force::run(asked, &cluster, global.output).await;
+    }
     let (host, after) = moved(&cluster, &asked).await?;
     let status = after.status.clone().unwrap_or_default();
     match global.output {

@@ -69,7 +69,14 @@ pub async fn run(dry_run: bool, global: &Global) -> Result<(), Failure> {
 
 /// A copy that has just become one that could serve is refused until the operator has heard so.
 async fn hand_over(cluster: &Cluster, each: &Move) -> Result<(), Failure> {
-    let asked = args::Failover { store: each.store.clone(), to: Some(each.to.clone()), wait: WAIT };
+    let asked = args::Failover {
+        store: each.store.clone(),
+        to: Some(each.to.clone()),
+        force: false,
+        accept_loss: false,
+        yes: false,
+        wait: WAIT,
+    };
     let deadline = Instant::now() + REFUSED;
     let stores: Api<MailStore> = cluster.api();
     loop {

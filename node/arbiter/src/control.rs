@@ -96,6 +96,7 @@ impl<P: Providers> Control for ControlService<P> {
             answer.promise = d.promise;
             answer.in_sync_version = d.in_sync_version;
             answer.format = d.format;
+            answer.newest = d.newest;
         }
         if let Some(copied) = status.copied {
             (answer.snapshot_octets, answer.snapshot_of) = (copied.octets, copied.of);
@@ -158,6 +159,7 @@ fn state(state: &ReplicaState) -> (State, String) {
         ReplicaState::Starting => (State::Waiting, "starting".into()),
         ReplicaState::Waiting(why) => (State::Waiting, why.clone()),
         ReplicaState::Standby => (State::Standby, String::new()),
+        ReplicaState::Forked(after) => (State::Forked, after.to_string()),
         ReplicaState::CrashLoop => (State::CrashLoop, "three starts in two minutes".into()),
         ReplicaState::Candidate => (State::Candidate, String::new()),
         ReplicaState::Settling => (State::Settling, String::new()),

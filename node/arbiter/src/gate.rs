@@ -155,9 +155,10 @@ impl LeaseGate {
 }
 
 impl LeaseGate {
-    /// Could a change of the present epoch be acknowledged, if this process were the primary already?
+    /// Could a change of the present epoch be acknowledged, if this process were the primary already, and enough copies had
+    /// joined? One that was forced waits for them as long as it takes.
     pub(crate) fn would_open(&self) -> bool {
-        let state = AckState { role: Role::Primary, ..self.state() };
+        let state = AckState { role: Role::Primary, min_in_sync: 1, ..self.state() };
         may_acknowledge(&state, Position { epoch: self.epoch(), seq: 0 })
     }
 }
@@ -169,6 +170,11 @@ impl Gate for LeaseGate {
 
     fn may_read(&self) -> bool {
         may_read(&self.state())
+    }
+
+    fn has_enough_copies(&self) -> bool {
+        let state = self.state();
+        state.effective >= state.min_in_sync
     }
 
     fn may_write(&self) -> bool {

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use mailcluster_failover::Position;
 use mailcluster_replication::Copied;
 use mailcluster_store::{ReplicaDescription, Store};
 use tokio::sync::{Notify, watch};
@@ -24,6 +25,8 @@ pub enum ReplicaState {
     Waiting(String),
     /// Open, not serving.
     Standby,
+    /// It keeps what lies behind this record, which a forced promotion has left behind.
+    Forked(Position),
     /// Three starts in two minutes: a standby until it is asked.
     CrashLoop,
     /// It tries to take the lease.

@@ -470,3 +470,163 @@ async fn a_new_copy_takes_the_place_of_a_lost_one_and_an_emptied_one_does_not_be
     .await;
     cluster.stop().await;
 }
+
+/// Waits until nobody renews, then has a person order this replica to take the store.
+async fn force(cluster: &Cluster, n: u128) -> Store {
+    cluster.record.unchanged_for(Duration::from_secs(u64::from(LEASE_SECONDS))).await;
+    cluster.record.ask(n, TargetKind::Forced);
+    cluster.serving(n).await
+}
+
+async fn forked(cluster: &Cluster, n: u128) {
+    until("it keeps what was left behind", || {
+        matches!(cluster.nodes[&n].status.get().state, ReplicaState::Forked(_))
+    })
+    .await;
+}
+
+/// The lines of the audit log of a replica whose process has ended, as tools read it.
+fn kept(cluster: &Cluster, n: u128) -> Vec<String> {
+    let replica =
+        mailcluster_store::Replica::open(&cluster.dir.path().join(n.to_string()), &identity(n)).unwrap();
+    replica.view().audit_log(100).unwrap().into_iter().map(|(_, _, what)| what).collect()
+}
+
+/// Copy 2 was left out, 1 went on alone, and its machine is gone.
+async fn left_alone() -> Cluster {
+    let mut cluster = Cluster::start(&[1, 2], Durability::Preferred).await;
+    let store = cluster.serving(1).await;
+    assert!(write(&store, "both").await);
+    cluster.in_sync(&[1, 2]).await;
+    cluster.end(2, false).await;
+    cluster.nodes[&1].status.heard();
+    assert!(write(&store, "alone").await);
+    cluster.in_sync(&[1]).await;
+    assert!(write(&store, "alone, too").await);
+    drop(store);
+    cluster.end(1, false).await;
+    cluster.run(2).await;
+    cluster
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_a_copy_that_lacks_something_serves_by_force_alone_and_what_others_have_is_kept() {
+    let mut cluster = left_alone().await;
+    cluster.record.unchanged_for(Duration::from_secs(u64::from(LEASE_SECONDS))).await;
+    cluster.record.ask(2, TargetKind::Auto);
+    until("it stands by", || cluster.nodes[&2].status.get().state == ReplicaState::Standby).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(cluster.record.read().epoch, 1, "by itself it takes nothing");
+    let store = force(&cluster, 2).await;
+    assert_eq!((store.epoch(), lines(&store).await), (2, vec!["both".to_owned()]));
+    let record = cluster.record.read();
+    assert_eq!((record.in_sync, record.forced), (vec![id(2)], Some(2)));
+    assert!(write(&store, "of the new line").await);
+    // The old primary comes back: it follows nobody, and cuts nothing, however often it starts.
+    for _ in 0..2 {
+        cluster.run(1).await;
+        forked(&cluster, 1).await;
+        assert!(write(&store, "goes on").await);
+        cluster.end(1, true).await;
+        let kept = kept(&cluster, 1);
+        assert!(
+            ["both", "alone", "alone, too"].iter().all(|line| kept.contains(&(*line).to_owned())),
+            "{kept:?}"
+        );
+        assert!(!kept.contains(&"of the new line".to_owned()), "{kept:?}");
+    }
+    assert_eq!(cluster.record.read().in_sync, [id(2)]);
+    // It never takes the store, whoever asks.
+    cluster.run(1).await;
+    forked(&cluster, 1).await;
+    drop(store);
+    cluster.end(2, false).await;
+    cluster.record.unchanged_for(Duration::from_secs(u64::from(LEASE_SECONDS))).await;
+    cluster.record.ask(1, TargetKind::Forced);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(cluster.record.read().epoch, 2);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b4_under_required_writes_wait_until_a_second_copy_has_joined_the_forced_one() {
+    let mut cluster = Cluster::start(&[1, 2, 3], Durability::Required).await;
+    let store = cluster.serving(1).await;
+    assert!(write(&store, "all").await);
+    cluster.in_sync(&[1, 2, 3]).await;
+    cluster.end(3, false).await;
+    cluster.nodes[&1].status.heard();
+    assert!(write(&store, "two").await);
+    cluster.in_sync(&[1, 2]).await;
+    drop(store);
+    cluster.end(1, false).await;
+    cluster.end(2, false).await;
+    cluster.run(3).await;
+    let store = force(&cluster, 3).await;
+    assert_eq!(lines(&store).await, ["all"], "reads go on");
+    // Longer than what it may be silent for.
+    let deadline = Instant::now() + Duration::from_secs(2 * u64::from(LEASE_SECONDS));
+    while Instant::now() < deadline {
+        assert!(!write(&store, "refused").await);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(
+        (cluster.record.read().epoch, lines(&store).await.len()),
+        (2, 1),
+        "nothing of it was appended"
+    );
+    // One of the lost copies is given up for a new one.
+    *cluster.all.lock().unwrap() = vec![1, 4, 3];
+    cluster.record.advice.lock().unwrap().unopened = vec![id(4)];
+    cluster.run(4).await;
+    cluster.in_sync(&[3, 4]).await;
+    assert!(write(&store, "two again").await);
+    // And the other comes back, with what it acknowledged.
+    cluster.run(1).await;
+    forked(&cluster, 1).await;
+    assert!(write(&store, "and goes on").await);
+    assert_eq!(lines(&store).await, ["all", "and goes on", "two again"]);
+    drop(store);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_a_forced_takeover_that_ended_before_it_began_is_said_by_the_next_process() {
+    let mut cluster = left_alone().await;
+    cluster.record.unchanged_for(Duration::from_secs(u64::from(LEASE_SECONDS))).await;
+    // It was asked, its swap went through, and its process ended before its EpochStart.
+    cluster.record.ask(2, TargetKind::Forced);
+    cluster.end(2, true).await;
+    let end = {
+        let dir = cluster.dir.path().join("2");
+        let description = mailcluster_store::Replica::open(&dir, &identity(2)).unwrap().describe();
+        mailcluster_failover::Position { epoch: description.end.0, seq: description.end.1 }
+    };
+    {
+        let mut now = cluster.record.now.lock().unwrap();
+        let me = mailcluster_failover::Holder { pod_uid: "pod-2".into(), start_id: "earlier".into() };
+        let rules = mailcluster_failover::InForce {
+            durability: Durability::Preferred,
+            fencing: FencingMinimum::Proof,
+        };
+        let taker = mailcluster_failover::Taker {
+            me: &me,
+            replica: &id(2),
+            rules,
+            node: "node-2",
+            boot_id: "boot",
+            now: 0,
+            forced: Some(end),
+        };
+        *now = (mailcluster_failover::take(&now.0, &taker), now.1 + 1);
+    }
+    cluster.run(2).await;
+    let store = cluster.serving(2).await;
+    assert_eq!((store.epoch(), cluster.record.read().forced), (3, Some(2)));
+    cluster.run(1).await;
+    forked(&cluster, 1).await;
+    assert!(write(&store, "goes on").await, "it does not yield to the one with more");
+    assert_eq!(cluster.record.read().in_sync, [id(2)]);
+    drop(store);
+    cluster.stop().await;
+}

@@ -1,6 +1,6 @@
 //! How a process gets the lease, and when it has lost it.
 
-use crate::{Holder, InForce, LeaseRecord, Millis, Poisoned, Position, TargetKind};
+use crate::{Holder, InForce, LeaseRecord, Millis, Poisoned, Position, TargetKind, mirror::LogShape};
 
 /// Starts within this span count together.
 const CRASH_LOOP_WINDOW: Millis = 120_000;
@@ -101,7 +101,10 @@ pub enum Refused {
 #[must_use]
 pub fn takeover(view: &TakeoverView<'_>) -> Takeover {
     let forced = view.kind == TargetKind::Forced;
-    let single = view.lease.in_sync.len() == 1;
+    // Of a single copy, or a mirrored store's last one, the volume may be open in another process. One that is forced has a
+    // volume of its own: what the old holder may still acknowledge, a person has weighed.
+    let own = forced && view.lease.replica.as_deref().is_some_and(|holders| holders != view.replica);
+    let single = view.lease.in_sync.len() == 1 && !own;
     let checks = [
         (view.target_replica == view.replica, Refused::NotMe),
         (view.target_version == view.resource_version, Refused::Void),
@@ -138,13 +141,16 @@ pub struct Taker<'a> {
     pub boot_id: &'a str,
     /// CLOCK_BOOTTIME.
     pub now: Millis,
+    /// The end of its log, when a person lets it take a store of which it need not have everything.
+    pub forced: Option<Position>,
 }
 
 /// The record that a restart or a takeover puts in the lease's place: this holder, the next epoch, and an in-sync set
-/// without the old holder where enough are left without it.
+/// without the old holder where enough are left without it. One that was forced is alone in the set, and what the others had
+/// committed counts no more.
 #[must_use]
 pub fn take(lease: &LeaseRecord, taker: &Taker<'_>) -> LeaseRecord {
-    let Taker { me, replica, rules, node, boot_id, now } = *taker;
+    let Taker { me, replica, rules, node, boot_id, now, forced } = *taker;
     let mut next = lease.clone();
     let old = lease.replica.as_deref().filter(|old| *old != replica);
     let mut without: Vec<String> =
@@ -156,6 +162,11 @@ pub fn take(lease: &LeaseRecord, taker: &Taker<'_>) -> LeaseRecord {
     next.min_in_sync = rules.min_in_sync();
     if without.len() >= next.min_in_sync {
         next.in_sync = without;
+    }
+    if let Some(end) = forced {
+        next.in_sync = vec![replica.to_owned()];
+        next.position = end;
+        next.forced = Some(lease.epoch + 1);
     }
     if next.in_sync != lease.in_sync {
         next.in_sync_version += 1;
@@ -172,6 +183,29 @@ pub fn take(lease: &LeaseRecord, taker: &Taker<'_>) -> LeaseRecord {
         next.poisoned = None;
     }
     next
+}
+
+/// What the EpochStart says that a holder begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beginning {
+    /// Its epoch.
+    Plain,
+    /// That it was forced: by it others find that their logs are another line, and clients get UIDs that nobody has seen.
+    Forced,
+    /// The same, and that messages which are here have other names than before: later epochs, of which this log has nothing,
+    /// may have given the UIDs of its last records to other messages.
+    ForcedAnew,
+}
+
+/// What must the EpochStart say? That it was forced, once: in the first one behind the forced takeover that reaches a log.
+/// `committed`: up to there the log is known to be committed.
+#[must_use]
+pub fn beginning(lease: &LeaseRecord, log: LogShape<'_>, committed: Position) -> Beginning {
+    let is_said = |forced: u64| log.epochs.iter().any(|entry| entry.forced && entry.epoch >= forced);
+    let Some(forced) = lease.forced.filter(|forced| !is_said(*forced)) else { return Beginning::Plain };
+    // Whoever has something of the epoch that was replaced was joined by its primary: its log is a part of that one's.
+    let is_doubtful = log.end.epoch + 1 < forced && log.end.seq > committed.seq;
+    if is_doubtful { Beginning::ForcedAnew } else { Beginning::Forced }
 }
 
 /// Why a holder steps down.

@@ -11,6 +11,7 @@ mod candidate;
 mod detection;
 mod eviction;
 mod evidence;
+mod forced;
 mod gates;
 pub mod mirror;
 mod mirrored;
@@ -24,12 +25,13 @@ mod view;
 pub use acknowledge::{AckState, Role, may_acknowledge, may_read, may_write};
 pub use adopt::{Adoption, AdoptionState, AdoptionStep};
 pub use candidate::{
-    Demotion, Refused, Restart, RestartView, Takeover, TakeoverView, Taker, demote, inherits, restart, take,
-    takeover,
+    Beginning, Demotion, Refused, Restart, RestartView, Takeover, TakeoverView, Taker, beginning, demote,
+    inherits, restart, take, takeover,
 };
 pub use detection::{Detection, LeaseWatch, Reach, Undetected, detect};
 pub use eviction::Eviction;
 pub use evidence::{Evidence, EvidenceKind, Found, enough, live_evidence, suffices};
+pub use forced::ForceRequest;
 pub use gates::{Cluster, Gate, gate, gate_before_proof, gate_of_promotion};
 pub use opening::{Opening, OpeningRefused, OpeningView, Volume, complete, known, opening};
 pub use place::unplaced_on;

@@ -3,7 +3,7 @@
 
 use crate::{
     Blocked, Decision, Detection, Evidence, FencingMinimum, Gate, LeaseView, Observation, Phase, PodState,
-    ReplicaView, Step, TargetKind, detect, gate, gate_of_promotion, live_evidence,
+    PodView, ReplicaView, Step, TargetKind, detect, forced, gate, gate_of_promotion, live_evidence,
     place::asked,
     step::{lease_is_fresh, undetected},
     suffices,
@@ -16,7 +16,11 @@ pub(crate) fn decide(o: &Observation) -> Decision {
         let phase = if holds { Phase::Serving } else { Phase::Suspect };
         return Decision::new(phase, Step::Await("the copies to say what they have"));
     }
-    let Some(lease) = &o.lease else { return without_lease(o) };
+    let Some(lease) = &o.lease else {
+        let why =
+            "its Lease is missing: run `kubectl mailcluster store restore-lease` when its copies answer";
+        return forced::impossible(o, why, without_lease(o));
+    };
     let held = lease.record.holder.is_some() && lease_is_fresh(o, lease);
     // One that was not taken in time is replaced by another, where the store is not served.
     let overdue = !held && o.target.as_ref().is_some_and(|t| t.overdue);
@@ -26,14 +30,14 @@ pub(crate) fn decide(o: &Observation) -> Decision {
     if o.restore_asked && !held && every_copy_answers(o) {
         return Decision::new(Phase::Down, Step::RestoreLease);
     }
-    match &lease.record.holder {
+    forced::first(o, lease, || match &lease.record.holder {
         None => unheld(o, lease),
         Some(holder) => match ended(o, lease, &holder.pod_uid) {
             Some(decision) => decision,
             None if lease_is_fresh(o, lease) => alive(o, lease, &holder.pod_uid),
             None => silent(o, lease),
         },
-    }
+    })
 }
 
 fn every_copy_answers(o: &Observation) -> bool {
@@ -267,12 +271,7 @@ fn ended(o: &Observation, lease: &LeaseView, holder_pod: &str) -> Option<Decisio
 /// The holder's own copy under another pod, with no other left: its volume may be opened when the old process is proven
 /// to have ended.
 fn returned(o: &Observation, lease: &LeaseView) -> Option<Decision> {
-    let own = lease.record.replica.as_ref().filter(|id| lease.record.in_sync.contains(id))?;
-    let copy = o.replicas.iter().find(|r| r.id == *own)?;
-    let waits = copy.pod.as_ref().is_some_and(|p| p.state == PodState::Waiting && !p.terminating);
-    if !waits {
-        return None;
-    }
+    let own = &waits_for_proof(o, lease)?.id;
     // Alone it acknowledges as long as nothing short of a proof could replace it, whatever the spec says.
     let holder = lease.record.holder.as_ref()?;
     let proves = |e: &Evidence| {
@@ -287,18 +286,29 @@ fn returned(o: &Observation, lease: &LeaseView) -> Option<Decision> {
     Some(Decision::new(Phase::Promoting, Step::Promote(own.clone(), TargetKind::Auto)))
 }
 
-/// The copy that the holder has named, or else the one with the most, of those that have everything; another than one
-/// that was asked and did not come, if there is one. Or why there is none.
-fn best(o: &Observation, lease: &LeaseView) -> Result<String, Blocked> {
+/// The holder's own copy, which has everything, when its pod waits until it may open its volume.
+pub(crate) fn waits_for_proof<'a>(o: &'a Observation, lease: &LeaseView) -> Option<&'a ReplicaView> {
+    let own = lease.record.replica.as_ref().filter(|id| lease.record.in_sync.contains(id))?;
+    let waits = |pod: &PodView| pod.state == PodState::Waiting && !pod.terminating;
+    o.replicas.iter().find(|r| r.id == *own && r.pod.as_ref().is_some_and(waits))
+}
+
+/// A copy that has seen a later state of the store than the Lease knows of.
+pub(crate) fn seen_more<'a>(o: &'a Observation, lease: &LeaseView) -> Option<&'a str> {
     let newer = |r: &&ReplicaView| {
         r.volume.is_some_and(|v| {
             v.last_epoch > lease.record.epoch || v.in_sync_version > lease.record.in_sync_version
         })
     };
-    if let Some(replica) = o.replicas.iter().find(newer) {
+    o.replicas.iter().find(newer).map(|r| r.id.as_str())
+}
+
+/// The copy that the holder has named, or else the one with the most, of those that have everything; another than one
+/// that was asked and did not come, if there is one. Or why there is none.
+pub(crate) fn best(o: &Observation, lease: &LeaseView) -> Result<String, Blocked> {
+    if let Some(copy) = seen_more(o, lease) {
         return Err(Blocked::Refused(format!(
-            "StateRolledBack: copy {} has seen a later state of this store than its Lease: run `kubectl mailcluster store restore-lease`",
-            replica.id
+            "StateRolledBack: copy {copy} has seen a later state of this store than its Lease: run `kubectl mailcluster store restore-lease`"
         )));
     }
     let fit = o.replicas.iter().filter(|r| unfit(r, lease).is_none());
@@ -322,7 +332,7 @@ fn unfit(replica: &ReplicaView, lease: &LeaseView) -> Option<&'static str> {
     checks.into_iter().find(|(good, _)| !good).map(|(_, why)| why)
 }
 
-fn stands_by(replica: &ReplicaView) -> bool {
+pub(crate) fn stands_by(replica: &ReplicaView) -> bool {
     let pod = replica.pod.as_ref().filter(|p| !p.terminating);
     pod.is_some_and(|p| matches!(p.state, PodState::Standby | PodState::CrashLoop))
 }

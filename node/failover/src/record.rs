@@ -26,6 +26,8 @@ pub mod keys {
     pub const STARTS: &str = "mailcluster.io/starts";
     /// `<node>@<boot id>` where the holder's process runs, as it sees them itself.
     pub const SEAT: &str = "mailcluster.io/seat";
+    /// The epoch at which a person let a replica take the store that need not have had everything.
+    pub const FORCED: &str = "mailcluster.io/forced";
 }
 
 /// A text that is not what the protocol puts there. Whoever meets it decides nothing from the record.
@@ -167,6 +169,9 @@ pub struct LeaseRecord {
     pub starts: Starts,
     /// Node and boot of the holder's process, as it sees them itself.
     pub seat: Option<String>,
+    /// The epoch of the last forced takeover. It stays: whoever holds the store has an EpochStart in its log that says so,
+    /// or begins one, also when the process that was let in ended before it could.
+    pub forced: Option<u64>,
 }
 
 impl LeaseRecord {
@@ -186,6 +191,7 @@ impl LeaseRecord {
             poisoned: None,
             starts: Starts::default(),
             seat: None,
+            forced: None,
         }
     }
 
@@ -221,6 +227,9 @@ impl LeaseRecord {
             poisoned: text(keys::POISONED).map(parse_poisoned).transpose()?,
             starts: text(keys::STARTS).map(str::parse).transpose()?.unwrap_or_default(),
             seat: text(keys::SEAT).map(str::to_owned),
+            forced: text(keys::FORCED)
+                .map(|t| t.parse().map_err(|_| RecordError::new("forced", t)))
+                .transpose()?,
         })
     }
 
@@ -251,6 +260,7 @@ impl LeaseRecord {
             (keys::POISONED, or_empty(poisoned)),
             (keys::STARTS, self.starts.to_string()),
             (keys::SEAT, or_empty(self.seat.clone())),
+            (keys::FORCED, or_empty(self.forced.map(|epoch| epoch.to_string()))),
         ]
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value))

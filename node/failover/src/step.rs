@@ -3,8 +3,8 @@
 
 use crate::{
     AdoptionStep, Detection, EvidenceKind, FenceJob, Gate, LeaseView, Millis, Observation, PodState,
-    TargetKind, Undetected, adopt, detect, eviction, gate, gate_before_proof, live_evidence, mirrored,
-    outdated,
+    TargetKind, Undetected, adopt, detect, eviction, forced, gate, gate_before_proof, live_evidence,
+    mirrored, outdated,
     place::{
         IN_THE_WAY, asked, being_deleted, bring_home, called_off, destination, given_up, grace_left,
         holder_node, lease_free_move, nowhere, planned, refuses_its_data, settle_pin,
@@ -149,6 +149,8 @@ pub enum Step {
     NameRequest(String),
     /// Remove a person's request, and say why.
     RefuseRequest(Blocked),
+    /// Remove a person's order that a copy take the store that lacks something, and say why.
+    RefuseForce(String),
     /// Do this about the PersistentVolume of a disk that was moved.
     Adopt(AdoptionStep),
     /// Remove a person's request to adopt a disk, and say why.
@@ -181,7 +183,11 @@ impl Decision {
 /// What the operator does next about this store.
 #[must_use]
 pub fn next_step(o: &Observation) -> Decision {
-    if o.replicas.is_empty() { eviction::shut(o, adopt::first(o, || decide(o))) } else { mirrored::decide(o) }
+    if !o.replicas.is_empty() {
+        return mirrored::decide(o);
+    }
+    let why = "it has a single copy: nothing else could serve it";
+    forced::impossible(o, why, eviction::shut(o, adopt::first(o, || decide(o))))
 }
 
 fn decide(o: &Observation) -> Decision {
@@ -365,7 +371,7 @@ pub(crate) fn undetected(o: &Observation, lease: &LeaseView, why: Undetected) ->
 }
 
 /// What brings the missing evidence; `None` when nothing can.
-fn prove(o: &Observation, holder_pod: &str, node_up: bool) -> Option<Decision> {
+pub(crate) fn prove(o: &Observation, holder_pod: &str, node_up: bool) -> Option<Decision> {
     if let Some(found) = live_evidence(o) {
         return Some(Decision::new(Phase::Fencing, Step::RecordEvidence(found.kind)));
     }

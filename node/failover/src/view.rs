@@ -139,6 +139,8 @@ pub enum PodState {
     CrashLoop,
     /// Settling, serving or draining.
     Active,
+    /// It keeps what a forced failover left behind, and follows nobody.
+    Forked,
     /// It refuses its volume or its lease; the reason in words.
     Refused(String),
     /// Its sync failed.
@@ -207,6 +209,8 @@ pub struct VolumeAccount {
     pub last_epoch: u64,
     /// The version of the last in-sync set in its log.
     pub in_sync_version: u64,
+    /// The latest time that a record in its index carries, in seconds since 1970; 0 when there is none.
+    pub newest: i64,
 }
 
 /// The replica's volume.
@@ -334,6 +338,8 @@ pub struct Observation {
     pub serving: Option<(u64, String)>,
     /// What a person, or a cordon, asks for.
     pub request: Option<Request>,
+    /// A person orders a copy that lacks something to take the store (`failover --force`); or why that cannot be read.
+    pub force: Option<Result<crate::ForceRequest, String>>,
     /// A person asks to adopt the store's disk on another node (`store adopt`).
     pub adoption: Option<crate::Adoption>,
     /// The copy (its id, name or node) that a person asks to replace (`store replace-replica`).

@@ -101,6 +101,7 @@ fn the_lease_survives_its_text() {
     record.transfer_to = Some("bb".into());
     record.poisoned = Some(Poisoned { replica: "bb".into(), boot_id: "b-1".into() });
     record.starts = Starts::default().and("b-1", 5).and("b-1", 9);
+    record.forced = Some(6);
     let text = record.annotations();
     let read = LeaseRecord::parse(record.holder_identity().as_deref(), Some(record.transitions()), &text);
     assert_eq!(read, Ok(record));
@@ -117,6 +118,7 @@ fn a_lease_edited_by_hand_decides_nothing() {
         (keys::IN_FORCE, "durability=Single,fencing=None"),
         (keys::POISONED, "aa"),
         (keys::STARTS, "5,x"),
+        (keys::FORCED, "yes"),
     ] {
         let annotations = [(key.to_owned(), value.to_owned())].into();
         assert!(LeaseRecord::parse(Some("p/s"), Some(1), &annotations).is_err(), "{key} {value}");
@@ -136,7 +138,10 @@ fn b4_the_old_holder_stays_under_required_when_it_must() {
     (lease.epoch, lease.replica) = (4, Some("aa".into()));
     let next = |durability| {
         let rules = InForce { durability, fencing: FencingMinimum::Proof };
-        take(&lease, &Taker { me: &me, replica: "bb", rules, node: "n1", boot_id: "boot", now: 1 })
+        take(
+            &lease,
+            &Taker { me: &me, replica: "bb", rules, node: "n1", boot_id: "boot", now: 1, forced: None },
+        )
     };
     assert_eq!(next(Durability::Preferred).in_sync, ["bb"]);
     assert_eq!(next(Durability::Preferred).in_sync_version, 2);
@@ -144,6 +149,75 @@ fn b4_the_old_holder_stays_under_required_when_it_must() {
     assert_eq!(next(Durability::Required).in_sync_version, 1);
     assert_eq!(next(Durability::Required).epoch, 5);
     assert!(next(Durability::Required).held_by(&me, 5));
+}
+
+#[test]
+fn whoever_is_forced_is_alone_and_says_so_until_its_log_does() {
+    use mirror::{EpochEntry, LogShape};
+    let me = Holder { pod_uid: "p2".into(), start_id: "s".into() };
+    let mut lease = LeaseRecord::initial(vec!["aa".into(), "bb".into()], 2);
+    (lease.epoch, lease.replica, lease.position) = (4, Some("aa".into()), Position { epoch: 4, seq: 90 });
+    let rules = InForce { durability: Durability::Required, fencing: FencingMinimum::Proof };
+    let taker = |forced| Taker { me: &me, replica: "cc", rules, node: "n", boot_id: "boot", now: 1, forced };
+    let end = Position { epoch: 4, seq: 70 };
+    let next = take(&lease, &taker(Some(end)));
+    assert_eq!((next.in_sync.clone(), next.in_sync_version, next.min_in_sync), (vec!["cc".into()], 2, 2));
+    assert_eq!((next.epoch, next.position, next.forced), (5, end, Some(5)), "its own log is what counts");
+    assert_eq!(complete(&next, end), Ok(()), "it may start again");
+    let entry = |epoch, forced| EpochEntry { epoch, first_seq: epoch * 10, forced };
+    let begins = |lease: &LeaseRecord, epochs: &[EpochEntry], committed| {
+        let end = Position { epoch: epochs.last().unwrap().epoch, seq: 70 };
+        beginning(lease, LogShape { epochs, end }, Position { epoch: 1, seq: committed })
+    };
+    assert_eq!(begins(&next, &[entry(4, false)], 60), Beginning::Forced);
+    assert_eq!(begins(&next, &[entry(4, false), entry(5, true)], 60), Beginning::Plain, "once");
+    assert_eq!(
+        begins(&next, &[entry(2, true), entry(4, false)], 60),
+        Beginning::Forced,
+        "not an earlier one"
+    );
+    assert_eq!(begins(&lease, &[entry(4, false)], 60), Beginning::Plain);
+    assert_eq!(begins(&next, &[entry(3, false)], 60), Beginning::ForcedAnew, "what did epoch 4 put there?");
+    assert_eq!(
+        begins(&next, &[entry(3, false)], 70),
+        Beginning::Forced,
+        "all of it is known to be committed"
+    );
+    // Its process ended before it could begin: the next one says it, at its own epoch.
+    let again = take(&next, &taker(None));
+    assert_eq!((again.epoch, again.forced), (6, Some(5)));
+    assert_eq!(begins(&again, &[entry(4, false)], 60), Beginning::Forced, "epoch 5 has written nothing");
+}
+
+#[test]
+fn a_forced_copy_need_not_be_a_member_nor_have_everything() {
+    let mut lease = LeaseRecord::initial(vec!["aa".into()], 1);
+    (lease.epoch, lease.replica) = (4, Some("aa".into()));
+    lease.holder = Some(Holder { pod_uid: "p1".into(), start_id: "s".into() });
+    lease.position = Position { epoch: 4, seq: 90 };
+    let view = |kind, replica| TakeoverView {
+        lease: &lease,
+        resource_version: "7",
+        replica,
+        target_replica: replica,
+        target_version: "7",
+        kind,
+        ready: true,
+        end: Position { epoch: 4, seq: 70 },
+        holder_heard: true,
+        evidence: false,
+    };
+    let forced = view(TargetKind::Forced, "bb");
+    assert_eq!(takeover(&forced), Takeover::Go);
+    for (what, view, why) in [
+        ("not by itself", view(TargetKind::Auto, "bb"), Refused::NotInSync),
+        ("A2", TakeoverView { target_version: "6", ..forced.clone() }, Refused::Void),
+        ("another was named", TakeoverView { target_replica: "cc", ..forced.clone() }, Refused::NotMe),
+        ("it keeps a fork", TakeoverView { ready: false, ..forced.clone() }, Refused::NotReady),
+        ("the old holder's own volume", view(TargetKind::Forced, "aa"), Refused::NoEvidence),
+    ] {
+        assert_eq!(takeover(&view), Takeover::No(why), "{what}");
+    }
 }
 
 fn view(lease: Option<&LeaseRecord>, volume: Volume) -> OpeningView<'_> {

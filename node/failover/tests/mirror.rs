@@ -148,6 +148,21 @@ fn how_a_mirror_joins() {
         "a person said so"
     );
     assert_eq!(
+        case(&[1, 1, 2], &[2], 1, &[1, 1, 1], 2),
+        Join::Forked { after: at(1, 2) },
+        "what it had not heard to be committed may have been acknowledged"
+    );
+    assert_eq!(
+        case(&[1, 1, 2], &[2], 1, &[1, 1], 2),
+        Join::Stream { after: at(1, 2) },
+        "it has nothing that was left behind"
+    );
+    assert_eq!(
+        case(&[1, 1, 2, 3], &[2], 1, &[1, 1, 2, 2], 3),
+        Join::Stream { after: at(2, 3) },
+        "forced before the fork: its tail is nobody's"
+    );
+    assert_eq!(
         case(&[1, 1, 2], &[1], 1, &[1, 1, 1], 3),
         Join::Yield { after: at(1, 2) },
         "forced before the fork"
@@ -180,6 +195,22 @@ fn a_snapshot_takes_the_place_of_no_record_that_may_count() {
     for (own, commit, snapshot, expected, why) in cases {
         assert_eq!(case(own, commit, snapshot), expected, "{why}");
     }
+}
+
+#[test]
+fn a_snapshot_takes_the_place_of_nothing_that_a_forced_promotion_left_behind() {
+    let mut forced = table(&[1, 1, 2, 2]);
+    forced.0.iter_mut().filter(|entry| entry.epoch == 2).for_each(|entry| entry.forced = true);
+    let case = |own: &[u64], commit: u64| {
+        let own = table(own);
+        may_replace(&ReplaceView {
+            own: LogShape { epochs: &own.0, end: own.1 },
+            own_commit: at(0, commit),
+            snapshot: LogShape { epochs: &forced.0, end: forced.1 },
+        })
+    };
+    assert!(!case(&[1, 1, 1], 1), "the third may have been acknowledged, whether it has heard so or not");
+    assert!(case(&[1, 1], 1) && case(&[1, 1, 2], 1), "it has nothing that was left behind");
 }
 
 #[test]

@@ -20,8 +20,12 @@ fn copy(id: &str, state: PodState, end: (u64, u64)) -> ReplicaView {
         volume_epoch: end.0,
         state,
     };
-    let volume =
-        VolumeAccount { end: Position { epoch: end.0, seq: end.1 }, last_epoch: end.0, in_sync_version: 1 };
+    let volume = VolumeAccount {
+        end: Position { epoch: end.0, seq: end.1 },
+        last_epoch: end.0,
+        in_sync_version: 1,
+        newest: 0,
+    };
     let (outdated, replaced, was_open, away_ms) = (false, false, true, 0);
     let (id, pod, volume) = (id.into(), Some(pod), Some(volume));
     ReplicaView { id, pod, volume, outdated, replaced, was_open, away_ms }

@@ -7,7 +7,7 @@ use mailcluster_failover::{
     mirror::{EpochEntry, Join, JoinView, LogShape, join},
 };
 use mailcluster_rpc::mirror::v1::{
-    Commit, FromMirror, FromPrimary, Hello, Start, Table, from_mirror, from_primary,
+    Commit, Forked, FromMirror, FromPrimary, Hello, Start, Table, from_mirror, from_primary,
     mirror_client::MirrorClient,
 };
 use mailcluster_store::{Identity, LogReader, LoggedBatch, Offer, machine};
@@ -19,7 +19,7 @@ use tonic::{Status, Streaming, transport::Channel};
 use crate::{
     copy::{Copying, Snapshots},
     progress::Progress,
-    wire::{entry, parts, place, received},
+    wire::{entry, parts, place, position, received},
 };
 
 /// Messages on their way to a mirror, each at most a part of a batch.
@@ -58,7 +58,7 @@ pub enum Ended {
     NoSnapshot,
     /// The mirror needs a snapshot, and one of the two sides cannot make it, or does not take it.
     NotCopied(Status),
-    /// A forced promotion has left committed records of the mirror behind.
+    /// A forced promotion has left records of the mirror behind, which it keeps.
     Forked {
         /// The last record of both logs.
         after: Position,
@@ -103,12 +103,20 @@ impl Source {
             _ => return Err(unexpected().into()),
         };
         let mirror = table.replica.as_str();
-        let after = match self.join(&table)? {
-            Way::Stream(after) => after,
-            Way::Snapshot(at_least) => {
+        let after = match self.join(&table) {
+            Ok(Way::Stream(after)) => after,
+            Ok(Way::Snapshot(at_least)) => {
                 let copying = Copying { source: self, mirror, out: &out, inbound: &mut inbound };
                 return copying.run(at_least).await.map_err(not_copied);
             }
+            Err(Ended::Forked { after }) => {
+                let forked = Forked { after: Some(position((after.epoch, after.seq))) };
+                say(&out, from_primary::Message::Forked(forked)).await?;
+                // It closes the stream when it has taken that in.
+                let _ = self.in_time(inbound.message()).await;
+                return Err(Ended::Forked { after });
+            }
+            Err(ended) => return Err(ended),
         };
         self.snapshots.forget(mirror);
         say(&out, from_primary::Message::Start(Start { after })).await?;

@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     standby::{Greeting, Over, Standby, confirm},
-    wire::{Assembly, OutOfPlace, position, row},
+    wire::{Assembly, OutOfPlace, place, position, row},
 };
 
 /// Batches are synced as one until they have so many octets together.
@@ -86,6 +86,10 @@ impl Fed {
         let start = match self.next().await? {
             Some(from_primary::Message::Start(start)) => start,
             Some(from_primary::Message::Snapshot(snapshot)) => return self.receive(snapshot).await,
+            Some(from_primary::Message::Forked(forked)) => {
+                self.standby.fork(stream, place(forked.after));
+                return Ok(());
+            }
             _ => return Err(out_of_place()),
         };
         self.work(stream, move |follower, _| {

@@ -49,6 +49,8 @@ struct Inner {
     promise: Epoch,
     /// The stream that may write, with the epoch of its primary; each has its own number.
     stream: (u64, Epoch),
+    /// The last record that this log and the primary's have both, where a forced promotion left the rest behind.
+    forked: Option<Position>,
     catching_up: CatchingUp,
 }
 
@@ -98,7 +100,7 @@ pub struct Copied {
 impl Default for Standby {
     fn default() -> Self {
         let catching_up = CatchingUp::default();
-        let inner = Inner { follower: None, promise: 0, stream: (0, 0), catching_up };
+        let inner = Inner { follower: None, promise: 0, stream: (0, 0), forked: None, catching_up };
         Self {
             inner: Mutex::new(inner),
             whole: Condvar::new(),
@@ -144,6 +146,21 @@ impl Standby {
     #[must_use]
     pub fn describe(&self) -> Option<(ReplicaDescription, bool)> {
         self.lock().follower.as_ref().map(|follower| (follower.describe(), follower.is_sound()))
+    }
+
+    /// The last record that it has in common with its primary, when a forced promotion has left behind what follows.
+    #[must_use]
+    pub fn forked(&self) -> Option<Position> {
+        self.lock().forked
+    }
+
+    /// So says the primary of this stream. Nothing is cut or appended from then on, unless another primary finds otherwise.
+    pub(crate) fn fork(&self, stream: u64, after: Position) {
+        let mut inner = self.lock();
+        if inner.stream.0 == stream && inner.forked != Some(after) {
+            tracing::warn!(%after, "a forced promotion has left behind what follows: it is kept here, and nobody is followed");
+            inner.forked = Some(after);
+        }
     }
 
     /// Is the replica here?
@@ -205,7 +222,7 @@ impl Standby {
     /// A primary of this epoch begins a stream. The promise is on disk before this answers, and every other stream over.
     pub(crate) fn hello(&self, epoch: Epoch) -> Result<Greeting, Over> {
         let mut inner = self.lock_whole();
-        let Inner { follower, promise, stream, catching_up } = &mut *inner;
+        let Inner { follower, promise, stream, catching_up, .. } = &mut *inner;
         let Some(follower) = follower.as_mut() else {
             self.wanted.send_if_modified(|wanted| {
                 let is_new = epoch > *wanted;
@@ -244,6 +261,8 @@ impl Standby {
     ) -> Result<T, Over> {
         let mut inner = self.lock_whole();
         let epoch = self.may_write(&inner, stream)?;
+        // A primary that feeds it has found that its log is not another line.
+        inner.forked = None;
         let follower = inner.follower.as_mut().ok_or(Over::Taken)?;
         Ok(work(follower, epoch)?)
     }

@@ -210,6 +210,11 @@ impl Committer {
             batch.answer_all(&WriteError::NotServing);
             return;
         }
+        let of_clients = batch.ops.first().is_some_and(|op| !op.is_of_the_protocol());
+        if of_clients && !self.shared.gate.has_enough_copies() {
+            batch.answer_all(&WriteError::NotServing);
+            return;
+        }
         let epoch = match batch.ops.first() {
             Some(Op::EpochStart(epoch, _)) if *epoch <= self.epoch => {
                 batch.answer_all(&WriteError::Refused(Refusal::Stale));

@@ -56,7 +56,7 @@ pub use log_reader::{LogReader, LoggedBatch};
 pub use mirrors::{Committed, Mirrors};
 pub use model::{
     Account, Alias, Changes, Domain, EpochMark, Flags, HistoryEvent, HistoryKey, Mailbox, MailboxCounts,
-    Message, QueueItem, QueueRecipient, QueueStats, SpecialUse, StoreUsage, SystemFlag,
+    Message, Names, QueueItem, QueueRecipient, QueueStats, SpecialUse, StoreUsage, SystemFlag,
 };
 pub use ops::{
     Append, Appended, Copied, CopyKind, CreateMailbox, Delivered, Delivery, DeliveryTarget, Expunge,

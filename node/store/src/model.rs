@@ -271,3 +271,12 @@ pub struct EpochMark {
     /// Did a person let a replica begin it that need not have had every acknowledged record?
     pub forced: bool,
 }
+
+/// What becomes of the names (UIDs) of the messages that a replica has when it begins a forced epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Names {
+    /// They stay.
+    Kept,
+    /// The last of them may have been given to other messages elsewhere: each mailbox gets another UIDVALIDITY.
+    Anew,
+}

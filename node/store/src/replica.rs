@@ -17,6 +17,7 @@ use crate::{
     files::SegmentFiles,
     log_walk,
     mirrors::NoMirrors,
+    record::EpochStart,
     recover::Recovery,
     schema::{self, State},
     snapshot,
@@ -65,6 +66,10 @@ pub trait Gate: Send + Sync + 'static {
     fn may_acknowledge(&self, epoch: Epoch, seq: Seq) -> bool;
     /// May reads be served now?
     fn may_read(&self) -> bool;
+    /// Have enough copies joined for a client's change to be taken? Before that, only the protocol's own records are.
+    fn has_enough_copies(&self) -> bool {
+        true
+    }
     /// May the volume be written now? When somebody else may have it, nothing is appended, and it is closed as it is.
     fn may_write(&self) -> bool;
     /// The log failed a sync: the replica is poisoned and never serves again on this boot.
@@ -129,6 +134,8 @@ pub struct ReplicaDescription {
     pub in_sync_version: u64,
     /// On-disk format.
     pub format: u32,
+    /// The latest time that a record of its index carries, in seconds since 1970; 0 when there is none.
+    pub newest: i64,
 }
 
 /// A replica, opened under flock, recovered, and not serving.
@@ -279,6 +286,7 @@ impl Replica {
             promise: self.engine.superblock.promise,
             in_sync_version: tail.in_sync_version().max(state.in_sync_version),
             format: FORMAT,
+            newest: state.clock,
         }
     }
 
@@ -308,7 +316,8 @@ impl Replica {
         in_sync: &[ReplicaId],
         gate: Arc<dyn Gate>,
     ) -> Result<Store, OpenError> {
-        let begun = self.begin(epoch, in_sync).and_then(|(_, end)| self.engine.advance(end));
+        let begun =
+            self.begin(&EpochStart::new(epoch, in_sync)).and_then(|(_, end)| self.engine.advance(end));
         begun.map_err(|error| self.not_begun(error, epoch, &gate))?;
         self.go_on(gate)
     }

@@ -16,7 +16,7 @@ use crate::{
     error::{FollowError, OpenError},
     log_reader::LoggedBatch,
     mirrors::Mirrors,
-    model::EpochMark,
+    model::{EpochMark, Names},
     record::{self, EpochStart},
     replay::Placed,
     replica::{Replica, ReplicaDescription},
@@ -295,7 +295,21 @@ impl Follower {
     /// # Errors
     /// [`FollowError::Promised`] when the epoch is not above all that came before.
     pub fn begin(&mut self, epoch: Epoch, in_sync: &[ReplicaId]) -> Result<(Epoch, Seq), FollowError> {
-        self.replica.begin(epoch, in_sync)
+        self.replica.begin(&EpochStart::new(epoch, in_sync))
+    }
+
+    /// The same for a replica that need not have had everything: where its log parts from another's that has more, the other
+    /// keeps that; and no UID is given anew that clients may have seen there.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub fn begin_forced(
+        &mut self,
+        epoch: Epoch,
+        in_sync: &[ReplicaId],
+        names: Names,
+    ) -> Result<(Epoch, Seq), FollowError> {
+        self.replica.begin(&EpochStart::forced(epoch, in_sync, names))
     }
 
     /// Who is told of every batch that is written from now on.
@@ -312,14 +326,14 @@ impl Follower {
 
 impl Replica {
     /// Appends EpochStart behind whatever is in the log, and syncs it.
-    pub(crate) fn begin(&mut self, epoch: Epoch, in_sync: &[ReplicaId]) -> Result<(Epoch, Seq), FollowError> {
-        let engine = &mut self.engine;
+    pub(crate) fn begin(&mut self, start: &EpochStart) -> Result<(Epoch, Seq), FollowError> {
+        let (engine, epoch) = (&mut self.engine, start.epoch);
         let (prev, promise) = (engine.end(), engine.superblock.promise);
         if epoch <= prev.epoch || epoch < promise {
             return Err(FollowError::Promised(promise.max(prev.epoch)));
         }
         let mut payload = Vec::new();
-        record::encode(&EpochStart::new(epoch, in_sync).into(), &[], &mut payload);
+        record::encode(&start.clone().into(), &[], &mut payload);
         let payload = Bytes::from(payload);
         let header =
             LoggedBatch { epoch, seq: prev.seq + 1, count: 1, prev, payload: payload.clone() }.header()?;

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use super::{
     Failover, annotations as keys,
     cache::{self, World, limited},
-    evictable, fence, lease,
+    evictable, fence, forced, lease,
     report::{self, Part},
 };
 use crate::apply;
@@ -56,6 +56,9 @@ impl Failover {
             }
             Step::Promote(copy, kind) => {
                 part.target = report::target(scene.o, (copy, *kind), now, PROMOTION_SECONDS);
+                if let (TargetKind::Forced, Some(last)) = (kind, &mut part.last_failover) {
+                    last.forced = Some(forced::record(scene.o, copy));
+                }
             }
             Step::ClearTarget => part.target = None,
             Step::RecordEvidence(kind) => {
@@ -98,6 +101,11 @@ impl Failover {
                 self.say(scene, EventType::Warning, "FailoverStarted", note);
                 Ok(())
             }
+            Step::Promote(copy, TargetKind::Forced) => {
+                let note = forced::told(&forced::record(scene.o, copy));
+                self.say(scene, EventType::Warning, "FailoverForced", &note);
+                Ok(())
+            }
             Step::SetTarget(_) | Step::Promote(..) => Ok(()),
             Step::RecordEvidence(kind) => {
                 let note = format!("{kind:?} against the holder's process");
@@ -108,6 +116,7 @@ impl Failover {
             Step::NameRequest(node) => self.annotate(scene.store, &json!({ keys::FAILOVER: node })).await,
             Step::RefuseRequest(why) => self.refuse_request(scene, why).await,
             Step::HandOver(copy) => self.hand_over(scene, copy).await,
+            Step::RefuseForce(why) => self.refuse_force(scene, why).await,
             Step::Replace(id) => self.replace(scene, id).await,
             Step::RefuseReplacement(why) => self.refuse_replacement(scene, why).await,
             Step::Pin(node) => self.pin(scene, node).await,

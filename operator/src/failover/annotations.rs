@@ -13,6 +13,8 @@ pub const FENCE_CONFIRMED: &str = "mailcluster.io/fence-confirmed";
 pub const RESTORE_LEASE: &str = "mailcluster.io/restore-lease";
 /// On a MailStore: the id of the copy whose place a new one is to take. Removed when done.
 pub const REPLACE: &str = mailcluster_api::mailstore::REPLACE_REPLICA;
+/// On a MailStore: a copy that lacks something is to take it; see [`mailcluster_api::force`]. Removed when done.
+pub const FORCE: &str = mailcluster_api::force::ANNOTATION;
 /// On a MailStore: adopt its disk on another node; see [`mailcluster_api::adoption`]. Removed when done.
 pub const ADOPT: &str = mailcluster_api::adoption::ANNOTATION;
 /// On a MailStore: the PersistentVolume that is being made anew for such a request, as JSON.

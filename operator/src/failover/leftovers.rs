@@ -39,7 +39,7 @@ pub fn changes(
 }
 
 /// Each annotation that may go, and whether what it says is over.
-fn done(store: &MailStore, o: &Observation, seat: &Placement, now: i64) -> [(&'static str, bool); 7] {
+fn done(store: &MailStore, o: &Observation, seat: &Placement, now: i64) -> [(&'static str, bool); 8] {
     let says = |key: &str, what: &str| store.annotations().get(key).is_some_and(|value| value == what);
     let of_seat = |key: &str| says(key, &seat.pod_uid);
     // A leader may die between its note and the deletion: should another delete the pod some day, its end must not
@@ -52,7 +52,10 @@ fn done(store: &MailStore, o: &Observation, seat: &Placement, now: i64) -> [(&'s
     // A drain that was called off leaves its word behind; the next one says it anew.
     let shut = evictable::view(store, now)
         .is_some_and(|w| w.open_ms.is_none() && (w.pod_uid != seat.pod_uid || o.request.is_none()));
+    let lease = o.lease.as_ref().map(|lease| &lease.record);
+    let forced = matches!((&o.force, lease), (Some(Ok(order)), Some(record)) if order.is_done(record));
     [
+        (keys::FORCE, forced),
         (keys::FAILOVER, says(keys::FAILOVER, &seat.node)),
         (keys::DELETING, !(of_seat(keys::DELETING) && goes)),
         (keys::FENCE_CONFIRMED, !of_seat(keys::FENCE_CONFIRMED)),

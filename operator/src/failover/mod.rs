@@ -11,6 +11,7 @@ mod cache;
 mod crashes;
 pub mod evictable;
 mod fence;
+mod forced;
 mod lease;
 mod leftovers;
 mod measures;
@@ -289,7 +290,8 @@ impl Failover {
             .pod(store)
             .and_then(|p| observe::seat_of(p, &o.nodes))
             .filter(|seat| holds(o, &seat.pod_uid));
-        let (mut part, finished) = report::next(old, o, decision, seat.as_ref(), Timestamp::now());
+        let (mut part, finished) =
+            report::next((&store.name_any(), old), o, decision, seat.as_ref(), Timestamp::now());
         if let Some((accounts, bytes)) =
             world.pod(store).and_then(|p| p.uid()).and_then(|uid| self.counts.get(&uid))
         {

@@ -32,7 +32,7 @@ pub use self::{
     frontends::{is_on, lost_nodes, may_answer},
     nodes::seat_of,
 };
-use super::{adopt, annotations as keys, cache::World, crashes, evictable, fence, lease};
+use super::{adopt, annotations as keys, cache::World, crashes, evictable, fence, forced, lease};
 use crate::{
     build::{self, tokens},
     volumes,
@@ -119,6 +119,7 @@ fn alone(world: &World, heard: &Heard, store: &MailStore) -> Option<Observation>
         serving: status.serving.as_ref().map(|s| (u64::try_from(s.epoch).unwrap_or(0), s.pod_uid.clone())),
         request: wanted_there(adoption.as_ref())
             .or_else(|| request(annotation(keys::FAILOVER), placement.as_ref(), &nodes, lease.as_ref())),
+        force: forced::order(store),
         adoption,
         replace: annotation(keys::REPLACE),
         restore_asked: annotation(keys::RESTORE_LEASE).is_some_and(|v| v == "true"),
@@ -259,6 +260,7 @@ fn replicas(world: &World, heard: &Heard, store: &MailStore) -> Vec<ReplicaView>
                 end: Position { epoch: d.end_epoch, seq: d.end_seq },
                 last_epoch: d.last_epoch,
                 in_sync_version: d.in_sync_version,
+                newest: d.newest,
             }),
             outdated: world.set_of(store, letter).zip(pod).is_some_and(|(set, pod)| outdated(set, pod)),
             replaced: world.set_of(store, letter).zip(pod).is_some_and(|(set, pod)| {
@@ -301,6 +303,7 @@ fn pod_state(described: &DescribeResponse) -> PodState {
     match described.state() {
         State::Waiting => PodState::Waiting,
         State::Standby => PodState::Standby,
+        State::Forked => PodState::Forked,
         State::CrashLoop => PodState::CrashLoop,
         State::Candidate | State::Settling | State::Primary | State::Draining => PodState::Active,
         State::Poisoned => PodState::Poisoned,

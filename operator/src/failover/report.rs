@@ -5,7 +5,7 @@ use k8s_openapi::{
     jiff::{SignedDuration, Timestamp},
 };
 use mailcluster_api::{
-    condition::{Draft, FAILOVER_BLOCKED},
+    condition::{Draft, FAILOVER_BLOCKED, FORCED},
     mailstore::{
         self, Crash, Evidence, LastFailover, MailStoreStatus, NodeIdentity, SnapshotProgress, Target,
     },
@@ -16,7 +16,7 @@ use mailcluster_failover::{
 use mailcluster_rpc::control::v1::DescribeResponse;
 use serde_json::{Value, json};
 
-use super::crashes;
+use super::{crashes, forced};
 
 /// The part of the status that failover owns.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -47,8 +47,12 @@ pub struct Part {
     pub crashes: Vec<Crash>,
     /// The machine of the holder.
     pub node_identity: Option<NodeIdentity>,
+    /// The copies, when none that has everything answers.
+    pub survivors: Vec<mailstore::Survivor>,
     /// FailoverBlocked.
     pub blocked: Option<Condition>,
+    /// Forced.
+    pub forced: Option<Condition>,
 }
 
 impl Part {
@@ -69,7 +73,9 @@ impl Part {
             last_failover: status.last_failover.clone(),
             crashes: status.crashes.clone(),
             node_identity: status.node_identity.clone(),
+            survivors: status.survivors.clone(),
             blocked: status.conditions.iter().find(|c| c.type_ == FAILOVER_BLOCKED).cloned(),
+            forced: status.conditions.iter().find(|c| c.type_ == FORCED).cloned(),
         }
     }
 
@@ -87,7 +93,7 @@ impl Part {
             "target": self.target,
             "lastFailover": self.last_failover,
             "nodeIdentity": self.node_identity,
-            "conditions": self.blocked.iter().collect::<Vec<_>>(),
+            "conditions": self.blocked.iter().chain(&self.forced).collect::<Vec<_>>(),
         });
         if let Value::Object(fields) = &mut status {
             fields.retain(|_, value| !value.is_null());
@@ -96,6 +102,9 @@ impl Part {
             }
             if !self.snapshots.is_empty() {
                 fields.insert("snapshots".into(), json!(self.snapshots));
+            }
+            if !self.survivors.is_empty() {
+                fields.insert("survivors".into(), json!(self.survivors));
             }
             if !self.crashes.is_empty() {
                 fields.insert("crashes".into(), json!(self.crashes));
@@ -140,7 +149,7 @@ pub struct Finished {
 /// What the status shall say after this decision.
 #[must_use]
 pub fn next(
-    old: &Part,
+    (store, old): (&str, &Part),
     o: &Observation,
     decision: &Decision,
     seat: Option<&Placement>,
@@ -162,6 +171,8 @@ pub fn next(
     part.blocked =
         Some(condition(decision).finish(&old.blocked.iter().cloned().collect::<Vec<_>>(), None, now));
     begin(&mut part, o, decision, now);
+    part.survivors = forced::survivors(o, decision, &old.survivors);
+    part.forced = forced::condition(store, o, &part, now);
     // What was seen, never what is about to be done: this leader may die before it does it.
     if let (Some(node), Some(last)) = (unplaced_on(o), part.last_failover.as_mut())
         && last.serving_at.is_none()
@@ -225,7 +236,8 @@ fn begin(part: &mut Part, o: &Observation, decision: &Decision, now: Timestamp) 
     } else if let Some(last) = part.last_failover.as_mut().filter(|l| l.serving_at.is_none()) {
         // A node that dies is Ready for a while yet: what looked like a crash at first was not one.
         let lost = reason(o, decision);
-        if last.reason == CRASHED && matches!(lost, NODE_LOST | NODE_GONE) {
+        let is_more = last.reason == CRASHED && matches!(lost, NODE_LOST | NODE_GONE);
+        if is_more || (lost == FORCED_BY_A_PERSON && decision.phase == Phase::Promoting) {
             last.reason = lost.into();
         }
     }
@@ -235,6 +247,8 @@ fn begin(part: &mut Part, o: &Observation, decision: &Decision, now: Timestamp) 
 const CRASHED: &str = "Crashed";
 /// The node is not Ready, or has another boot.
 const NODE_LOST: &str = "NodeLost";
+/// A person had a copy take the store that lacked something.
+const FORCED_BY_A_PERSON: &str = "Forced";
 /// The Node object is gone.
 const NODE_GONE: &str = "NodeGone";
 
@@ -242,6 +256,7 @@ fn reason(o: &Observation, decision: &Decision) -> &'static str {
     let node = o.placement.as_ref().map(|p| (o.node(&p.node), &p.boot_id));
     match (&o.request, node) {
         _ if o.adoption.is_some() => "Adopted",
+        _ if o.force.is_some() => FORCED_BY_A_PERSON,
         (Some(request), _) if request.drain => "NodeDrained",
         (Some(_), _) => "Requested",
         (None, Some((None, _))) => NODE_GONE,
@@ -280,6 +295,9 @@ pub fn doing(step: &Step) -> String {
         Step::Pin(node) => format!("pins the store to node {node}"),
         Step::SetTarget(_) => "asks the replica to take the lease".into(),
         Step::HandOver(copy) => format!("asks the holder to hand the store over to copy {copy}"),
+        Step::Promote(copy, mailcluster_failover::TargetKind::Forced) => {
+            format!("a person orders copy {copy} to take the lease, which need not have everything")
+        }
         Step::Promote(copy, _) => format!("asks copy {copy} to take the lease"),
         Step::Adopt(AdoptionStep::Record) => "writes down the volume as it shall be".into(),
         Step::Adopt(AdoptionStep::Delete) => "deletes the object of the old volume".into(),
@@ -311,7 +329,7 @@ pub fn message(why: &Blocked) -> String {
         Blocked::Undetected(Undetected::TooFewReports) => "the lease is not renewed, and too few frontends say whether they reach the store: see why frontends do not answer".into(),
         Blocked::Undetected(Undetected::NodeDisagrees) => "the lease is not renewed, the node is Ready, and there is no frontend to ask: bring frontends up, or delete the store's pod".into(),
         Blocked::Undetected(_) => "the lease is not renewed, but frontends reach the store: see why its node does not reach the API server".into(),
-        Blocked::NoCopy(copies) => format!("no copy that has everything can take the store{}: bring one of those back that have it", each(copies)),
+        Blocked::NoCopy(copies) => format!("no copy that has everything can take the store{}: bring one of those back that have it; where they are gone for good, `kubectl mailcluster failover STORE --force` says what would be lost without them", each(copies)),
         Blocked::SharedBlockDevice => "the volume is a block device that several nodes reach: it is moved only after its node was fenced".into(),
     }
 }

@@ -137,6 +137,9 @@ const RECORDS: &[Case] = &[
 const OF_CLUSTERS: &[Case] = &[
     ("failover demo-0", "", 2, Error("clusters")),
     ("failover demo-0 --to node1 --wait 0", "", 2, Error("clusters")),
+    ("failover demo-0 --force --to b --accept-loss --yes --wait 0", "", 2, Error("clusters")),
+    ("failover demo-0 --accept-loss", "", 2, Error("--force")),
+    ("failover demo-0 --yes", "", 2, Error("--force")),
     ("fence confirm node1 --yes", "", 2, Error("clusters")),
     ("rebalance", "", 2, Error("clusters")),
     ("store replace-replica demo-0 b --yes", "", 2, Error("clusters")),

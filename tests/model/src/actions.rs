@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use mailcluster_failover::TargetKind;
 use stateright::{Expectation, Model, Path, Property};
 
 use crate::{
@@ -40,8 +41,12 @@ pub enum Action {
     Demote(usize),
     /// A replica follows a target: closes its stream, and promises the next epoch.
     Promise(usize),
+    /// A person orders this replica to take the store, whatever it has: it promises the next epoch.
+    Force(usize),
     /// It replaces the lease that it read.
     Take(usize),
+    /// The same by a person's order, and its process ends before it has begun its epoch.
+    TakeAndEnd(usize),
     /// A process starts, and opens its volume.
     Start(usize),
     /// A process in the holder's pod takes the lease as its next incarnation.
@@ -69,8 +74,18 @@ impl Cluster {
                 }
                 return;
             }
-            Process::Standby(_) => out.extend([Action::Promise(slot), Action::Restart(slot)]),
-            Process::Candidate(_) => out.push(Action::Take(slot)),
+            Process::Standby(_) => {
+                out.extend([Action::Promise(slot), Action::Restart(slot)]);
+                if world.budget.forced > 0 {
+                    out.push(Action::Force(slot));
+                }
+            }
+            Process::Candidate(_, forced) => {
+                out.push(Action::Take(slot));
+                if *forced && world.budget.crashes > 0 {
+                    out.push(Action::TakeAndEnd(slot));
+                }
+            }
             Process::Primary(_) => {
                 out.extend([
                     Action::Append(slot),
@@ -142,8 +157,10 @@ impl Model for Cluster {
             Action::Renew(slot) => self.renew(&mut world, slot),
             Action::Reepoch(slot, mirror) => self.reepoch(&mut world, slot, mirror),
             Action::Demote(slot) => self.demote(&mut world, slot),
-            Action::Promise(slot) => self.promise(&mut world, slot),
+            Action::Promise(slot) => self.promise(&mut world, slot, TargetKind::Auto),
+            Action::Force(slot) => self.promise(&mut world, slot, TargetKind::Forced),
             Action::Take(slot) => self.take(&mut world, slot),
+            Action::TakeAndEnd(slot) => self.take_and_end(&mut world, slot),
             Action::Start(slot) => self.open(&mut world, slot),
             Action::Restart(slot) => self.restart(&mut world, slot),
             Action::Crash(slot) => self.crash(&mut world, slot),
@@ -194,6 +211,10 @@ impl fmt::Display for Action {
             Self::Reepoch(i, j) => write!(f, "{} goes above the promise of {}", n(i), n(j)),
             Self::Demote(i) => write!(f, "{} steps down", n(i)),
             Self::Promise(i) => write!(f, "{} is a candidate and promises the next epoch", n(i)),
+            Self::Force(i) => {
+                write!(f, "a person orders {} to take the store: it promises the next epoch", n(i))
+            }
+            Self::TakeAndEnd(i) => write!(f, "{} takes the lease by that order, and its process ends", n(i)),
             Self::Take(i) => write!(f, "{} takes the lease", n(i)),
             Self::Start(i) => write!(f, "{} starts", n(i)),
             Self::Restart(i) => write!(f, "{} takes its own lease again", n(i)),

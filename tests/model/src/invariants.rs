@@ -5,7 +5,7 @@ use stateright::Property;
 use crate::world::{Cluster, What, World, ids};
 
 /// What transitions note when they break it.
-const NOTED: [&str; 7] = [
+const NOTED: [&str; 8] = [
     "one_holder_per_epoch",
     "promoted_from_insync",
     "index_le_commit",
@@ -13,6 +13,7 @@ const NOTED: [&str; 7] = [
     "promise_first",
     "no_empty_no_stale",
     "acked_is_served",
+    "fork_is_kept",
 ];
 
 pub fn properties() -> Vec<Property<Cluster>> {
@@ -27,6 +28,7 @@ pub fn properties() -> Vec<Property<Cluster>> {
         Property::always(NOTED[4], not::<4>),
         Property::always(NOTED[5], not::<5>),
         Property::always(NOTED[6], not::<6>),
+        Property::always(NOTED[7], not::<7>),
         Property::always("acked_in_every_insync", acked_in_every_insync),
         Property::always("same_name_same_bytes", same_name_same_bytes),
         Property::sometimes("a change is acknowledged", |_: &Cluster, w: &World| w.acked != 0),
@@ -49,8 +51,15 @@ fn acked_in_every_insync(cluster: &Cluster, world: &World) -> bool {
     ids(world.lease.in_sync).filter_map(of).all(|replica| {
         let synced = &replica.disk.log[..usize::from(replica.disk.synced)];
         let has = |v: u8| synced.iter().any(|r| r.what == What::Value(v));
-        (0..8).filter(|v| world.acked & (1 << v) != 0).all(has)
+        (0..8).filter(|v| world.counts(*v)).all(has)
     })
+}
+
+impl World {
+    /// Was this change acknowledged, and left behind by no forced takeover?
+    fn counts(&self, value: u8) -> bool {
+        (self.acked & !self.left_behind) & (1 << value) != 0
+    }
 }
 
 /// I5, and the second half of I1: records of one epoch at one place are one record.
@@ -72,7 +81,15 @@ pub fn check(cluster: &Cluster, last: &World, world: &mut World) {
             return;
         }
         let serves = world.primary(slot).is_some_and(|p| p.settled) && world.holds(slot);
-        let lost = (0..8).any(|v| world.acked & (1 << v) != 0 && !world.replicas[slot].disk.has(v));
+        // I2: what was acknowledged is cut from no log, whoever lets whom take the store.
+        let synced = &before.disk.log[..usize::from(before.disk.synced)];
+        let had = |v: u8| synced.iter().any(|r| r.what == What::Value(v));
+        let cut = |v: u8| world.acked & (1 << v) != 0 && had(v) && !after.disk.has(v);
+        if same_disk && cluster.bounds.budget.forced > 0 && (0..8).any(cut) {
+            world.breaks("fork_is_kept");
+            return;
+        }
+        let lost = (0..8).any(|v| world.counts(v) && !world.replicas[slot].disk.has(v));
         if serves && lost {
             world.breaks("acked_is_served");
             return;

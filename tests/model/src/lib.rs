@@ -5,10 +5,14 @@
 //! that are lost, late or out of order, an API whose answers do not arrive, an etcd that goes back in time. No clock is
 //! trusted: every lease looks good to its holder for ever, and expired to everybody else at any moment (I8).
 //!
-//! What is not in it: salvage, snapshots (a new copy is filled from the log's start), reattachment of a single copy.
+//! A person may order any replica to take the store, at any moment and whatever it has: what others have then is kept.
+//!
+//! What is not in it: the salvage of what was kept, snapshots (a new copy is filled from the log's start), reattachment of a single copy.
 
 mod actions;
 mod faults;
+#[cfg(test)]
+mod forced;
 mod invariants;
 mod mirror;
 mod primary;

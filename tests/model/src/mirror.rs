@@ -29,17 +29,25 @@ impl Cluster {
         let (own, mirror) = (world.replicas[from].disk.clone(), world.replicas[to].disk.clone());
         let (own_epochs, mirror_epochs) = (own.epochs(), mirror.epochs());
         let commit = usize::from(mirror.commit);
+        let committed = Position {
+            epoch: commit.checked_sub(1).map_or(0, |at| u64::from(mirror.log[at].epoch)),
+            seq: commit as u64,
+        };
         let joined = join(&JoinView {
             own: LogShape { epochs: &own_epochs, end: own.end() },
             contiguous_from: 1,
             mirror: LogShape { epochs: &mirror_epochs, end: mirror.end() },
-            mirror_commit: Position {
-                epoch: commit.checked_sub(1).map_or(0, |at| u64::from(mirror.log[at].epoch)),
-                seq: commit as u64,
-            },
+            mirror_commit: committed,
             log_octets: 0,
             snapshot_from: u64::MAX,
         });
+        let joined = match joined {
+            // Without the rule its tail is cut, as after any other takeover.
+            Join::Forked { after } if !self.has(Rule::KeepForks) && after.seq >= committed.seq => {
+                Join::Stream { after }
+            }
+            joined => joined,
+        };
         let disk = &mut world.replicas[to].disk;
         disk.promise = disk.promise.max(epoch);
         let after = match joined {

@@ -1,13 +1,13 @@
 //! What a primary does: append, commit, change the set, renew, step down.
 
 use mailcluster_failover::{
-    AckState, Position, Role, demote, may_acknowledge,
-    mirror::{Member, MembersView, change},
+    AckState, Beginning, Position, Role, beginning, demote, may_acknowledge,
+    mirror::{LogShape, Member, MembersView, change},
 };
 
 use crate::{
     Rule,
-    world::{Cluster, Id, Process, Record, What, World, bits, holder, names},
+    world::{Cluster, Id, Lease, Process, Record, What, World, bits, holder, names},
 };
 
 /// Any span: clocks are not trusted.
@@ -20,6 +20,10 @@ impl Cluster {
             return None;
         }
         let record = Record { epoch: primary.epoch, what: What::Value(world.next) };
+        if primary.epoch < world.lease.forced {
+            // The old holder does not know yet that it is left behind.
+            world.left_behind |= 1 << world.next;
+        }
         world.next += 1;
         world.replicas[slot].disk.log.push(record);
         Some(())
@@ -77,7 +81,7 @@ impl Cluster {
         }
         if settled {
             let upto = if self.has(Rule::CommitFirst) { commit } else { synced };
-            show(world, &log[..usize::from(upto).min(log.len())]);
+            self.show(world, &log[..usize::from(upto).min(log.len())]);
         }
         Some(())
     }
@@ -168,17 +172,27 @@ impl Cluster {
         world.lease.version += 1;
         let me = world.me(slot);
         world.holders.push((promise + 1, me));
-        self.begin(world, slot, promise + 1);
+        self.begin(world, slot);
         Some(())
     }
 
-    /// The first record of an epoch.
-    pub(crate) fn begin(&self, world: &mut World, slot: usize, epoch: u8) {
-        let (in_sync, set_version) = (world.lease.in_sync, world.lease.set_version);
+    /// The first record of the lease's epoch.
+    pub(crate) fn begin(&self, world: &mut World, slot: usize) {
+        let Lease { epoch, in_sync, set_version, forced, .. } = world.lease;
+        let disk = &world.replicas[slot].disk;
+        let (epochs, committed) = (disk.epochs(), u64::from(disk.commit));
+        let log = LogShape { epochs: &epochs, end: disk.end() };
+        let committed = Position { epoch: 0, seq: committed };
+        let is_known = self.has(Rule::ForcedInLease) || forced == epoch;
+        let what = match beginning(&world.lease.record(self.min()), log, committed) {
+            Beginning::ForcedAnew if is_known && self.has(Rule::NewNames) => What::ForcedAnew,
+            Beginning::Forced | Beginning::ForcedAnew if is_known => What::Forced,
+            _ => What::Start,
+        };
         let served = world.primary(slot).is_some_and(|p| p.settled);
         let disk = &mut world.replicas[slot].disk;
         disk.promise = disk.promise.max(epoch);
-        disk.log.push(Record { epoch, what: What::Start });
+        disk.log.push(Record { epoch, what });
         disk.set_version = set_version;
         disk.synced = disk.len();
         let start = disk.len();
@@ -193,7 +207,7 @@ impl Cluster {
         });
         if !self.has(Rule::Settle) {
             let log = world.replicas[slot].disk.log.clone();
-            show(world, &log);
+            self.show(world, &log);
         }
     }
 
@@ -212,14 +226,21 @@ impl Cluster {
     }
 }
 
-/// Clients see these records; a place is a UID.
-fn show(world: &mut World, log: &[Record]) {
-    let differs = |(a, b): (&Record, &Record)| a != b;
-    if world.shown.iter().zip(log).any(differs) {
-        world.breaks("uid_once");
-        return;
-    }
-    if log.len() > world.shown.len() {
-        world.shown = log.to_vec();
+impl Cluster {
+    /// Clients see these records; a place is a UID. What comes behind the record that forced a line has UIDs of its own, or all
+    /// of the line has.
+    fn show(&self, world: &mut World, log: &[Record]) {
+        let anew = log.iter().rfind(|r| r.what == What::ForcedAnew);
+        let mut line = anew.map_or(0, |r| r.epoch);
+        for (place, record) in (0..).zip(log) {
+            let skips = record.what == What::Forced && record.epoch > line;
+            if skips && self.has(Rule::SkipUids) {
+                line = record.epoch;
+            }
+            if world.shown.entry((line, place)).or_insert(*record) != record {
+                world.breaks("uid_once");
+                return;
+            }
+        }
     }
 }

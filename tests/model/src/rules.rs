@@ -23,11 +23,20 @@ pub enum Rule {
     PromiseFirst,
     /// A5: a replica that has seen a higher epoch than the lease says that the lease was rolled back.
     RolledBack,
+    /// I3: a forced takeover stands in the lease, so that the next process of the store says it too.
+    ForcedInLease,
+    /// I2: what lies behind the fork of a forced line is kept whole, not only what is known to be committed.
+    KeepForks,
+    /// I6: a forced line passes over UIDs that the one before may have given.
+    SkipUids,
+    /// I6: a forced replica's last records, of which it does not know whether they were committed, get other names where
+    /// epochs that it has missed may have given theirs to others.
+    NewNames,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::OneObject,
         Self::Union,
         Self::ReplicaIds,
@@ -38,5 +47,9 @@ impl Rule {
         Self::DurablePromise,
         Self::PromiseFirst,
         Self::RolledBack,
+        Self::ForcedInLease,
+        Self::KeepForks,
+        Self::SkipUids,
+        Self::NewNames,
     ];
 }

@@ -7,8 +7,13 @@ use mailcluster_failover::{
 
 use crate::{
     Rule,
-    world::{Cluster, Disk, Lease, Process, World, bits, holder},
+    world::{Cluster, Disk, Lease, Process, What, World, bits, holder},
 };
+
+fn small(at: Position) -> (u8, u8) {
+    let of = |n| u8::try_from(n).unwrap_or(u8::MAX);
+    (of(at.epoch), of(at.seq))
+}
 
 impl Cluster {
     /// Opens the volume: syncs what is there, and compares it with the lease.
@@ -38,8 +43,14 @@ impl Cluster {
     }
 
     /// The operator names this replica at any moment: no clock is trusted, so no wait is a rule.
-    pub(crate) fn promise(&self, world: &mut World, slot: usize) -> Option<()> {
+    pub(crate) fn promise(&self, world: &mut World, slot: usize, kind: TargetKind) -> Option<()> {
         let epoch = world.lease.epoch + 1;
+        let forced = kind == TargetKind::Forced;
+        let kind = match world.lease.epoch {
+            0 if forced => return None,
+            0 => TargetKind::Initial,
+            _ => kind,
+        };
         if epoch > self.bounds.epochs || self.someone_knows_better(world) {
             return None;
         }
@@ -53,7 +64,7 @@ impl Cluster {
             replica: &name,
             target_replica: &name,
             target_version: &version,
-            kind: if world.lease.epoch == 0 { TargetKind::Initial } else { TargetKind::Auto },
+            kind,
             ready: true,
             end: disk.end(),
             holder_heard: false,
@@ -63,10 +74,13 @@ impl Cluster {
         if takeover(&view) != Takeover::Go {
             return None;
         }
+        if forced {
+            world.budget.forced = world.budget.forced.checked_sub(1)?;
+        }
         let read = world.lease.clone();
         let disk = &mut world.replicas[slot].disk;
         disk.promise = disk.promise.max(epoch);
-        world.replicas[slot].process = Process::Candidate(read);
+        world.replicas[slot].process = Process::Candidate(read, forced);
         Some(())
     }
 
@@ -81,7 +95,7 @@ impl Cluster {
 
     /// Replaces the very lease that was read.
     pub(crate) fn take(&self, world: &mut World, slot: usize) -> Option<()> {
-        let Process::Candidate(read) = world.replicas[slot].process.clone() else { return None };
+        let Process::Candidate(read, forced) = world.replicas[slot].process.clone() else { return None };
         let unchanged = match self.has(Rule::OneObject) {
             true => read.version == world.lease.version,
             false => read.epoch == world.lease.epoch && read.holder == world.lease.holder,
@@ -91,11 +105,22 @@ impl Cluster {
             return Some(());
         }
         let id = world.replicas[slot].disk.id;
-        if self.has(Rule::OneObject) && world.lease.in_sync & (1 << id.0) == 0 {
+        if self.has(Rule::OneObject) && !forced && world.lease.in_sync & (1 << id.0) == 0 {
             world.breaks("promoted_from_insync");
         }
-        self.put(world, slot, &read);
+        self.swap(world, slot, &read, forced);
+        self.begin(world, slot);
         Some(())
+    }
+
+    /// The same, and the process ends before it has begun its epoch.
+    pub(crate) fn take_and_end(&self, world: &mut World, slot: usize) -> Option<()> {
+        let Process::Candidate(read, true) = world.replicas[slot].process.clone() else { return None };
+        if read.version != world.lease.version {
+            return None;
+        }
+        self.swap(world, slot, &read, true);
+        self.crash(world, slot)
     }
 
     /// The holder's process in its next incarnation takes the lease at once.
@@ -134,18 +159,18 @@ impl Cluster {
             return None;
         }
         let read = world.lease.clone();
-        self.put(world, slot, &read);
+        self.swap(world, slot, &read, false);
+        self.begin(world, slot);
         Some(())
     }
 
-    /// The lease becomes this process', at the next epoch, and the epoch begins.
-    fn put(&self, world: &mut World, slot: usize, read: &Lease) {
+    /// The lease becomes this process', at the next epoch.
+    fn swap(&self, world: &mut World, slot: usize, read: &Lease, forced: bool) {
         let (me, id) = (world.me(slot), world.replicas[slot].disk.id);
-        let rules = self.rules();
-        let next = take(
-            &read.record(self.min()),
-            &Taker { me: &holder(me), replica: &id.name(), rules, node: "", boot_id: "", now: 0 },
-        );
+        let (process, name, rules) = (holder(me), id.name(), self.rules());
+        let forced = forced.then(|| world.replicas[slot].disk.end());
+        let taker = Taker { me: &process, replica: &name, rules, node: "", boot_id: "", now: 0, forced };
+        let next = take(&read.record(self.min()), &taker);
         let epoch = u8::try_from(next.epoch).unwrap_or(u8::MAX);
         let stale = !self.reaches(world, slot, next.position);
         world.lease = Lease {
@@ -155,8 +180,15 @@ impl Cluster {
             replica: Some(id),
             in_sync: bits(&next.in_sync),
             set_version: u8::try_from(next.in_sync_version).unwrap_or(u8::MAX),
-            position: world.lease.position,
+            position: if forced.is_some() { small(next.position) } else { world.lease.position },
+            forced: u8::try_from(next.forced.unwrap_or(0)).unwrap_or(u8::MAX),
         };
+        if forced.is_some() {
+            // Also what the old line acknowledges later: it does not reach this one.
+            let log = &world.replicas[slot].disk.log;
+            let old = (0..8).filter(|v| !log.iter().any(|r| r.what == What::Value(*v)) && *v < world.next);
+            world.left_behind |= old.fold(0, |set, v| set | 1 << v);
+        }
         if world.holders.iter().any(|(e, who)| *e == epoch && *who != me) {
             world.breaks("one_holder_per_epoch");
         }
@@ -164,7 +196,6 @@ impl Cluster {
             world.breaks("no_empty_no_stale");
         }
         world.holders.push((epoch, me));
-        self.begin(world, slot, epoch);
     }
 
     fn reaches(&self, world: &World, slot: usize, position: Position) -> bool {

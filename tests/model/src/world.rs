@@ -1,6 +1,6 @@
 //! What there is: replicas with disks and processes, the lease, messages, and what clients were told.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mailcluster_failover::{
     Durability, FencingMinimum, Holder, InForce, LeaseRecord, Position,
@@ -58,6 +58,10 @@ pub fn bits<'a>(names: impl IntoIterator<Item = &'a String>) -> Ids {
 pub enum What {
     /// EpochStart.
     Start,
+    /// EpochStart of a replica that need not have had everything.
+    Forced,
+    /// The same, and all that is in the log has another name from then on.
+    ForcedAnew,
     /// A client's change.
     Value(u8),
 }
@@ -89,8 +93,8 @@ pub enum Process {
     Down,
     /// Follows the primary of this epoch, if any.
     Standby(Option<u8>),
-    /// Has promised, and will try to replace this very lease.
-    Candidate(Lease),
+    /// Has promised, and will try to replace this very lease; a person may have ordered it.
+    Candidate(Lease, bool),
     Primary(Primary),
 }
 
@@ -126,6 +130,8 @@ pub struct Lease {
     pub in_sync: Ids,
     pub set_version: u8,
     pub position: (u8, u8),
+    /// The epoch of the last forced takeover; 0: none.
+    pub forced: u8,
 }
 
 /// On its way.
@@ -148,6 +154,8 @@ pub struct Budget {
     pub wipes: u8,
     /// Times that etcd goes back to a state it had.
     pub rollbacks: u8,
+    /// Times that a person orders a replica to take the store, whatever it has.
+    pub forced: u8,
 }
 
 /// How many copies an acknowledgement wants.
@@ -182,8 +190,11 @@ pub struct World {
     pub(crate) wire: Vec<Message>,
     /// Changes that clients were told are done, a bit each.
     pub(crate) acked: u8,
-    /// What clients have seen, by place: a place is a UID.
-    pub(crate) shown: Vec<Record>,
+    /// Changes that a forced takeover has left behind: of the acknowledged ones, and of those that a replica of the old line
+    /// acknowledges later.
+    pub(crate) left_behind: u8,
+    /// What clients have seen, by its name: the epoch that was forced last before it, and its place, which is a UID.
+    pub(crate) shown: BTreeMap<(u8, u8), Record>,
     pub(crate) next: u8,
     pub(crate) budget: Budget,
     /// Who has held which epoch.
@@ -253,11 +264,13 @@ impl Cluster {
                 in_sync,
                 set_version: 1,
                 position: (0, 0),
+                forced: 0,
             },
             backup: None,
             wire: Vec::new(),
             acked: 0,
-            shown: Vec::new(),
+            left_behind: 0,
+            shown: BTreeMap::new(),
             next: 0,
             budget: self.bounds.budget,
             holders: Vec::new(),
@@ -282,7 +295,7 @@ impl Cluster {
             Process::Primary(Primary { epoch: 1, start: 1, settled: true, now, next: None, confirmed });
         world.lease =
             Lease { version: 1, holder: Some((0, 0)), epoch: 1, replica: Some(Id(0)), ..world.lease.clone() };
-        world.shown = vec![first];
+        world.shown = BTreeMap::from([((0, 0), first)]);
         world.holders = vec![(1, (0, 0))];
         world
     }
@@ -298,10 +311,12 @@ impl Disk {
     }
 
     pub fn epochs(&self) -> Vec<EpochEntry> {
-        let starts = (1..).zip(&self.log).filter(|(_, record)| record.what == What::Start);
-        starts
-            .map(|(seq, r)| EpochEntry { epoch: u64::from(r.epoch), first_seq: seq, forced: false })
-            .collect()
+        let starts = (1..).zip(&self.log).filter(|(_, record)| !matches!(record.what, What::Value(_)));
+        let entry = |(seq, r): (u64, &Record)| {
+            let forced = matches!(r.what, What::Forced | What::ForcedAnew);
+            EpochEntry { epoch: u64::from(r.epoch), first_seq: seq, forced }
+        };
+        starts.map(entry).collect()
     }
 
     /// The link behind the first `upto` records.
@@ -310,6 +325,8 @@ impl Disk {
         let crc = log.iter().fold(17_u32, |crc, r| {
             let what = match r.what {
                 What::Start => 99,
+                What::Forced => 98,
+                What::ForcedAnew => 97,
                 What::Value(v) => u32::from(v),
             };
             crc.wrapping_mul(31).wrapping_add(u32::from(r.epoch) * 128 + what)
@@ -339,6 +356,7 @@ impl Lease {
             replica: self.replica.map(Id::name),
             in_sync_version: u64::from(self.set_version),
             position: Position { epoch: u64::from(self.position.0), seq: u64::from(self.position.1) },
+            forced: Some(u64::from(self.forced)).filter(|epoch| *epoch > 0),
             ..LeaseRecord::initial(ids(self.in_sync).map(Id::name).collect(), min)
         }
     }

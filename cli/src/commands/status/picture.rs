@@ -188,6 +188,13 @@ fn told(last: &LastFailover) -> String {
     let from = last.from.clone().unwrap_or_else(unknown);
     let to = last.to.clone().unwrap_or_else(unknown);
     let mut text = format!("{from} -> {to}, {}", last.reason);
+    if let Some(forced) = &last.forced {
+        text.push_str(&format!(
+            ": copy {} ended at {}, {} was acknowledged, at least {} changes are missing",
+            forced.copy, forced.end, forced.acknowledged, forced.missing_at_least
+        ));
+        text.push_str(if forced.loss_accepted { "; the loss was accepted" } else { "" });
+    }
     if !last.evidence.is_empty() {
         let evidence: Vec<_> = last.evidence.iter().map(|e| format!("{e:?}")).collect();
         text.push_str(&format!("; evidence {}", evidence.join(", ")));

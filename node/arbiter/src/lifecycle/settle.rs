@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use mailcluster_failover::{LeaseRecord, Role, mirror::InSync};
+use mailcluster_failover::{
+    Beginning, LeaseRecord, Position, Role, beginning,
+    mirror::{EpochEntry, InSync, LogShape},
+};
 use mailcluster_replication::{Begun, Progress};
-use mailcluster_store::{FollowError, Follower, OpenError, Store, machine};
+use mailcluster_store::{EpochMark, FollowError, Follower, Names, OpenError, Store, machine};
 use mailcluster_types::{ReplicaId, Seq};
 use tokio::time::Instant;
 
@@ -34,8 +37,8 @@ impl Life {
         follower: Follower,
         record: &LeaseRecord,
     ) -> Option<(Follower, Progress)> {
-        let (epoch, in_sync) = (record.epoch, ids(&record.in_sync));
-        let begun = machine::blocking(move || begin(follower, epoch, &in_sync)).await;
+        let (epoch, taken) = (record.epoch, record.clone());
+        let begun = machine::blocking(move || begin(follower, &taken)).await;
         match begun {
             Ok(Ok((follower, begun))) => {
                 let set = InSync::new(record.in_sync.clone(), record.min_in_sync);
@@ -117,8 +120,8 @@ impl Life {
     }
 
     async fn begin_anew(&self, term: &Term, follower: Follower) -> Result<Follower, (Why, Left)> {
-        let (epoch, in_sync) = (term.record.epoch, ids(&term.record.in_sync));
-        let begun = machine::blocking(move || begin(follower, epoch, &in_sync)).await;
+        let (epoch, taken) = (term.record.epoch, term.record.clone());
+        let begun = machine::blocking(move || begin(follower, &taken)).await;
         match begun {
             Ok(Ok((follower, begun))) => {
                 term.progress.synced(begun.end);
@@ -216,15 +219,28 @@ pub(super) fn ids<'a>(set: impl IntoIterator<Item = &'a String>) -> Vec<ReplicaI
     set.into_iter().filter_map(|id| id.parse().ok()).collect()
 }
 
-fn begin(
-    mut follower: Follower,
-    epoch: u64,
-    in_sync: &[ReplicaId],
-) -> Result<(Follower, Begun), FollowError> {
-    let commit: Seq = follower.applied().1;
-    let (_, end) = follower.begin(epoch, in_sync)?;
-    let epochs = follower.epochs().map_err(|error| FollowError::Index(error.to_string()))?;
+fn begin(mut follower: Follower, taken: &LeaseRecord) -> Result<(Follower, Begun), FollowError> {
+    let unreadable = |error: OpenError| FollowError::Index(error.to_string());
+    let (epoch, in_sync, commit): (_, _, Seq) = (taken.epoch, ids(&taken.in_sync), follower.applied().1);
+    let known: Vec<EpochEntry> = follower.epochs().map_err(unreadable)?.into_iter().map(entry).collect();
+    let at = |(epoch, seq)| Position { epoch, seq };
+    let end = follower.end();
+    let log = LogShape { epochs: &known, end: at((end.epoch, end.seq)) };
+    let beginning = beginning(taken, log, at(follower.applied()));
+    if beginning != Beginning::Plain {
+        tracing::warn!(epoch, ?beginning, "what only other copies have is left behind");
+    }
+    let (_, end) = match beginning {
+        Beginning::Plain => follower.begin(epoch, &in_sync)?,
+        Beginning::Forced => follower.begin_forced(epoch, &in_sync, Names::Kept)?,
+        Beginning::ForcedAnew => follower.begin_forced(epoch, &in_sync, Names::Anew)?,
+    };
+    let epochs = follower.epochs().map_err(unreadable)?;
     Ok((follower, Begun { epochs, end, commit }))
+}
+
+fn entry(mark: EpochMark) -> EpochEntry {
+    EpochEntry { epoch: mark.epoch, first_seq: mark.first_seq, forced: mark.forced }
 }
 
 /// Tells the log's copies of what is written from now on.

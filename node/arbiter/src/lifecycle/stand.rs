@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use mailcluster_failover::{
-    LeaseRecord, Millis, Opening, Restart, Role, Takeover, TakeoverView, Taker, Volume, enough, inherits,
-    take, takeover,
+    LeaseRecord, Millis, Opening, Position, Restart, Role, Takeover, TakeoverView, Taker, TargetKind, Volume,
+    enough, inherits, take, takeover,
 };
 use mailcluster_store::{Follower, ReplicaDescription, machine};
 use tokio::time::Instant;
@@ -43,6 +43,12 @@ pub(super) enum Stood {
     Ended,
 }
 
+/// The record that is to be replaced, and the log's end when a person ordered it.
+struct Candidate {
+    record: LeaseRecord,
+    forced: Option<Position>,
+}
+
 /// What a candidacy came to.
 enum Candidacy {
     Won(Box<Taken>),
@@ -66,7 +72,8 @@ impl Life {
             }
             self.remember(Some(description.clone()));
             if self.is_followed(&mut looked) {
-                self.status.set(ReplicaState::Standby);
+                let forked = self.standby.forked();
+                self.status.set(forked.map_or(ReplicaState::Standby, ReplicaState::Forked));
                 if !self.pause(POLL).await {
                     return Stood::Ended;
                 }
@@ -80,7 +87,7 @@ impl Life {
                     return Stood::Closed;
                 }
                 Ok(seen) => match self.may_take(&seen, &description) {
-                    Ok(record) => match self.candidate(&seen.current, &record).await {
+                    Ok(candidate) => match self.candidate(&seen.current, &candidate).await {
                         Candidacy::Won(taken) => return Stood::Taken(taken),
                         Candidacy::Lost => ReplicaState::Standby,
                         Candidacy::Down => return Stood::Closed,
@@ -101,10 +108,12 @@ impl Life {
         }
     }
 
-    /// A mirror that hears its primary need not ask the API who that is: only now and then.
+    /// A mirror that hears its primary need not ask the API who that is: only now and then. One that keeps a fork takes
+    /// nothing over.
     fn is_followed(&self, looked: &mut Option<Instant>) -> bool {
         let recent = looked.is_some_and(|at| at.elapsed() < SELDOM);
-        let is_followed = recent && self.standby.is_fed(self.config.lease() / 2);
+        let is_followed =
+            recent && (self.standby.is_fed(self.config.lease() / 2) || self.standby.forked().is_some());
         if !is_followed {
             *looked = Some(Instant::now());
         }
@@ -122,19 +131,21 @@ impl Life {
         seen.current.record.is_some() && matches!(self.opening(seen, Volume::Store), Opening::Wait(_))
     }
 
-    fn may_take(&self, seen: &Seen, description: &ReplicaDescription) -> Result<LeaseRecord, ReplicaState> {
+    fn may_take(&self, seen: &Seen, description: &ReplicaDescription) -> Result<Candidate, ReplicaState> {
         self.agrees(seen, description)?;
         let Some(record) = &seen.current.record else { return Err(ReplicaState::Standby) };
         let me = self.config.identity.replica.to_string();
-        if inherits(record, &me, end_of(description)) {
-            return Ok(record.clone());
+        let forked = self.standby.forked();
+        if forked.is_none() && inherits(record, &me, end_of(description)) {
+            return Ok(Candidate { record: record.clone(), forced: None });
         }
         match self.may_restart(seen) {
-            Restart::Take => return Ok(record.clone()),
+            Restart::Take => return Ok(Candidate { record: record.clone(), forced: None }),
             Restart::CrashLoop if seen.advice.target.is_none() => return Err(ReplicaState::CrashLoop),
             Restart::CrashLoop | Restart::Standby => {}
         }
-        let Some(target) = &seen.advice.target else { return Err(ReplicaState::Standby) };
+        let otherwise = forked.map_or(ReplicaState::Standby, ReplicaState::Forked);
+        let Some(target) = &seen.advice.target else { return Err(otherwise) };
         let decision = takeover(&TakeoverView {
             lease: record,
             resource_version: &seen.current.version,
@@ -142,23 +153,27 @@ impl Life {
             target_replica: &target.replica,
             target_version: &target.version,
             kind: target.kind,
-            ready: true,
+            ready: forked.is_none(),
             end: end_of(description),
             holder_heard: self.standby.heard_within(self.config.lease()),
             evidence: enough(&seen.advice.evidence, record, self.config.fencing)
                 || record.seat.as_deref() == Some(&format!("{}@{}", self.config.node, self.boot_id)),
         });
         match decision {
-            Takeover::Go => Ok(record.clone()),
+            Takeover::Go => {
+                let forced = (target.kind == TargetKind::Forced).then(|| end_of(description));
+                Ok(Candidate { record: record.clone(), forced })
+            }
             Takeover::No(why) => {
                 tracing::debug!(?why, "the target is not followed");
-                Err(ReplicaState::Standby)
+                Err(otherwise)
             }
         }
     }
 
     /// Promise the next epoch, sync it, swap (C7). An unknown outcome is read until it is known (A6).
-    async fn candidate(&self, current: &Current, record: &LeaseRecord) -> Candidacy {
+    async fn candidate(&self, current: &Current, candidate: &Candidate) -> Candidacy {
+        let Candidate { record, forced } = candidate;
         self.gate.set_role(Role::Candidate);
         self.status.set(ReplicaState::Candidate);
         let me = self.config.me();
@@ -172,6 +187,7 @@ impl Life {
                 node: &self.config.node,
                 boot_id: &self.boot_id,
                 now: boottime(),
+                forced: *forced,
             },
         );
         let epoch = next.epoch;

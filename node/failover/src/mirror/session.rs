@@ -51,7 +51,7 @@ pub enum Join {
         /// The last record of both: the snapshot must have it.
         after: Position,
     },
-    /// A forced promotion has left committed records of this mirror behind: it keeps them for salvage.
+    /// A forced promotion has left records of this mirror behind, which may have been acknowledged: it keeps them.
     Forked {
         /// The last record of both.
         after: Position,
@@ -67,10 +67,15 @@ pub enum Join {
 #[must_use]
 pub fn join(view: &JoinView<'_>) -> Join {
     let after = fork(view.own, view.mirror);
+    // Whoever was forced need not have had what the others acknowledged: all that a mirror has beyond the fork may have been,
+    // whether it has heard so or not.
+    let forced = view.own.epochs.iter().any(|entry| entry.forced && entry.first_seq > after.seq);
+    if forced && view.mirror.end.seq > after.seq {
+        return Join::Forked { after };
+    }
     if after.seq < view.mirror_commit.seq {
         // Nothing is cut at or below what is known to be committed (I4).
-        let forced = view.own.epochs.iter().any(|entry| entry.forced && entry.first_seq > after.seq);
-        return if forced { Join::Forked { after } } else { Join::Yield { after } };
+        return Join::Yield { after };
     }
     let has_all = after.seq + 1 >= view.contiguous_from;
     // Records are applied one by one; files are not.
@@ -96,7 +101,10 @@ pub fn may_replace(view: &ReplaceView<'_>) -> bool {
     let common = fork(view.own, view.snapshot).seq;
     // Where the snapshot only ends earlier, nobody can tell whether the primary has what follows here.
     let ends_earlier = common == view.snapshot.end.seq && view.own.end.seq > common;
-    common >= view.own_commit.seq && !ends_earlier
+    // Behind a forced promotion it may have been acknowledged: see [`join`].
+    let forced = view.snapshot.epochs.iter().any(|entry| entry.forced && entry.first_seq > common);
+    let is_forked = forced && view.own.end.seq > common;
+    common >= view.own_commit.seq && !ends_earlier && !is_forked
 }
 
 /// How a batch names the one before it: the same on every replica.

@@ -99,6 +99,7 @@ pub fn healthy() -> Observation {
         target: None,
         serving: Some((5, "pod-1".into())),
         request: None,
+        force: None,
         adoption: None,
         replace: None,
         restore_asked: false,

@@ -2,10 +2,14 @@
 //! stands in the record; nothing here looks at a clock or refuses.
 
 mod directory;
+mod forced;
 mod mail;
 mod mailbox;
 mod queue;
 pub mod trace;
+
+#[cfg(test)]
+pub use forced::UID_SKIP;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -169,7 +173,7 @@ pub fn apply(cx: &mut Apply<'_>, record: &Record, place: Option<Place>) -> Resul
             cx.conn
                 .prepare_cached("INSERT INTO epochs VALUES(?, ?, ?)")?
                 .execute(params![r.epoch, cx.seq, r.forced])?;
-            Ok(())
+            if r.forced { forced::begin(cx, r) } else { Ok(()) }
         }
         Record::InSync(r) => {
             cx.state.in_sync_version = r.version;

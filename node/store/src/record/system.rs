@@ -2,6 +2,8 @@
 
 use mailcluster_types::{Epoch, ReplicaId};
 
+use crate::model::Names;
+
 /// A process begins to append at a new epoch.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct EpochStart {
@@ -14,6 +16,9 @@ pub struct EpochStart {
     /// The promotion was forced: UIDs are skipped.
     #[prost(bool, tag = "3")]
     pub forced: bool,
+    /// Every mailbox gets another UIDVALIDITY.
+    #[prost(bool, tag = "4")]
+    pub anew: bool,
 }
 
 /// The set of replicas that must confirm has changed.
@@ -30,7 +35,12 @@ pub struct InSync {
 impl EpochStart {
     /// Not forced.
     pub fn new(epoch: Epoch, in_sync: &[ReplicaId]) -> Self {
-        Self { epoch, in_sync: octets(in_sync), forced: false }
+        Self { epoch, in_sync: octets(in_sync), forced: false, anew: false }
+    }
+
+    /// Begun by a replica that need not have had everything.
+    pub fn forced(epoch: Epoch, in_sync: &[ReplicaId], names: Names) -> Self {
+        Self { forced: true, anew: names == Names::Anew, ..Self::new(epoch, in_sync) }
     }
 }
 

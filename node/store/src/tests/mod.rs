@@ -5,6 +5,7 @@ mod corruption;
 mod crash;
 mod durability;
 mod falling;
+mod forced;
 mod lifecycle;
 mod mirror;
 mod property;

@@ -211,7 +211,7 @@ fn a_step_that_was_written_down_and_never_carried_out_is_decided_again() {
     let decision = next_step(&o);
     assert_eq!(decision.step, Step::Pin("n2".into()));
     let old = Part::of(world.stores[0].status.as_ref().unwrap());
-    let (part, _) = report::next(&old, &o, &decision, None, Timestamp::from_second(NOW).unwrap());
+    let (part, _) = report::next(("demo-0", &old), &o, &decision, None, Timestamp::from_second(NOW).unwrap());
     assert!(part.last_failover.is_some());
     Arc::make_mut(&mut world.stores[0]).status.as_mut().unwrap().last_failover = part.last_failover;
     assert_eq!(decide(&world, &heard).step, Step::Pin("n2".into()), "by the next leader");

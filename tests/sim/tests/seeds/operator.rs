@@ -106,6 +106,7 @@ impl Operator {
                 .map(|(place, node)| replica_view(place, node, objects))
                 .collect(),
             is_told: true,
+            force: None,
             deleting: None,
             eviction: None,
             tried: Vec::new(),
@@ -226,6 +227,7 @@ fn replica_view(place: Place, node: &Node, objects: &Objects) -> ReplicaView {
             end: Position { epoch: d.end.0, seq: d.end.1 },
             last_epoch: d.last_epoch,
             in_sync_version: d.in_sync_version,
+            newest: d.newest,
         }),
         outdated: false,
         replaced: false,
