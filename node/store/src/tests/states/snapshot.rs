@@ -100,7 +100,8 @@ impl World {
         let mut mirror = opened(dir, &plain())?;
         let end = mirror.end().seq;
         let is_new = end == self.new_end();
-        if !(is_new || end == self.old) || (is_new && !known.may) || (!is_new && known.must) {
+        let may_be = if is_new { known.may } else { end == self.old && !known.must };
+        if !may_be {
             return Err(format!("ends at {end}, and {known:?}"));
         }
         if mirror.describe().promise != PROMISE || mirror.describe().identity != me() {
@@ -198,12 +199,12 @@ impl Explorer<'_> {
     pub fn run(&mut self) -> Result<usize, String> {
         let dir = directory();
         self.world.mirror(dir.path());
+        // Somebody reads: so the write-ahead log is there until it is removed.
+        let reader = schema::open_reader(dir.path()).map_err(|e| e.to_string())?;
+        State::load(&reader).map_err(|e| e.to_string())?;
         let base = Disk::holding(&image_of(dir.path()));
         let tape = Tape::new(dir.path(), base.open_files(), Faults::default());
         let mirror = opened(dir.path(), &tape.options())?;
-        // Somebody still reads: so the write-ahead log is there until it is removed.
-        let reader = schema::open_reader(dir.path()).map_err(|e| e.to_string())?;
-        State::load(&reader).map_err(|e| e.to_string())?;
         drop(self.world.take(mirror, &mut |event| tape.note(event))?);
         let (events, indexes) = tape.finish();
         self.explore(&Run { base, known: Known::default(), events, indexes }, 0)
