@@ -393,6 +393,26 @@ async fn c6_a_promise_to_somebody_else_makes_the_holder_go_above_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a5_one_that_settles_says_which_epoch_it_has_begun() {
+    let mut cluster = Cluster::start(&[1, 2], Durability::Required).await;
+    drop(cluster.serving(1).await);
+    for n in [1, 2] {
+        cluster.end(n, false).await;
+    }
+    // Without the other it begins an epoch, and does not come to serve.
+    cluster.run(1).await;
+    until("it settles", || cluster.nodes[&1].status.get().state == ReplicaState::Settling).await;
+    let taken = cluster.record.read().epoch;
+    assert!(taken > 1);
+    until("and says so", || {
+        let said = cluster.nodes[&1].status.get().description;
+        said.is_some_and(|said| said.promise == taken && said.last_epoch == taken)
+    })
+    .await;
+    cluster.end(1, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn b5_one_that_hears_nobody_leaves_nobody_out() {
     let mut cluster = Cluster::start(&[1, 2], Durability::Preferred).await;
     let store = cluster.serving(1).await;

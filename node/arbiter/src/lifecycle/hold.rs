@@ -47,6 +47,7 @@ impl Life {
             None => return Ended::Over,
         };
         self.gate.follow(progress.clone());
+        self.remember(Some(follower.describe()));
         let follower = told(follower, &progress);
         let mut feeds = self.feed(record.epoch, &progress);
         let mut term = Term::new((current, record), progress, lease_ms);

@@ -200,7 +200,11 @@ impl Life {
         })
         .await;
         let follower = match promised {
-            Ok(Some((follower, Ok(())))) => follower,
+            Ok(Some((follower, Ok(())))) => {
+                // Whoever makes a lost Lease anew asks for it: no epoch that the Lease has had may come again (A5).
+                self.remember(Some(follower.describe()));
+                follower
+            }
             Ok(Some((follower, Err(error)))) => {
                 tracing::error!(%error, epoch, "the promise could not be made durable");
                 self.standby.give(follower);

@@ -14,6 +14,10 @@ use crate::{net::Place, world::World};
 pub enum Fault {
     /// A process, or its machine's power, ends; it starts again after so long.
     Ends(Place, Crash, u64),
+    /// The same of the process that holds the Lease.
+    HolderEnds(Crash, u64),
+    /// The holder is cut off until another has its place, and is not told: see [`World::depose`].
+    Deposed,
     /// A process is asked to end, and starts again.
     Stops(Place),
     /// A process stands still.
@@ -68,7 +72,7 @@ impl Fault {
         let mut span = |most: usize| 100 + u64::try_from(rng.below(most)).unwrap();
         let long = span(9_000);
         let short = span(3_000);
-        let fault = match rng.below(40) {
+        let fault = match rng.below(46) {
             0..6 => Self::Ends(a, Crash::Process, short),
             6..11 => Self::Ends(a, Crash::Power, long),
             11..13 => Self::Stops(a),
@@ -90,6 +94,9 @@ impl Fault {
             37 if rng.one_in(3) => Self::LeaseDeleted,
             38 => Self::Wanted(a),
             39 => Self::NoOperator,
+            40..42 => Self::HolderEnds(Crash::Power, short),
+            42 => Self::HolderEnds(Crash::Process, short),
+            43..46 => Self::Deposed,
             _ => Self::Breaks(a, b),
         };
         (fault, long)
@@ -99,6 +106,12 @@ impl Fault {
     pub fn strike(self, world: &mut World) {
         match self {
             Self::Ends(place, how, after) => world.crash(place, how, after),
+            Self::HolderEnds(how, after) => {
+                if let Some(place) = world.holder() {
+                    world.crash(place, how, after);
+                }
+            }
+            Self::Deposed => world.depose(),
             Self::Stops(place) => {
                 if let Some(process) = &world.nodes[place].process {
                     process.ask_to_end();

@@ -103,7 +103,8 @@ impl Ledger {
 
     pub fn lease_restored(&self, record: &LeaseRecord) {
         let mut state = self.lock();
-        state.position = record.position;
+        // That of a Lease that is gone was noted in no log before it counted: nobody knows it any more.
+        (state.position, state.version) = (record.position, record.in_sync_version);
         state.note_lease(record);
     }
 

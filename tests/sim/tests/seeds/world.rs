@@ -85,6 +85,10 @@ pub struct World {
     /// Machines whose process is not there, and when it comes.
     starts: BTreeMap<Place, u64>,
     lasting: Vec<(u64, Fault)>,
+    /// What is still to come.
+    later: Vec<(u64, Fault)>,
+    /// Nothing goes wrong any more.
+    is_healed: bool,
     /// What happened, for people.
     story: Vec<String>,
 }
@@ -120,6 +124,8 @@ impl World {
             processes: 0,
             starts,
             lasting: Vec::new(),
+            later: Vec::new(),
+            is_healed: false,
             story: Vec::new(),
         }
     }
@@ -179,6 +185,29 @@ impl World {
         }
     }
 
+    /// Who holds the Lease.
+    pub fn holder(&self) -> Option<Place> {
+        let (record, _) = self.around.api.objects().lease?;
+        (0..self.nodes.len()).find(|place| record.replica == Some(id(*place).to_string()))
+    }
+
+    /// The holder is cut off for longer than its lease; it comes back when another that has its place ends, or keeps one
+    /// of its mirrors.
+    pub fn depose(&mut self) {
+        let Some(place) = self.holder() else { return };
+        let cut = self.now + 6_000 + u64::try_from(self.rng.below(4_000)).unwrap();
+        let until = cut + 2_000 + u64::try_from(self.rng.below(6_000)).unwrap();
+        let other = (place + 1 + self.rng.below(self.nodes.len() - 1)) % self.nodes.len();
+        if self.rng.one_in(2) {
+            self.lasting.extend([(cut, Fault::CutOff(place)), (until, Fault::NoApi(place))]);
+            self.later.push((cut, Fault::HolderEnds(Crash::Power, 100)));
+        } else {
+            // A third is fed by both.
+            let both = [Fault::Between(place, other), Fault::NoApi(place), Fault::NoFrontends(place)];
+            self.lasting.extend(both.map(|fault| (until, fault)));
+        }
+    }
+
     /// What lasts is made anew from what has not passed.
     fn renew(&mut self) {
         let now = self.now;
@@ -223,6 +252,11 @@ impl World {
         if self.lasting.iter().any(|(until, _)| *until <= now) {
             self.renew();
         }
+        let due = self.later.extract_if(.., |(at, _)| *at <= now);
+        for (_, fault) in due.collect::<Vec<_>>() {
+            self.tell(fault.to_string());
+            fault.strike(self);
+        }
         self.start_due();
         self.around.net.tick(now);
         self.around.api.tick(now);
@@ -237,6 +271,9 @@ impl World {
         }
         if now % 1_000 == 0 {
             self.look();
+            if self.is_healed {
+                self.mend();
+            }
         }
         match self.ledger.sins().first() {
             Some(sin) => Err(format!("at {now}: {sin}")),
@@ -303,21 +340,35 @@ impl World {
     fn heal(&mut self) {
         self.tell("healed".to_owned());
         self.lasting.clear();
+        self.later.clear();
         self.renew();
         self.operator.wanted = None;
+        self.is_healed = true;
         for place in 0..self.nodes.len() {
-            let node = &mut self.nodes[place];
-            let failed = node.volume.faults().syncs != Syncs::Work;
-            node.heal();
-            let state = node.process.as_ref().map(|process| process.status.get().state);
-            if failed || matches!(state, Some(ReplicaState::Poisoned | ReplicaState::Refused(_))) {
-                self.tell(format!("{place} is switched on again: {state:?}"));
-                self.crash(place, Crash::Power, RESTART);
+            let failed = self.nodes[place].volume.faults().syncs != Syncs::Work;
+            self.nodes[place].heal();
+            if failed {
+                self.switch_on(place);
             }
         }
-        // A process that had ended on a disk that failed is found poisoned when it starts.
         let now = self.now;
         self.starts.values_mut().for_each(|at| *at = (*at).min(now + RESTART));
+    }
+
+    fn switch_on(&mut self, place: Place) {
+        let state = self.nodes[place].process.as_ref().map(|process| process.status.get().state);
+        self.tell(format!("{place} is switched on again: {state:?}"));
+        self.crash(place, Crash::Power, RESTART);
+    }
+
+    /// Somebody restarts the machines whose replicas ask for it.
+    fn mend(&mut self) {
+        for place in 0..self.nodes.len() {
+            let state = self.nodes[place].process.as_ref().map(|process| process.status.get().state);
+            if matches!(state, Some(ReplicaState::Poisoned | ReplicaState::Refused(_))) {
+                self.switch_on(place);
+            }
+        }
     }
 
     /// For people: where everybody stands.
