@@ -176,7 +176,10 @@ impl Session {
         let Some((mailbox, uid, id)) = ledger.some_message(&mut self.rng) else { return };
         ledger.asked(&Change::Expunge(id));
         let store = self.store.clone();
-        if self.answered(store.expunge(mailbox, Expunge::These(vec![uid]))).await.is_some() {
+        // A replica that another has deposed without its knowledge may not have the message yet: OK, and nothing is gone.
+        if let Some(gone) = self.answered(store.expunge(mailbox, Expunge::These(vec![uid]))).await
+            && gone.contains(&uid)
+        {
             ledger.done(&Change::Expunge(id));
         }
     }
