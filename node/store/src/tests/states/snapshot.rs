@@ -199,9 +199,10 @@ impl Explorer<'_> {
     pub fn run(&mut self) -> Result<usize, String> {
         let dir = directory();
         self.world.mirror(dir.path());
-        // Somebody reads: so the write-ahead log is there until it is removed.
+        // Somebody reads: so the write-ahead log is there, with what was written, until it is removed.
         let reader = schema::open_reader(dir.path()).map_err(|e| e.to_string())?;
-        State::load(&reader).map_err(|e| e.to_string())?;
+        let reads = reader.execute_batch("BEGIN").and_then(|()| State::load(&reader));
+        reads.map_err(|e| e.to_string())?;
         let base = Disk::holding(&image_of(dir.path()));
         let tape = Tape::new(dir.path(), base.open_files(), Faults::default());
         let mirror = opened(dir.path(), &tape.options())?;
