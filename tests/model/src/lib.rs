@@ -11,8 +11,6 @@
 
 mod actions;
 mod faults;
-#[cfg(test)]
-mod forced;
 mod invariants;
 mod mirror;
 mod primary;

@@ -92,7 +92,7 @@ fn without(rule: Rule) -> Option<Cluster> {
         Rule::DurablePromise => (3, Mode::Preferred, bounds(1, 3, Budget { crashes: 1, ..CALM })),
         Rule::PromiseFirst => (2, Mode::Preferred, bounds(1, 2, CALM)),
         Rule::RolledBack => (2, Mode::Preferred, bounds(1, 3, Budget { rollbacks: 1, ..CALM })),
-        // Told step by step in src/forced.rs.
+        // Told step by step in tests/forced.rs.
         Rule::ForcedInLease | Rule::KeepForks | Rule::SkipUids | Rule::NewNames => return None,
     };
     Some(Cluster { replicas, mode, bounds, without: Some(rule), serving: true })

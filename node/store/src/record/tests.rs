@@ -44,7 +44,7 @@ fn samples() -> Samples {
 
 fn system() -> Samples {
     vec![
-        (EpochStart { epoch: 5, in_sync: vec![id(1), id(2)], forced: true, anew: true }.into(), b""),
+        (EpochStart { epoch: 5, in_sync: vec![id(1), id(2)], forced: true, anew: false }.into(), b""),
         (InSync { version: 6, in_sync: vec![id(1)] }.into(), b""),
     ]
 }

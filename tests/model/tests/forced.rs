@@ -1,16 +1,14 @@
 //! The rules of forced takeovers, left out one at a time: a few steps that break an invariant without the rule, and nothing
 //! with it. A search looks at more states before it comes to them than a test has time for.
 
-use stateright::Model;
-
-use crate::{
-    Action,
+use mailcluster_model::{
     Action::{
-        Append, Apply, Ask, Commit, Connect, Demote, Force, Learn, Promise, Restart, Send, Start, Sync, Take,
-        TakeAndEnd,
+        self, Append, Apply, Ask, Commit, Connect, Demote, Force, Learn, Promise, Restart, Send, Start, Sync,
+        Take, TakeAndEnd,
     },
-    Bounds, Budget, Cluster, Mode, Rule,
+    Bounds, Budget, Cluster, Mode, Rule, World,
 };
+use stateright::Model;
 
 enum Step {
     Do(Action),
@@ -27,16 +25,19 @@ fn cluster(replicas: usize, without: Option<Rule>) -> Cluster {
 /// What these steps break.
 fn broken(cluster: &Cluster, steps: &[Step]) -> Option<&'static str> {
     let mut world = cluster.init_states().remove(0);
+    let possible = |world: &World| {
+        let mut possible = Vec::new();
+        cluster.actions(world, &mut possible);
+        possible
+    };
+    let arrives = |world: &World| possible(world).into_iter().find(|a| matches!(a, Action::Deliver(_)));
     for step in steps {
-        let arrives = |world: &crate::World| world.wire.first().map(|message| Action::Deliver(*message));
         let mut next = match step {
             Step::Do(action) => Some(action.clone()),
             Step::Arrive => arrives(&world),
         };
         while let Some(action) = next {
-            let mut possible = Vec::new();
-            cluster.actions(&world, &mut possible);
-            assert!(possible.contains(&action), "{action} is not possible: {world:?}");
+            assert!(possible(&world).contains(&action), "{action} is not possible: {world:?}");
             let Some(after) = cluster.next_state(&world, action.clone()) else {
                 panic!("{action} changes nothing: {world:?}")
             };
