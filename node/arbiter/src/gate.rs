@@ -219,7 +219,7 @@ fn decode(rules: u8) -> Option<InForce> {
 #[cfg(test)]
 mod tests {
     use mailcluster_failover::mirror::InSync;
-    use mailcluster_replication::Begun;
+    use mailcluster_replication::{Begun, Confirmed};
     use mailcluster_store::EpochMark;
 
     use super::*;
@@ -261,7 +261,8 @@ mod tests {
         gate.renewed(&record(FencingMinimum::LeaseExpired), 1_000, 8_000);
         gate.set_role(Role::Primary);
         assert!(gate.may_acknowledge(3, 8) && !gate.may_acknowledge(3, 9));
-        progress.confirm(3, "b", 9, 8);
+        let said_at = mailcluster_store::machine::boottime();
+        progress.confirm(3, "b", Confirmed { synced: 9, applied: 8, said_at });
         assert!(gate.may_acknowledge(3, 9));
         NOW.store(60_000, Ordering::SeqCst);
         assert!(gate.may_acknowledge(3, 9), "case b: whoever could take over has it, or promised not to");

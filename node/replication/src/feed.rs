@@ -7,7 +7,7 @@ use mailcluster_failover::{
     mirror::{EpochEntry, Join, JoinView, LogShape, join},
 };
 use mailcluster_rpc::mirror::v1::{
-    Commit, Forked, FromMirror, FromPrimary, Hello, Start, Table, from_mirror, from_primary,
+    Commit, Confirm, Forked, FromMirror, FromPrimary, Hello, Start, Table, from_mirror, from_primary,
     mirror_client::MirrorClient,
 };
 use mailcluster_store::{Identity, LogReader, LoggedBatch, Offer, machine};
@@ -18,7 +18,7 @@ use tonic::{Status, Streaming, transport::Channel};
 
 use crate::{
     copy::{Copying, Snapshots},
-    progress::Progress,
+    progress::{Confirmed, Progress},
     wire::{entry, parts, place, position, received},
 };
 
@@ -179,7 +179,7 @@ impl Source {
                 }
                 for batch in batches {
                     told = self.progress.commit();
-                    for part in parts(batch, told) {
+                    for part in parts(batch, told, machine::boottime()) {
                         out.send(part).await.map_err(|_| gone())?;
                     }
                 }
@@ -187,11 +187,11 @@ impl Source {
             let commit = self.progress.commit();
             if commit > told {
                 told = commit;
-                say(out, from_primary::Message::Commit(Commit { seq: commit })).await?;
+                say(out, committed(commit)).await?;
             }
             match tokio::time::timeout(self.beat, news.changed()).await {
                 Ok(changed) => changed.map_err(|_| gone())?,
-                Err(_) => say(out, from_primary::Message::Commit(Commit { seq: told })).await?,
+                Err(_) => say(out, committed(told)).await?,
             }
         }
     }
@@ -215,7 +215,8 @@ impl Source {
         loop {
             match self.in_time(next(inbound)).await? {
                 from_mirror::Message::Confirm(confirm) => {
-                    self.progress.confirm(self.epoch, replica, confirm.seq, confirm.applied);
+                    let Confirm { seq: synced, applied, said_at } = confirm;
+                    self.progress.confirm(self.epoch, replica, Confirmed { synced, applied, said_at });
                 }
                 _ => return Err(unexpected().into()),
             }
@@ -233,6 +234,10 @@ enum Way {
 
 fn not_copied(status: Status) -> Ended {
     if Copying::stays(&status) { Ended::NotCopied(status) } else { Ended::Lost(status) }
+}
+
+fn committed(seq: Seq) -> from_primary::Message {
+    from_primary::Message::Commit(Commit { seq, said_at: machine::boottime() })
 }
 
 /// Some of the batches up to `written`; none when all were read.

@@ -17,6 +17,6 @@ mod wire;
 
 pub use copy::Snapshots;
 pub use feed::{Ended, Source};
-pub use progress::{Begun, Heard, News, Progress, Standing};
+pub use progress::{Begun, Confirmed, Heard, News, Progress, Standing};
 pub use service::service;
 pub use standby::{Copied, Standby};

@@ -10,7 +10,7 @@ use mailcluster_failover::{
     Position,
     mirror::{Confirmations, InSync},
 };
-use mailcluster_store::{Committed, EpochMark, Mirrors};
+use mailcluster_store::{Committed, EpochMark, Mirrors, machine};
 use mailcluster_types::{Epoch, Seq};
 use tokio::{sync::watch, time::Instant};
 
@@ -32,10 +32,30 @@ pub struct Heard {
     pub synced: Seq,
     /// What its index had.
     pub applied: Seq,
-    /// When it last confirmed anything.
-    pub at: Instant,
+    /// The latest that it has answered was said then (CLOCK_BOOTTIME). When the answer was read shows nothing: it may have
+    /// waited while this process stood still, and another taken the lease.
+    pub said_at: u64,
     /// Its index has all that was committed then.
     pub level: Option<Instant>,
+}
+
+impl Heard {
+    /// Did it follow this primary within that span?
+    #[must_use]
+    pub fn is_within(&self, span: Duration) -> bool {
+        Duration::from_millis(machine::boottime().saturating_sub(self.said_at)) < span
+    }
+}
+
+/// What a mirror confirms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Confirmed {
+    /// Everything up to here is synced.
+    pub synced: Seq,
+    /// Everything up to here is in its index.
+    pub applied: Seq,
+    /// The latest that it answers was said then.
+    pub said_at: u64,
 }
 
 /// What the gate asks of a term.
@@ -164,22 +184,24 @@ impl Progress {
         answer
     }
 
-    /// A mirror has synced everything up to `seq`, by the word of a stream of this epoch.
-    pub fn confirm(&self, epoch: Epoch, replica: &str, seq: Seq, applied: Seq) {
+    /// What a mirror has, by the word of a stream of this epoch.
+    pub fn confirm(&self, epoch: Epoch, replica: &str, confirmed: Confirmed) {
         self.change(|state| {
             if epoch != state.epoch {
                 return;
             }
             let now = Instant::now();
+            let Confirmed { synced, applied, said_at } = confirmed;
             let level = state.level(applied, now);
             let heard = state.heard.entry(replica.to_owned()).or_insert(Heard {
                 synced: 0,
                 applied: 0,
-                at: now,
+                said_at: 0,
                 level: None,
             });
-            heard.synced = heard.synced.max(seq);
-            (heard.applied, heard.at) = (applied, now);
+            heard.synced = heard.synced.max(synced);
+            heard.applied = applied;
+            heard.said_at = heard.said_at.max(said_at);
             heard.level = heard.level.max(level);
         });
     }
@@ -259,7 +281,7 @@ impl Progress {
     pub fn standing(&self, span: Duration) -> Standing {
         let state = self.lock();
         let effective = state.in_sync.effective();
-        let recent = |id: &&str| state.heard.get(*id).is_some_and(|heard| heard.at.elapsed() < span);
+        let recent = |id: &&str| state.heard.get(*id).is_some_and(|heard| heard.is_within(span));
         Standing {
             commit: state.commit,
             effective: effective.len(),
@@ -322,6 +344,10 @@ mod tests {
 
     use super::*;
 
+    fn has(synced: Seq, applied: Seq) -> Confirmed {
+        Confirmed { synced, applied, said_at: machine::boottime() }
+    }
+
     fn set(ids: &[&str]) -> BTreeSet<String> {
         ids.iter().map(|id| (*id).to_owned()).collect()
     }
@@ -338,12 +364,12 @@ mod tests {
         assert!(block_on(alone.until_committed((2, 5))));
         let both = primary(&["a", "b"]);
         assert_eq!(both.commit(), 3, "b has confirmed nothing at this epoch");
-        both.confirm(2, "b", 4, 3);
-        both.confirm(2, "c", 9, 9);
+        both.confirm(2, "b", has(4, 3));
+        both.confirm(2, "c", has(9, 9));
         assert_eq!(both.commit(), 4);
-        both.confirm(2, "b", 2, 2);
+        both.confirm(2, "b", has(2, 2));
         assert_eq!(both.commit(), 4, "it never falls");
-        both.confirm(2, "b", 9, 4);
+        both.confirm(2, "b", has(9, 4));
         assert_eq!(both.commit(), 4, "nor is it ahead of what is synced here");
     }
 
@@ -355,7 +381,7 @@ mod tests {
         p.settled(set(&["a"]));
         assert_eq!(p.commit(), 4);
         assert!(!p.begin_change(set(&["a", "c"])), "it may lack what was acknowledged");
-        p.confirm(2, "c", 4, 3);
+        p.confirm(2, "c", has(4, 3));
         assert!(p.begin_change(set(&["a", "c"])));
         let waiting = thread::spawn({
             let p = p.clone();
@@ -365,7 +391,7 @@ mod tests {
             thread::yield_now();
         }
         assert_eq!((p.waiting().map(|(seq, _)| seq), p.commit()), (Some(5), 4));
-        p.confirm(2, "c", 5, 4);
+        p.confirm(2, "c", has(5, 4));
         assert!(waiting.join().unwrap());
         assert_eq!(p.waiting(), None);
     }
@@ -375,9 +401,9 @@ mod tests {
         let p = primary(&["a", "b"]);
         p.written((3, 5));
         p.go_above(3);
-        p.confirm(2, "b", 5, 3);
+        p.confirm(2, "b", has(5, 3));
         assert_eq!(p.commit(), 3, "a stream of the epoch before");
-        p.confirm(3, "b", 5, 3);
+        p.confirm(3, "b", has(5, 3));
         assert_eq!(p.commit(), 4, "synced here");
         assert_eq!(p.log().0.last().map(|mark| (mark.epoch, mark.first_seq)), Some((3, 5)));
     }
@@ -387,12 +413,26 @@ mod tests {
         let p = primary(&["a", "b"]);
         let standing = |others_heard, commit| Standing { commit, effective: 2, others_heard };
         assert_eq!(p.standing(Duration::from_secs(60)), standing(false, 3));
-        p.confirm(2, "b", 4, 2);
+        p.confirm(2, "b", has(4, 2));
         assert_eq!(p.standing(Duration::from_secs(60)), standing(true, 4));
         assert_eq!(p.standing(Duration::ZERO), standing(false, 4));
         assert_eq!(p.heard()["b"].level, None, "its index is behind");
-        p.confirm(2, "b", 4, 4);
+        p.confirm(2, "b", has(4, 4));
         assert!(p.heard()["b"].level.is_some());
+    }
+
+    #[test]
+    fn an_answer_shows_that_its_mirror_followed_when_that_was_said_and_not_when_it_is_read() {
+        let p = primary(&["a", "b"]);
+        let now = machine::boottime();
+        let old = Confirmed { said_at: now.saturating_sub(30_000), ..has(4, 3) };
+        p.confirm(2, "b", old);
+        assert_eq!(p.commit(), 4, "what it has, it has");
+        assert!(p.standing(Duration::from_secs(60)).others_heard);
+        assert!(!p.standing(Duration::from_secs(20)).others_heard);
+        p.confirm(2, "b", Confirmed { said_at: now, ..old });
+        p.confirm(2, "b", old);
+        assert!(p.standing(Duration::from_secs(20)).others_heard, "answers may overtake each other");
     }
 
     #[test]

@@ -8,14 +8,14 @@ use mailcluster_rpc::mirror::v1::{
     mirror_server::{Mirror, MirrorServer},
 };
 use mailcluster_store::{FollowError, Follower, Identity, LoggedBatch, Offer, machine};
-use mailcluster_types::{Epoch, Seq};
+use mailcluster_types::Epoch;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
     standby::{Greeting, Over, Standby, confirm},
-    wire::{Assembly, OutOfPlace, place, position, row},
+    wire::{Assembly, OutOfPlace, Said, place, position, row},
 };
 
 /// Batches are synced as one until they have so many octets together.
@@ -115,9 +115,9 @@ impl Fed {
 
     /// Confirms what is synced; the index is brought up to what is committed meanwhile: a client waits for the former.
     async fn take(&self, stream: u64, arrived: Arrived) -> Result<(), Status> {
-        let Arrived { batches, commit, .. } = arrived;
+        let Arrived { batches, said, .. } = arrived;
         let standby = self.standby.clone();
-        let confirm = blocking(move || standby.append(stream, &batches, commit.unwrap_or(0))).await?;
+        let confirm = blocking(move || standby.append(stream, &batches, said)).await?;
         self.say(from_mirror::Message::Confirm(confirm)).await?;
         if self.standby.begin_catching_up() {
             tokio::spawn(catch_up(self.standby.clone(), self.answers.clone()));
@@ -168,7 +168,7 @@ impl Fed {
         let standby = self.standby.clone();
         let does = move |follower: &mut Follower, epoch| {
             work(follower, epoch)?;
-            Ok(confirm(follower))
+            Ok(confirm(follower, 0))
         };
         let confirm = blocking(move || standby.on(stream, does)).await?;
         self.say(from_mirror::Message::Confirm(confirm)).await
@@ -185,23 +185,27 @@ impl Fed {
 struct Arrived {
     batches: Vec<LoggedBatch>,
     octets: usize,
-    commit: Option<Seq>,
+    said: Said,
 }
 
 impl Arrived {
+    fn note(&mut self, said: Said) {
+        self.said = Said { commit: self.said.commit.max(said.commit), at: self.said.at.max(said.at) };
+    }
+
     fn take(&mut self, assembly: &mut Assembly, message: from_primary::Message) -> Result<(), Status> {
         let batch = match message {
             from_primary::Message::Batch(head) => assembly.begin(limited(head)?),
             from_primary::Message::More(part) => assembly.more(&part),
             from_primary::Message::Commit(commit) => {
-                self.commit = self.commit.max(Some(commit.seq));
+                self.note(Said { commit: commit.seq, at: commit.said_at });
                 return Ok(());
             }
             _ => Err(OutOfPlace),
         };
-        if let Some((batch, commit)) = batch.map_err(|_| out_of_place())? {
+        if let Some((batch, said)) = batch.map_err(|_| out_of_place())? {
             self.octets += batch.payload.len();
-            self.commit = self.commit.max(Some(commit));
+            self.note(said);
             self.batches.push(batch);
         }
         Ok(())

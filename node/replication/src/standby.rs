@@ -20,7 +20,7 @@ use mailcluster_store::{
 use mailcluster_types::{Epoch, Seq};
 use tokio::{sync::watch, time::Instant};
 
-use crate::wire::entry;
+use crate::wire::{Said, entry};
 
 /// Why a stream ends from this side.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +63,8 @@ struct CatchingUp {
     is_under_way: bool,
     /// It went wrong; the stream is told.
     fault: Option<FollowError>,
+    /// The latest that the stream's primary has said, by its clock.
+    said_at: u64,
 }
 
 impl Inner {
@@ -238,7 +240,7 @@ impl Standby {
                 // Also when it cannot be said whether it is on disk: nothing of a lower epoch is taken any more.
                 *promise = epoch;
                 *stream = (stream.0 + 1, epoch);
-                (catching_up.commit, catching_up.fault) = (0, None);
+                *catching_up = CatchingUp { is_under_way: catching_up.is_under_way, ..CatchingUp::default() };
                 follower.promise(epoch).map_err(failed)?;
             }
         }
@@ -268,7 +270,8 @@ impl Standby {
     }
 
     /// Appends batches of a stream, if it may write, and notes what is committed; also while the index is worked on.
-    pub(crate) fn append(&self, stream: u64, batches: &[LoggedBatch], commit: Seq) -> Result<Confirm, Over> {
+    pub(crate) fn append(&self, stream: u64, batches: &[LoggedBatch], said: Said) -> Result<Confirm, Over> {
+        let Said { commit, at } = said;
         let mut inner = self.lock();
         let mut epoch = self.may_write(&inner, stream)?;
         let is_full = |inner: &Inner| inner.follower.as_ref().is_some_and(Follower::must_catch_up);
@@ -286,7 +289,8 @@ impl Standby {
             follower.append(epoch, batches)?;
         }
         catching_up.commit = catching_up.commit.max(commit);
-        Ok(confirm(follower))
+        catching_up.said_at = catching_up.said_at.max(at);
+        Ok(confirm(follower, catching_up.said_at))
     }
 
     /// Is there something to bring the index up to, and nobody at it? Whoever is told so calls [`Self::catch_up`].
@@ -319,7 +323,9 @@ impl Standby {
         let mut inner = self.lock();
         let Inner { follower, catching_up, .. } = &mut *inner;
         let outcome = match (done, follower.as_mut()) {
-            (Ok(done), Some(follower)) => follower.end_advance(done).map(|()| confirm(follower)),
+            (Ok(done), Some(follower)) => {
+                follower.end_advance(done).map(|()| confirm(follower, catching_up.said_at))
+            }
             // Its index is gone with the work: nobody must wait for it.
             _ => {
                 *follower = None;
@@ -364,8 +370,8 @@ impl Standby {
 }
 
 /// What it has synced, and in its index.
-pub(crate) fn confirm(follower: &Follower) -> Confirm {
-    Confirm { seq: follower.end().seq, applied: follower.applied().1 }
+pub(crate) fn confirm(follower: &Follower, said_at: u64) -> Confirm {
+    Confirm { seq: follower.end().seq, applied: follower.applied().1, said_at }
 }
 
 fn may_replace(follower: &Follower, received: &Received) -> Result<(), FollowError> {

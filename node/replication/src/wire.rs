@@ -11,8 +11,17 @@ use mailcluster_types::{Epoch, Seq};
 /// Most octets of a payload in one message.
 pub(crate) const PART: usize = 256 << 10;
 
+/// What a primary says beside its batches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Said {
+    /// Everything up to here is committed.
+    pub commit: Seq,
+    /// When, by its clock.
+    pub at: u64,
+}
+
 /// The messages that carry a batch.
-pub(crate) fn parts(batch: LoggedBatch, commit: Seq) -> impl Iterator<Item = FromPrimary> {
+pub(crate) fn parts(batch: LoggedBatch, commit: Seq, said_at: u64) -> impl Iterator<Item = FromPrimary> {
     let LoggedBatch { epoch, seq, count, prev, mut payload } = batch;
     // A payload is far below 4 GiB: the log's own headers count it in 32 bits.
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
@@ -24,6 +33,7 @@ pub(crate) fn parts(batch: LoggedBatch, commit: Seq) -> impl Iterator<Item = Fro
         length,
         payload: payload.split_to(payload.len().min(PART)),
         commit,
+        said_at,
     };
     let rest =
         std::iter::from_fn(move || (!payload.is_empty()).then(|| payload.split_to(payload.len().min(PART))));
@@ -48,7 +58,7 @@ struct Parts {
 
 impl Assembly {
     /// The first part. Answers the batch, and what is committed, when it is complete.
-    pub(crate) fn begin(&mut self, mut head: Batch) -> Result<Option<(LoggedBatch, Seq)>, OutOfPlace> {
+    pub(crate) fn begin(&mut self, mut head: Batch) -> Result<Option<(LoggedBatch, Said)>, OutOfPlace> {
         if self.0.is_some() {
             return Err(OutOfPlace);
         }
@@ -58,7 +68,7 @@ impl Assembly {
     }
 
     /// A further part.
-    pub(crate) fn more(&mut self, part: &Bytes) -> Result<Option<(LoggedBatch, Seq)>, OutOfPlace> {
+    pub(crate) fn more(&mut self, part: &Bytes) -> Result<Option<(LoggedBatch, Said)>, OutOfPlace> {
         let Parts { head, mut payload } = self.0.take().ok_or(OutOfPlace)?;
         let length = usize::try_from(head.length).map_err(|_| OutOfPlace)?;
         // Memory is taken as octets arrive, never on the word of a header.
@@ -72,8 +82,9 @@ impl Assembly {
         }
         let prev = head.prev.ok_or(OutOfPlace)?;
         let prev = Link { epoch: prev.epoch, seq: prev.seq, crc: prev.crc };
-        let Batch { epoch, seq, count, commit, .. } = head;
-        Ok(Some((LoggedBatch { epoch, seq, count, prev, payload: payload.freeze() }, commit)))
+        let Batch { epoch, seq, count, commit, said_at, .. } = head;
+        let said = Said { commit, at: said_at };
+        Ok(Some((LoggedBatch { epoch, seq, count, prev, payload: payload.freeze() }, said)))
     }
 }
 
@@ -111,7 +122,7 @@ mod tests {
         LoggedBatch { epoch: 3, seq: 8, count: 2, prev: Link { epoch: 2, seq: 7, crc: 5 }, payload }
     }
 
-    fn assemble(messages: impl IntoIterator<Item = FromPrimary>) -> Vec<(LoggedBatch, Seq)> {
+    fn assemble(messages: impl IntoIterator<Item = FromPrimary>) -> Vec<(LoggedBatch, Said)> {
         let mut assembly = Assembly::default();
         let mut take = |message: FromPrimary| match message.message.unwrap() {
             from_primary::Message::Batch(head) => assembly.begin(head).unwrap(),
@@ -124,15 +135,15 @@ mod tests {
     #[test]
     fn a_batch_arrives_as_it_was_sent() {
         for octets in [0, 1, PART - 1, PART, PART + 1, 5 * PART] {
-            let sent: Vec<FromPrimary> = parts(batch(octets), 4).collect();
+            let sent: Vec<FromPrimary> = parts(batch(octets), 4, 9).collect();
             assert_eq!(sent.len(), octets.div_ceil(PART).max(1), "{octets}");
-            assert_eq!(assemble(sent), [(batch(octets), 4)], "{octets}");
+            assert_eq!(assemble(sent), [(batch(octets), Said { commit: 4, at: 9 })], "{octets}");
         }
     }
 
     #[test]
     fn what_is_out_of_place_is_refused() {
-        let sent: Vec<FromPrimary> = parts(batch(2 * PART), 4).collect();
+        let sent: Vec<FromPrimary> = parts(batch(2 * PART), 4, 9).collect();
         let Some(from_primary::Message::Batch(head)) = sent[0].message.clone() else { panic!() };
         let part = Bytes::from(vec![0; PART]);
         assert_eq!(Assembly::default().more(&part), Err(OutOfPlace), "no batch was begun");

@@ -74,8 +74,10 @@ pub fn restored(store: &MailStore, all: &[&DescribeResponse]) -> Option<LeaseRec
     if copies.len() < store.spec.replicas.len() {
         return None;
     }
-    // Every copy was asked, so the last primary was: the one that serves, or whose log is the longest of the last epoch.
-    let described = copies.iter().max_by_key(|d| (d.epoch, d.last_epoch, d.end_epoch, d.end_seq))?;
+    // Every copy was asked, so the last primary was: the one with the longest log of the last epoch. One that serves at an
+    // older epoch was deposed, and does not know it yet.
+    let described =
+        copies.iter().max_by_key(|d| (d.last_epoch.max(d.epoch), d.epoch, d.end_epoch, d.end_seq))?;
     let highest = |of: fn(&DescribeResponse) -> u64| copies.iter().map(|d| of(d)).max().unwrap_or(0);
     // Of several, the others are let in when they have been seen to have everything, too.
     let (in_sync, above) =
@@ -85,16 +87,18 @@ pub fn restored(store: &MailStore, all: &[&DescribeResponse]) -> Option<LeaseRec
     let routed = status.and_then(|s| s.serving.as_ref()).map(|s| s.epoch);
     let shown =
         [routed, status.and_then(|s| s.epoch)].into_iter().flatten().filter_map(|e| u64::try_from(e).ok());
+    let epoch = shown.fold(highest(|d| d.last_epoch.max(d.promise)), u64::max);
+    // An epoch that another copy may have begun, or begin, has no second holder: whoever comes next takes the one above.
+    let holds = described.epoch > 0 && described.epoch == epoch;
     Some(LeaseRecord {
-        epoch: shown.fold(highest(|d| d.last_epoch.max(d.promise)), u64::max),
+        epoch,
         in_sync,
         in_sync_version: highest(|d| d.in_sync_version).max(1) + above,
         position: Position { epoch: described.end_epoch, seq: described.end_seq },
-        holder: (described.epoch > 0)
+        holder: holds
             .then(|| Holder { pod_uid: described.pod_uid.clone(), start_id: described.start_id.clone() }),
-        replica: (described.epoch > 0).then(|| described.replica.clone()),
-        in_force: (described.epoch > 0)
-            .then_some(InForce { durability: Durability::Single, fencing: FencingMinimum::Proof }),
+        replica: holds.then(|| described.replica.clone()),
+        in_force: holds.then_some(InForce { durability: Durability::Single, fencing: FencingMinimum::Proof }),
         ..first(store)
     })
 }
@@ -133,6 +137,46 @@ mod tests {
         assert!(!sits_on(&with(&holder, Some("n2@boot")), "n1"));
         assert!(!sits_on(&with(&None, Some("n1@boot")), "n1"), "released");
         assert!(sits_on(&with(&holder, None), "n1"), "it does not say");
+    }
+
+    #[test]
+    fn i1_a_restored_lease_gives_an_epoch_that_was_begun_to_nobody_else() {
+        let mut three = store();
+        three.spec.replicas = ["aa", "bb", "cc"]
+            .map(|id| serde_json::from_value(serde_json::json!({"id": id, "pvc": id})).unwrap())
+            .into();
+        let copy = |replica: &str, epoch, (last_epoch, promise), end_seq| DescribeResponse {
+            open: true,
+            store: "demo-0".into(),
+            replica: replica.into(),
+            pod_uid: format!("pod-{replica}"),
+            epoch,
+            last_epoch,
+            promise,
+            end_epoch: last_epoch,
+            end_seq,
+            ..DescribeResponse::default()
+        };
+        // The serving epoch, the last and the promised one of each, and where it ends; then who holds it at which epoch,
+        // and who has everything.
+        for (why, [aa, bb, cc], holder, epoch, in_sync) in [
+            ("one serves", [(3, (3, 3), 9), (0, (3, 3), 9), (0, (3, 3), 8)], Some("pod-aa"), 3, "aa"),
+            ("it was deposed", [(3, (3, 3), 9), (0, (4, 4), 8), (0, (3, 4), 7)], None, 4, "bb"),
+            ("by one that serves", [(3, (3, 3), 9), (4, (4, 4), 8), (0, (4, 4), 8)], Some("pod-bb"), 4, "bb"),
+            ("by one that begins", [(3, (3, 3), 9), (0, (3, 4), 8), (0, (3, 3), 7)], None, 4, "aa"),
+            ("nobody serves", [(0, (3, 3), 9), (0, (3, 3), 7), (0, (2, 3), 9)], None, 3, "aa"),
+        ] {
+            let all = [("aa", aa), ("bb", bb), ("cc", cc)]
+                .map(|(id, (serves, seen, end))| copy(id, serves, seen, end));
+            let record = restored(&three, &all.each_ref()).unwrap();
+            let pod = record.holder.as_ref().map(|holder| holder.pod_uid.as_str());
+            assert_eq!(
+                (pod, record.epoch, &*record.in_sync),
+                (holder, epoch, &[in_sync.to_owned()][..]),
+                "{why}"
+            );
+            assert_eq!(record.replica.is_some(), pod.is_some(), "{why}");
+        }
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Life {
         let span = self.config.lease();
         term.settling.is_some()
             || self.status.heard_within(span)
-            || term.progress.heard().values().any(|heard| heard.at.elapsed() < span)
+            || term.progress.heard().values().any(|heard| heard.is_within(span))
     }
 
     /// Tells the log of the in-sync set; `true` when it has it. Nothing is noted before the store serves.
@@ -123,7 +123,7 @@ pub(super) fn heir(term: &Term, config: &LifecycleConfig, wanted: Option<String>
         **id != me
             && term.record.in_sync.contains(*id)
             && heard.synced >= commit
-            && heard.at.elapsed() < config.lease() / 2
+            && heard.is_within(config.lease() / 2)
     });
     fit.max_by_key(|(id, heard)| (wanted.as_ref() == Some(*id), heard.applied)).map(|(id, _)| id.clone())
 }

@@ -63,6 +63,10 @@ fn take(follower: &Follower, outgoing: &Outgoing, offer: Offer) -> Incoming {
     incoming
 }
 
+fn said(commit: Seq) -> Said {
+    Said { commit, at: 77 }
+}
+
 fn stream_of(standby: &Standby, epoch: Epoch) -> u64 {
     match standby.hello(epoch).unwrap() {
         Greeting::Table { stream, .. } => stream,
@@ -146,10 +150,10 @@ async fn a_mirror_confirms_while_its_index_is_worked_on() {
     let stream = stream_of(&standby, 1);
     let mut reader = LogReader::after(one.path(), identity(1), 0).unwrap();
     let mut next = || reader.next(7).unwrap().unwrap();
-    standby.append(stream, &[next(), next(), next()], 2).unwrap();
+    standby.append(stream, &[next(), next(), next()], said(2)).unwrap();
     assert!(standby.begin_catching_up() && !standby.begin_catching_up(), "one at a time");
     let work = standby.lock().follower.as_mut().unwrap().begin_advance(2).unwrap().unwrap();
-    let has = standby.append(stream, &[next()], 3).unwrap();
+    let has = standby.append(stream, &[next()], said(3)).unwrap();
     assert_eq!((has.seq, has.applied), (4, 0));
 
     let taken = std::thread::spawn({
@@ -162,7 +166,7 @@ async fn a_mirror_confirms_while_its_index_is_worked_on() {
     standby.whole.notify_all();
     assert_eq!(taken.join().unwrap().applied().1, 2);
     assert_eq!(standby.catch_up(), None, "nothing is left to do");
-    assert_eq!(standby.append(stream, &[next()], 4), Err(Over::Superseded));
+    assert_eq!(standby.append(stream, &[next()], said(4)), Err(Over::Superseded));
 }
 
 #[tokio::test]
@@ -175,13 +179,13 @@ async fn an_index_comes_up_to_what_is_committed_and_says_so() {
     let stream = stream_of(&standby, 1);
     let mut reader = LogReader::after(one.path(), identity(1), 0).unwrap();
     let batches: Vec<_> = std::iter::from_fn(|| reader.next(7).unwrap()).collect();
-    standby.append(stream, &batches, 5).unwrap();
+    standby.append(stream, &batches, said(5)).unwrap();
     let told =
         || std::iter::from_fn(|| standby.catch_up()).map(|has| (has.seq, has.applied)).collect::<Vec<_>>();
     assert!(standby.begin_catching_up());
     assert_eq!(told(), [(7, 5)]);
     assert!(!standby.begin_catching_up(), "there is nothing more");
-    standby.append(stream, &[], 7).unwrap();
+    standby.append(stream, &[], said(7)).unwrap();
     assert!(standby.begin_catching_up());
     assert_eq!(told(), [(7, 7)]);
     assert_eq!(standby.take().unwrap().applied().1, 7);

@@ -258,13 +258,14 @@ fn restored(objects: &Objects, nodes: &[Node]) -> Option<LeaseRecord> {
         let process = nodes[place].process.as_ref()?;
         process.status.get().store.map(|store| store.epoch())
     };
-    let (place, last) = all.iter().max_by_key(|(place, d)| (epoch_of(*place), d.last_epoch, d.end))?;
+    let line = |place: &Place, d: &ReplicaDescription| d.last_epoch.max(epoch_of(*place).unwrap_or(0));
+    let (place, last) = all.iter().max_by_key(|(place, d)| (line(place, d), epoch_of(*place), d.end))?;
     let seen = |(place, d): &(Place, ReplicaDescription)| {
         d.last_epoch.max(d.promise).max(epoch_of(*place).unwrap_or(0))
     };
     let highest = all.iter().map(seen).max()?;
     let epoch = highest.max(objects.serving.as_ref().map_or(0, |(epoch, ..)| *epoch));
-    let serves = epoch_of(*place).is_some();
+    let serves = epoch_of(*place) == Some(epoch);
     let process = nodes[*place].process.as_ref()?;
     let replica = node::id(*place).to_string();
     Some(LeaseRecord {

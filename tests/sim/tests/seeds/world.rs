@@ -333,7 +333,12 @@ impl World {
             .objects()
             .lease
             .is_some_and(|(record, _)| record.in_sync.len() == self.plan.replicas);
-        all && self.serving().is_some_and(|(_, store)| store.may_read())
+        // By the clock of its machine.
+        let reads = |(place, store): (Place, Store)| {
+            let process = self.nodes[place].process.as_ref();
+            process.is_some_and(|process| process.block_on(async { store.may_read() }))
+        };
+        all && self.serving().is_some_and(reads)
     }
 
     /// Nothing goes wrong any more: machines whose disks failed are switched on again.
