@@ -159,9 +159,17 @@ fn it_waits_until_it_can_be_told_that_nobody_serves() {
     }
 }
 
+/// Each of these is refused, with these words.
+fn refuse(cases: &[(&str, Change, &str)]) {
+    for (what, change, why) in cases {
+        let step = after(*change).step;
+        assert!(matches!(&step, Step::RefuseForce(said) if said.contains(why)), "{what}: {step:?}");
+    }
+}
+
 #[test]
 fn an_order_that_is_not_needed_or_not_proven_is_refused() {
-    let refused: [(&str, Change, &str); 20] = [
+    refuse(&[
         ("no proof", unproven, "nothing proves"),
         (
             "a statement is no proof",
@@ -206,6 +214,12 @@ fn an_order_that_is_not_needed_or_not_proven_is_refused() {
             },
             "copy aa has everything and waits for proof",
         ),
+    ]);
+}
+
+#[test]
+fn an_order_for_a_copy_that_cannot_take_the_store_is_refused() {
+    refuse(&[
         (
             "the Lease went back in time",
             |o| o.replicas[2].volume.as_mut().unwrap().last_epoch = 6,
@@ -236,11 +250,7 @@ fn an_order_that_is_not_needed_or_not_proven_is_refused() {
             },
             "nobody has served it yet",
         ),
-    ];
-    for (what, change, why) in refused {
-        let step = after(change).step;
-        assert!(matches!(&step, Step::RefuseForce(said) if said.contains(why)), "{what}: {step:?}");
-    }
+    ]);
 }
 
 #[test]

@@ -94,25 +94,32 @@ fn a_mirror_follows_no_epoch_below_its_promise() {
     assert_eq!(hello(5, 6), Hello::Promise(6));
 }
 
+/// The answer, where the primary's log has so many octets, and a snapshot is worth while from 100.
+fn sized(
+    log_octets: u64,
+    (own, forced, from): (&[u64], &[u64], u64),
+    (mirror, commit): (&[u64], u64),
+) -> Join {
+    let (mut own, mirror) = (table(own), table(mirror));
+    for entry in &mut own.0 {
+        entry.forced = forced.contains(&entry.epoch);
+    }
+    join(&JoinView {
+        own: LogShape { epochs: &own.0, end: own.1 },
+        contiguous_from: from,
+        mirror: LogShape { epochs: &mirror.0, end: mirror.1 },
+        mirror_commit: at(mirror.1.epoch.min(1), commit),
+        log_octets,
+        snapshot_from: 100,
+    })
+}
+
+fn case(own: &[u64], forced: &[u64], from: u64, mirror: &[u64], commit: u64) -> Join {
+    sized(99, (own, forced, from), (mirror, commit))
+}
+
 #[test]
 fn how_a_mirror_joins() {
-    let sized = |log_octets: u64, own: &[u64], forced: &[u64], from: u64, mirror: &[u64], commit: u64| {
-        let (mut own, mirror) = (table(own), table(mirror));
-        for entry in &mut own.0 {
-            entry.forced = forced.contains(&entry.epoch);
-        }
-        join(&JoinView {
-            own: LogShape { epochs: &own.0, end: own.1 },
-            contiguous_from: from,
-            mirror: LogShape { epochs: &mirror.0, end: mirror.1 },
-            mirror_commit: at(mirror.1.epoch.min(1), commit),
-            log_octets,
-            snapshot_from: 100,
-        })
-    };
-    let case = |own: &[u64], forced: &[u64], from: u64, mirror: &[u64], commit: u64| {
-        sized(99, own, forced, from, mirror, commit)
-    };
     assert_eq!(
         case(&[1, 1, 2], &[], 1, &[], 0),
         Join::Stream { after: at(0, 0) },
@@ -133,10 +140,14 @@ fn how_a_mirror_joins() {
         Join::Snapshot { after: at(1, 2) },
         "the next one was rewritten"
     );
-    let empty = sized(100, &[1, 1, 2], &[], 1, &[], 0);
+    let empty = sized(100, (&[1, 1, 2], &[], 1), (&[], 0));
     assert_eq!(empty, Join::Snapshot { after: at(0, 0) }, "files are cheaper");
-    let begun = sized(100, &[1, 1, 2], &[], 1, &[1], 0);
+    let begun = sized(100, (&[1, 1, 2], &[], 1), (&[1], 0));
     assert_eq!(begun, Join::Stream { after: at(1, 1) }, "it has something already");
+}
+
+#[test]
+fn what_a_mirror_has_beyond_the_fork_may_count() {
     assert_eq!(
         case(&[1, 1, 2], &[], 1, &[1, 1, 1], 3),
         Join::Yield { after: at(1, 2) },

@@ -369,7 +369,7 @@ impl LogFile for SimFile {
         let (written_now, full) = match inner.has_room() {
             Ok(()) => (bytes, None),
             // Every other time some of it is written.
-            Err(e) if e.kind() == io::ErrorKind::StorageFull && inner.full_writes % 2 == 0 => {
+            Err(e) if e.kind() == io::ErrorKind::StorageFull && inner.full_writes.is_multiple_of(2) => {
                 (&bytes[..bytes.len() / 2], Some(e))
             }
             Err(e) => return Err(e),

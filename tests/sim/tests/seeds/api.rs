@@ -38,7 +38,7 @@ enum Ask {
 }
 
 enum Answer {
-    Lease(Option<(LeaseRecord, u64)>),
+    Lease(Box<Option<(LeaseRecord, u64)>>),
     Swapped(Result<u64, SwapError>),
     Advice(Box<Objects>),
     Published(Result<(), ArbiterError>),
@@ -177,7 +177,7 @@ impl Api {
 
     fn serve(&self, state: &mut State, ask: Ask) -> Answer {
         match ask {
-            Ask::Lease => Answer::Lease(state.objects.lease.clone()),
+            Ask::Lease => Answer::Lease(Box::new(state.objects.lease.clone())),
             Ask::Advice => Answer::Advice(Box::new(state.objects.clone())),
             Ask::Swap(over, next) => Answer::Swapped(match &state.objects.lease {
                 Some((old, version)) if *version == over => {
@@ -255,8 +255,10 @@ fn away() -> ArbiterError {
 impl Arbiter for Way {
     async fn current(&self) -> Result<Current, ArbiterError> {
         match self.api.ask(self.from, Ask::Lease).await {
-            Some(Answer::Lease(Some((record, version)))) => Ok(Current::new(record, version.to_string())),
-            Some(Answer::Lease(None)) => Ok(Current::none()),
+            Some(Answer::Lease(found)) => Ok(match *found {
+                Some((record, version)) => Current::new(record, version.to_string()),
+                None => Current::none(),
+            }),
             _ => Err(away()),
         }
     }

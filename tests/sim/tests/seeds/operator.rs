@@ -74,18 +74,19 @@ impl Operator {
         self.wanted = self.wanted.filter(|wanted| Some(*wanted) != served_at);
     }
 
+    fn lease(&mut self, now: u64, (record, version): &(LeaseRecord, u64)) -> LeaseView {
+        let age = self.watch.observe(&version.to_string(), now, now);
+        let knows = age >= LEASE_MS / 2 || self.watch.watched_for(now) >= LEASE_MS || self.watch.changed();
+        LeaseView {
+            record: record.clone(),
+            resource_version: version.to_string(),
+            unchanged_for: knows.then_some(age),
+            terminating: false,
+        }
+    }
+
     fn observe(&mut self, now: u64, objects: &Objects, nodes: &[Node]) -> Observation {
-        let lease = objects.lease.as_ref().map(|(record, version)| {
-            let age = self.watch.observe(&version.to_string(), now, now);
-            let knows =
-                age >= LEASE_MS / 2 || self.watch.watched_for(now) >= LEASE_MS || self.watch.changed();
-            LeaseView {
-                record: record.clone(),
-                resource_version: version.to_string(),
-                unchanged_for: knows.then_some(age),
-                terminating: false,
-            }
-        });
+        let lease = objects.lease.as_ref().map(|lease| self.lease(now, lease));
         let holder = lease.as_ref().and_then(|lease| lease.record.replica.clone());
         let at = (0..nodes.len()).find(|place| Some(node::id(*place).to_string()) == holder);
         let placement = at.map(|place| Placement {

@@ -266,10 +266,10 @@ impl World {
             self.nodes[place].step(now);
         }
         self.reap();
-        if now % operator::TICK == 0 {
+        if now.is_multiple_of(operator::TICK) {
             self.operator.tick(now, &self.around.api, &self.nodes);
         }
-        if now % 1_000 == 0 {
+        if now.is_multiple_of(1_000) {
             self.look();
             if self.is_healed {
                 self.mend();
