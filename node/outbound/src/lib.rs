@@ -1,0 +1,13 @@
+//! The decisions of mail that leaves the cluster, without I/O, clocks or randomness: what is looked up, heard, drawn
+//! and the time of day are given, and what to do comes back.
+//!
+//! - [`route`]: the hosts and addresses that mail for a domain goes to, in order.
+//! - [`reply`]: what an answer of a server, or its absence, means for a recipient.
+//!
+//! Nothing of the node calls these yet: mail to other sites is held in the queue.
+
+pub mod reply;
+pub mod route;
+mod status;
+
+pub use status::Status;
