@@ -2,12 +2,14 @@
 //! and the time of day are given, and what to do comes back.
 //!
 //! - [`route`]: the hosts and addresses that mail for a domain goes to, in order.
+//! - [`schedule`]: when a message is tried, how many at once, and which one is next.
 //! - [`reply`]: what an answer of a server, or its absence, means for a recipient.
 //!
 //! Nothing of the node calls these yet: mail to other sites is held in the queue.
 
 pub mod reply;
 pub mod route;
+pub mod schedule;
 mod status;
 
 pub use status::Status;
