@@ -4,9 +4,11 @@
 //! - [`route`]: the hosts and addresses that mail for a domain goes to, in order.
 //! - [`schedule`]: when a message is tried, how many at once, and which one is next.
 //! - [`reply`]: what an answer of a server, or its absence, means for a recipient.
+//! - [`dsn`]: who is told what of a message, and the report's octets.
 //!
 //! Nothing of the node calls these yet: mail to other sites is held in the queue.
 
+pub mod dsn;
 pub mod reply;
 pub mod route;
 pub mod schedule;

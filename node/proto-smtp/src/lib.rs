@@ -36,3 +36,4 @@ pub use params::{Body, MailParams, RcptParams};
 pub use path::Path;
 pub use reply::{Reply, ReplyFault, ReplyParser};
 pub use stuff::Stuffer;
+pub use xtext::utf8_address_in_ascii;

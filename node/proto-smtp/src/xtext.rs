@@ -21,6 +21,14 @@ pub(crate) fn xtext(text: &str, out: &mut String) {
     }
 }
 
+/// An address of the type `utf-8` in US-ASCII (utf-8-addr-xtext), for reports to those who cannot read UTF-8.
+#[must_use]
+pub fn utf8_address_in_ascii(address: &str) -> String {
+    let mut out = String::with_capacity(address.len());
+    utf8_address(address, false, &mut out);
+    out
+}
+
 /// Writes an address of the type `utf-8`: as it is where UTF-8 may be sent (utf-8-addr-unitext), else all of it in
 /// US-ASCII (utf-8-addr-xtext).
 pub(crate) fn utf8_address(address: &str, unitext: bool, out: &mut String) {
@@ -60,6 +68,7 @@ mod tests {
 
     #[test]
     fn utf8_addresses_have_two_forms() {
+        assert_eq!(utf8_address_in_ascii("\u{fc}@b"), "\\x{FC}@b");
         for (address, unitext, wire) in [
             ("ann@b.c", false, "ann@b.c"),
             ("j\u{fc}rgen+x@b.c", false, "j\\x{FC}rgen\\x{2B}x@b.c"),

@@ -126,7 +126,7 @@ fn a_window_grows_while_it_is_used_and_shrinks_with_failures() {
 fn a_dead_destination_costs_a_handful_of_attempts_and_comes_back_with_one() {
     let mut window = Window::new(limits());
     let mut tried = 0;
-    while window.has_room(0) {
+    while window.has_room(0) && tried < 100 {
         attempts(&mut window, 1, false, 0);
         tried += 1;
     }
@@ -146,8 +146,10 @@ fn a_dead_destination_costs_a_handful_of_attempts_and_comes_back_with_one() {
     window.reached(limits());
     assert!(window.has_room(70) && window.size() >= 1);
     attempts(&mut window, 1, true, 70);
-    while window.has_room(80) {
-        attempts(&mut window, 1, false, 80);
+    for _ in 0..10 {
+        if window.has_room(80) {
+            attempts(&mut window, 1, false, 80);
+        }
     }
     assert_eq!(window.rests_until(80), Some(140), "rests begin anew after a success");
 }
@@ -207,8 +209,7 @@ fn a_step_costs_the_same_with_ten_messages_and_with_fifty_thousand() {
         count(&mut line);
         line.remove(&5);
         count(&mut line);
-        while line.window("big.example").unwrap().has_room(7) {
-            let job = line.next(7).unwrap();
+        while let Some(job) = line.next(7).filter(|job| job.key < 8) {
             line.ended(&job.key, Outcome::NotReached { draw: 0 }, 7);
         }
         count(&mut line);
@@ -264,7 +265,9 @@ fn mail_for_a_destination_that_is_not_reached_keeps_its_place_and_waits() {
     }
     line.add(100, "alive.example", Priority::Normal, 0);
     let mut tried = Vec::new();
-    while let Some(job) = line.next(0) {
+    while tried.len() < 1000
+        && let Some(job) = line.next(0)
+    {
         let outcome = if job.key == 100 { Outcome::Done } else { Outcome::NotReached { draw: 0 } };
         line.ended(&job.key, outcome, 0);
         tried.push(job.key);
@@ -277,7 +280,8 @@ fn mail_for_a_destination_that_is_not_reached_keeps_its_place_and_waits() {
     let job = line.next(60).unwrap();
     assert_eq!((job.key, line.next(60)), (0, None), "one probe, the first of the line");
     line.ended(&0, Outcome::Done, 60);
-    while let Some(job) = line.next(60) {
+    for _ in 0..10 {
+        let Some(job) = line.next(60) else { break };
         assert_eq!(job.key, 1);
         line.ended(&job.key, Outcome::NotReached { draw: 0 }, 60);
     }
