@@ -156,7 +156,7 @@ fn by_code(stage: Stage, code: u16) -> Status {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{Action::*, *};
 
     const STAGES: [Stage; 9] = [
         Stage::Connect,
@@ -177,66 +177,68 @@ mod tests {
         (verdict.action, verdict.status.to_string())
     }
 
+    /// Stage, answer, what becomes of the recipient, and its status.
+    const ANSWERS: &[(Stage, &str, Action, &str)] = &[
+        // The connection failed.
+        (Stage::Connect, "", NextHost, "4.4.1"),
+        (Stage::Hello, "", NextHost, "4.4.2"),
+        (Stage::Rcpt, "", NextHost, "4.4.2"),
+        (Stage::Body, "", NextHost, "4.4.2"),
+        (Stage::Dot, "", Unknown, "4.4.2"),
+        // The host does not want to talk.
+        (Stage::Connect, "421 busy", NextHost, "4.3.2"),
+        (Stage::Connect, "450 x", NextHost, "4.2.0"),
+        (Stage::Connect, "554 no SMTP service here", NextHost, "4.0.0"),
+        (Stage::Connect, "554 5.7.1 you are on a list", NextHost, "4.7.1"),
+        (Stage::Connect, "521 never", NextHost, "4.3.2"),
+        (Stage::Hello, "550 5.7.1 bad name", NextHost, "4.7.1"),
+        (Stage::Hello, "451 later", NextHost, "4.3.0"),
+        (Stage::StartTls, "454 4.7.0 no", NextHost, "4.7.0"),
+        (Stage::StartTls, "501 no", NextHost, "4.5.4"),
+        (Stage::Auth, "535 5.7.8 wrong", Defer, "4.7.8"),
+        (Stage::Auth, "454 later", Defer, "4.7.0"),
+        // Closing, whenever.
+        (Stage::Mail, "421 4.3.2 bye", NextHost, "4.3.2"),
+        (Stage::Rcpt, "421 4.7.0 too fast", NextHost, "4.7.0"),
+        (Stage::Dot, "421 bye", NextHost, "4.3.2"),
+        // Not in the way that the session was led.
+        (Stage::Mail, "530 5.7.0 Must issue a STARTTLS command first", NextHost, "4.7.0"),
+        (Stage::Rcpt, "538 x", NextHost, "4.7.0"),
+        // Not now.
+        (Stage::Rcpt, "450 4.7.1 greylisted", Defer, "4.7.1"),
+        (Stage::Rcpt, "451 greylisted", Defer, "4.3.0"),
+        (Stage::Rcpt, "452 4.2.2 mailbox full", Defer, "4.2.2"),
+        (Stage::Rcpt, "451 4.3.0 out of order", NextHost, "4.3.0"),
+        (Stage::Mail, "451 4.4.3 no DNS", NextHost, "4.4.3"),
+        (Stage::Data, "451 x", Defer, "4.3.0"),
+        (Stage::Dot, "452 4.3.1 disk full", NextHost, "4.3.1"),
+        (Stage::Dot, "450 4.7.0 content later", Defer, "4.7.0"),
+        // Never.
+        (Stage::Mail, "550 5.1.8 bad sender", Bounce, "5.1.8"),
+        (Stage::Mail, "552 too big", Bounce, "5.3.4"),
+        (Stage::Rcpt, "550 5.1.1 who?", Bounce, "5.1.1"),
+        (Stage::Rcpt, "550 who?", Bounce, "5.0.0"),
+        (Stage::Rcpt, "551 try <x@y>", Bounce, "5.1.6"),
+        (Stage::Rcpt, "552 full", Bounce, "5.2.2"),
+        (Stage::Rcpt, "553 what?", Bounce, "5.1.3"),
+        (Stage::Rcpt, "556 no mail", Bounce, "5.1.10"),
+        (Stage::Data, "554 5.5.1 none", Bounce, "5.5.1"),
+        (Stage::Body, "552 5.3.4 too big", Bounce, "5.3.4"),
+        (Stage::Dot, "554 5.7.1 spam", Bounce, "5.7.1"),
+        // What is said must fit its code.
+        (Stage::Rcpt, "550 4.1.1 well", Bounce, "5.1.1"),
+        (Stage::Rcpt, "450 5.1.1 well", Defer, "4.1.1"),
+        (Stage::Rcpt, "550 2.1.5 well", Bounce, "5.1.5"),
+        (Stage::Dot, "250 5.0.0 taken", Delivered, "2.0.0"),
+        (Stage::Dot, "250 2.6.0 taken", Delivered, "2.6.0"),
+        // Nothing is taken before the dot.
+        (Stage::Data, "250 taken", NextHost, "4.5.0"),
+        (Stage::Dot, "354 go", NextHost, "4.5.0"),
+    ];
+
     #[test]
     fn each_answer_at_each_stage() {
-        use Action::{Again, Bounce, Defer, Delivered, NextHost, Unknown};
-        for (stage, text, action, status) in [
-            // The connection failed.
-            (Stage::Connect, "", NextHost, "4.4.1"),
-            (Stage::Hello, "", NextHost, "4.4.2"),
-            (Stage::Rcpt, "", NextHost, "4.4.2"),
-            (Stage::Body, "", NextHost, "4.4.2"),
-            (Stage::Dot, "", Unknown, "4.4.2"),
-            // The host does not want to talk.
-            (Stage::Connect, "421 busy", NextHost, "4.3.2"),
-            (Stage::Connect, "450 x", NextHost, "4.2.0"),
-            (Stage::Connect, "554 no SMTP service here", NextHost, "4.0.0"),
-            (Stage::Connect, "554 5.7.1 you are on a list", NextHost, "4.7.1"),
-            (Stage::Connect, "521 never", NextHost, "4.3.2"),
-            (Stage::Hello, "550 5.7.1 bad name", NextHost, "4.7.1"),
-            (Stage::Hello, "451 later", NextHost, "4.3.0"),
-            (Stage::StartTls, "454 4.7.0 no", NextHost, "4.7.0"),
-            (Stage::StartTls, "501 no", NextHost, "4.5.4"),
-            (Stage::Auth, "535 5.7.8 wrong", Defer, "4.7.8"),
-            (Stage::Auth, "454 later", Defer, "4.7.0"),
-            // Closing, whenever.
-            (Stage::Mail, "421 4.3.2 bye", NextHost, "4.3.2"),
-            (Stage::Rcpt, "421 4.7.0 too fast", NextHost, "4.7.0"),
-            (Stage::Dot, "421 bye", NextHost, "4.3.2"),
-            // Not in the way that the session was led.
-            (Stage::Mail, "530 5.7.0 Must issue a STARTTLS command first", NextHost, "4.7.0"),
-            (Stage::Rcpt, "538 x", NextHost, "4.7.0"),
-            // Not now.
-            (Stage::Rcpt, "450 4.7.1 greylisted", Defer, "4.7.1"),
-            (Stage::Rcpt, "451 greylisted", Defer, "4.3.0"),
-            (Stage::Rcpt, "452 4.2.2 mailbox full", Defer, "4.2.2"),
-            (Stage::Rcpt, "451 4.3.0 out of order", NextHost, "4.3.0"),
-            (Stage::Mail, "451 4.4.3 no DNS", NextHost, "4.4.3"),
-            (Stage::Data, "451 x", Defer, "4.3.0"),
-            (Stage::Dot, "452 4.3.1 disk full", NextHost, "4.3.1"),
-            (Stage::Dot, "450 4.7.0 content later", Defer, "4.7.0"),
-            // Never.
-            (Stage::Mail, "550 5.1.8 bad sender", Bounce, "5.1.8"),
-            (Stage::Mail, "552 too big", Bounce, "5.3.4"),
-            (Stage::Rcpt, "550 5.1.1 who?", Bounce, "5.1.1"),
-            (Stage::Rcpt, "550 who?", Bounce, "5.0.0"),
-            (Stage::Rcpt, "551 try <x@y>", Bounce, "5.1.6"),
-            (Stage::Rcpt, "552 full", Bounce, "5.2.2"),
-            (Stage::Rcpt, "553 what?", Bounce, "5.1.3"),
-            (Stage::Rcpt, "556 no mail", Bounce, "5.1.10"),
-            (Stage::Data, "554 5.5.1 none", Bounce, "5.5.1"),
-            (Stage::Body, "552 5.3.4 too big", Bounce, "5.3.4"),
-            (Stage::Dot, "554 5.7.1 spam", Bounce, "5.7.1"),
-            // What is said must fit its code.
-            (Stage::Rcpt, "550 4.1.1 well", Bounce, "5.1.1"),
-            (Stage::Rcpt, "450 5.1.1 well", Defer, "4.1.1"),
-            (Stage::Rcpt, "550 2.1.5 well", Bounce, "5.1.5"),
-            (Stage::Dot, "250 5.0.0 taken", Delivered, "2.0.0"),
-            (Stage::Dot, "250 2.6.0 taken", Delivered, "2.6.0"),
-            // Nothing is taken before the dot.
-            (Stage::Data, "250 taken", NextHost, "4.5.0"),
-            (Stage::Dot, "354 go", NextHost, "4.5.0"),
-        ] {
+        for (stage, text, action, status) in ANSWERS.iter().copied() {
             assert_eq!(verdict(stage, text, 0), (action, status.to_owned()), "{stage:?} {text}");
         }
         // In a transaction that has recipients already.

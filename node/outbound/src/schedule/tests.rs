@@ -188,6 +188,20 @@ fn fifty_thousand_messages_hold_up_nobody_else() {
 }
 
 #[test]
+fn what_keeps_coming_for_a_destination_does_not_cost_it_its_turn() {
+    let mut line = line(100);
+    for key in 0..10 {
+        line.add(key, ["busy.example", "other.example"][key as usize % 2], Priority::Normal, 0);
+    }
+    let mut keys = Vec::new();
+    for fresh in 100..110 {
+        line.add(fresh, "busy.example", Priority::Normal, 0);
+        keys.extend(served(&mut line, 0, 1));
+    }
+    assert_eq!(keys, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+}
+
+#[test]
 fn a_step_costs_the_same_with_ten_messages_and_with_fifty_thousand() {
     let cost = |waiting: u32| {
         let mut line = line(100);

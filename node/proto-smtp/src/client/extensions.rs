@@ -55,8 +55,10 @@ impl Extensions {
         let mut seen: Vec<String> = Vec::new();
         for line in reply.text.split('\n').skip(1) {
             // "AUTH=LOGIN" is how servers before RFC 2554 wrote it; some still do, beside the right form.
-            let line = line.replacen("AUTH=", "AUTH ", 1);
-            let mut words = line.split_ascii_whitespace();
+            let old_auth =
+                line.get(..5).filter(|start| start.eq_ignore_ascii_case("AUTH=")).map(|_| &line[5..]);
+            let before = old_auth.map(|_| "AUTH");
+            let mut words = before.into_iter().chain(old_auth.unwrap_or(line).split_ascii_whitespace());
             let Some(keyword) = words.next().map(str::to_ascii_uppercase) else { continue };
             if keyword != "AUTH" && seen.contains(&keyword) {
                 continue;
@@ -169,7 +171,8 @@ mod tests {
             // RFC 6531 section 3.1: SMTPUTF8 comes with 8BITMIME or not at all.
             ("\nSMTPUTF8", none.clone()),
             ("\nLIMITS RCPTMAX=0 MAILMAX=x RCPTDOMAINMAX", none.clone()),
-            ("\nAUTH=PLAIN LOGIN", Extensions { auth: vec!["PLAIN".into(), "LOGIN".into()], ..none.clone() }),
+            ("\nX AUTH=PLAIN", none.clone()),
+            ("\nauth=PLAIN LOGIN", Extensions { auth: vec!["PLAIN".into(), "LOGIN".into()], ..none.clone() }),
             ("\nAUTH A\u{fc} \r x/y THIS-NAME-IS-MUCH-TOO-LONG-FOR-ONE", none.clone()),
         ] {
             assert_eq!(offers(lines), expected, "{lines:?}");
