@@ -286,6 +286,23 @@ fn a_session_that_is_answered_ahead_says_nothing_new() {
 }
 
 #[test]
+fn a_refusal_counts_also_when_the_server_closes_in_one_breath() {
+    let mut talk = Talk::after_hello("");
+    talk.begin(2);
+    talk.hear("250 a\r\n").unwrap();
+    let outcomes = talk.ended("550 5.1.1 who?\r\n421 too many errors\r\n");
+    assert_eq!(outcomes, [(Stage::Rcpt, Some(550)), (Stage::Rcpt, Some(421))]);
+    // What was said before a message began is no answer to its end.
+    let mut talk = Talk::after_hello("CHUNKING");
+    talk.begin(2);
+    for line in ["250 a\r\n", "250 b\r\n"] {
+        talk.hear(line).unwrap();
+    }
+    assert_eq!(talk.hear("550 c\r\n250 taken\r\n"), Err(SessionFault::Ahead));
+    assert_eq!(talk.lost(), [(Stage::Body, None), (Stage::Rcpt, Some(550))]);
+}
+
+#[test]
 fn a_message_that_another_reader_might_split_does_not_leave_whole() {
     for offers in ["", "CHUNKING"] {
         let mut talk = Talk::after_hello(offers);

@@ -6,19 +6,19 @@ use crate::{Reply, ReplyFault};
 /// What came of what the server said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The server greets: say [`ClientSession::hello`].
+    /// The server greets: say [`ClientSession::hello`](crate::ClientSession::hello).
     Greeted(Reply),
-    /// It answered EHLO or HELO; see [`ClientSession::offers`].
+    /// It answered EHLO or HELO; see [`ClientSession::offers`](crate::ClientSession::offers).
     Hello,
-    /// The handshake may begin; then [`ClientSession::tls_started`].
+    /// The handshake may begin; then [`ClientSession::tls_started`](crate::ClientSession::tls_started).
     StartTls,
-    /// AUTH goes on with this challenge, in base64: [`ClientSession::respond`].
+    /// AUTH goes on with this challenge, in base64: [`ClientSession::respond`](crate::ClientSession::respond).
     Challenge(String),
     /// AUTH is done.
     LoggedIn,
     /// The greeting, hello, STARTTLS or AUTH was refused.
     Refused(Stage, Reply),
-    /// The message may come: [`ClientSession::push`], then [`ClientSession::finish`].
+    /// The message may come: [`ClientSession::push`](crate::ClientSession::push), then [`ClientSession::finish`](crate::ClientSession::finish).
     Body,
     /// The transaction is over; the outcomes are in the order of the recipients.
     Ended(Vec<Outcome>),

@@ -20,8 +20,10 @@ impl ClientSession {
         self.ahead = false;
         while let Some(reply) = self.replies.next(input)? {
             let asked = self.asked.pop_front();
-            // What the session says next cannot have been answered yet.
+            // What the session says next cannot have been answered yet. (A refusal counts, also when the server says
+            // in one breath that it closes.)
             if let Some(asked) = asked.filter(|asked| asked.is_followed() && self.asked.is_empty())
+                && reply.is_positive()
                 && !input.is_empty()
             {
                 self.asked.push_front(asked);
@@ -43,6 +45,9 @@ impl ClientSession {
                 }
                 Some(asked) => self.answered(asked, shortened(reply))?,
             };
+            if event == Some(Event::Body) && !input.is_empty() {
+                return Err(SessionFault::Ahead);
+            }
             if event.is_some() {
                 self.ahead = !input.is_empty();
                 return Ok(event);
