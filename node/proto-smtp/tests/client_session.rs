@@ -283,6 +283,10 @@ fn a_session_that_is_answered_ahead_says_nothing_new() {
     assert_eq!(talk.ended("250 taken\r\n250 ahead\r\n"), [(Stage::Dot, Some(250))], "what was taken counts");
     assert!(!talk.session.is_ready());
     assert_eq!(talk.hear(""), Err(SessionFault::Unsolicited(250)));
+
+    let mut talk = Talk::after_hello("");
+    assert_eq!(talk.hear("25"), Ok(None));
+    assert!(!talk.session.is_ready(), "also when it is half a reply");
 }
 
 #[test]

@@ -53,6 +53,7 @@ impl ClientSession {
                 return Ok(event);
             }
         }
+        self.ahead = self.asked.is_empty() && !input.is_empty();
         Ok(None)
     }
 
