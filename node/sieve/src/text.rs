@@ -200,7 +200,6 @@ fn hex(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
 }
 
 /// `"${unicode:" *blank 1*HEXDIG *(1*blank 1*HEXDIG) *blank "}"`; numbers that are too large are `None`.
-#[expect(clippy::type_complexity, reason = "a list and what follows")]
 fn unicode(text: &[u8]) -> Option<(Vec<Option<u32>>, &[u8])> {
     let (words, rest) = encoded(text, b"${unicode:")?;
     let numbers = words.iter().map(|word| {

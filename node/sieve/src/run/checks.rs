@@ -1,12 +1,10 @@
 //! Tests.
 
-use std::{borrow::Cow, ops::ControlFlow};
+use std::ops::ControlFlow;
 
-use super::{Result, Run, fail, values::Leaves};
+use super::{Result, Run, fail, header::picked, values::Leaves};
 use crate::{
-    Address, Capability, Seen,
-    address::AddressPart,
-    compile::has_addresses,
+    Capability, Seen,
     date::{self, DatePart, Stamp},
     flags, mailto,
     matcher::Matcher,
@@ -31,15 +29,7 @@ impl Run<'_> {
             Test::Header { matcher, pick, names, keys } => self.header(*matcher, *pick, names, keys),
             Test::Address { matcher, part, pick, names, keys } => {
                 let fields = self.address_fields(names)?;
-                let addresses: Vec<&Address> = picked(&fields, *pick).flatten().collect();
-                match matcher.count() {
-                    None => self.addresses(*matcher, *part, &addresses, keys),
-                    Some(relation) => {
-                        let valid =
-                            addresses.iter().filter(|address| matches!(address, Address::Valid { .. }));
-                        self.counts(*matcher, relation, valid.count(), keys)
-                    }
-                }
+                self.address(*matcher, *part, &picked(&fields, *pick).flatten().collect::<Vec<_>>(), keys)
             }
             Test::Envelope { matcher, part, fields, keys } => self.envelope(*matcher, *part, fields, keys),
             Test::Body { matcher, transform, keys } => self.body(*matcher, transform, keys),
@@ -58,32 +48,37 @@ impl Run<'_> {
             }
             Test::Duplicate(duplicate) => self.duplicate(duplicate),
             Test::Environment { matcher, name, keys } => self.environment(*matcher, name, keys),
-            Test::ValidNotifyMethod(methods) => {
-                for method in methods {
-                    if self.of_mail(method) || mailto::parse(&self.bounded(method)?).is_err() {
-                        return Ok(false);
-                    }
-                }
-                Ok(true)
-            }
+            Test::ValidNotifyMethod(methods) => self.valid_methods(methods),
             Test::NotifyMethodCapability { matcher, method, capability, keys } => {
-                let valid = !self.of_mail(method) && mailto::parse(&self.bounded(method)?).is_ok();
+                let valid = self.valid_methods(std::slice::from_ref(method))?;
                 let online = self.bounded(capability)?.eq_ignore_ascii_case(b"online");
                 // Nobody knows whether somebody reads mail right now (RFC 5436 section 2.2).
                 if valid && online { self.one(*matcher, b"maybe", keys, Leaves::Other) } else { Ok(false) }
             }
-            Test::Ihave(None) => Ok(false),
-            Test::Ihave(Some(capabilities)) => {
-                for capability in capabilities {
-                    self.enabled = self.enabled.with(*capability);
-                }
-                if capabilities.contains(&Capability::VacationSeconds) {
-                    self.enabled = self.enabled.with(Capability::Vacation);
-                }
-                Ok(true)
-            }
+            Test::Ihave(capabilities) => Ok(self.ihave(capabilities.as_deref())),
             Test::Missing(message) => fail(message),
         }
+    }
+
+    /// The same that `notify` asks of its method.
+    fn valid_methods(&mut self, methods: &[Text]) -> Result<bool> {
+        for method in methods {
+            if self.of_mail(method) || mailto::parse(&self.bounded(method)?).is_err() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Switches all of them on, or none.
+    fn ihave(&mut self, capabilities: Option<&[Capability]>) -> bool {
+        for capability in capabilities.unwrap_or_default() {
+            self.enabled = self.enabled.with(*capability);
+            if *capability == Capability::VacationSeconds {
+                self.enabled = self.enabled.with(Capability::Vacation);
+            }
+        }
+        capabilities.is_some()
     }
 
     /// Whether one of the tests has this value; none after it is run (RFC 5229 section 3.2).
@@ -113,101 +108,6 @@ impl Run<'_> {
             }
         }
         Ok(true)
-    }
-
-    fn exists(&mut self, names: &[Text]) -> Result<bool> {
-        for name in names {
-            let name = self.string(name)?;
-            if self.fields.raw(&name, &mut self.budget)?.is_empty() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    fn header(
-        &mut self,
-        matcher: Matcher,
-        pick: Option<Pick>,
-        names: &[Text],
-        keys: &[Text],
-    ) -> Result<bool> {
-        let mut values = Vec::new();
-        for name in names {
-            let name = self.string(name)?;
-            values.extend(self.fields.decoded(&name, &mut self.budget)?.iter().cloned());
-        }
-        let values: Vec<&Cow<'_, [u8]>> = picked(&values, pick).collect();
-        if let Some(relation) = matcher.count() {
-            return self.counts(matcher, relation, values.len(), keys);
-        }
-        for value in values {
-            if self.matches_any(matcher, value.trim_ascii(), keys, Leaves::Mail)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    fn address_fields(&mut self, names: &[Text]) -> Result<Vec<Vec<Address>>> {
-        let mut fields = Vec::new();
-        for name in names {
-            let name = self.string(name)?;
-            if !has_addresses(name.as_bytes()) {
-                return fail(format!("address looks at fields with addresses, and {name:?} has none"));
-            }
-            fields.extend(self.fields.addresses(&name, &mut self.budget)?.iter().cloned());
-        }
-        Ok(fields)
-    }
-
-    fn addresses(
-        &mut self,
-        matcher: Matcher,
-        part: AddressPart,
-        addresses: &[&Address],
-        keys: &[Text],
-    ) -> Result<bool> {
-        for address in addresses {
-            let Some(value) = address.part(part, self.context.separator) else { continue };
-            if self.matches_any(matcher, value.as_bytes(), keys, Leaves::Mail)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    fn envelope(
-        &mut self,
-        matcher: Matcher,
-        part: AddressPart,
-        fields: &[Text],
-        keys: &[Text],
-    ) -> Result<bool> {
-        let mut paths = Vec::new();
-        for field in fields {
-            match self.bounded(field)?.to_ascii_lowercase().as_slice() {
-                b"from" => paths.push(self.context.sender),
-                b"to" => paths.push(self.context.recipient),
-                _ => return fail("an envelope has \"from\" and \"to\""),
-            }
-        }
-        if let Some(relation) = matcher.count() {
-            let count = paths.iter().filter(|path| !path.is_empty()).count();
-            return self.counts(matcher, relation, count, keys);
-        }
-        for path in paths {
-            // The null sender is the empty string in each of its parts.
-            let holds = if path.is_empty() {
-                self.matches_any(matcher, b"", keys, Leaves::Mail)?
-            } else {
-                self.addresses(matcher, part, &[&Address::from_path(path)], keys)?
-            };
-            if holds {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     fn body(&mut self, matcher: Matcher, transform: &Transform, keys: &[Text]) -> Result<bool> {
@@ -380,14 +280,6 @@ impl Run<'_> {
             Some((_, value)) => self.one(matcher, value.as_bytes(), keys, Leaves::Mail),
         }
     }
-}
-
-/// All fields, or the one that `:index` means.
-fn picked<T>(fields: &[T], pick: Option<Pick>) -> std::slice::Iter<'_, T> {
-    let Some(Pick { index, last }) = pick else { return fields.iter() };
-    let index = usize::try_from(index).unwrap_or(usize::MAX);
-    let start = if last { fields.len().checked_sub(index) } else { index.checked_sub(1) };
-    start.and_then(|start| fields.get(start..=start)).unwrap_or_default().iter()
 }
 
 /// Whether a content type is what a script asks for (RFC 5173 section 5.2).

@@ -3,6 +3,7 @@
 mod checks;
 mod deliver;
 mod fields;
+mod header;
 mod reply;
 mod values;
 

@@ -797,7 +797,7 @@ fn rfc5435_notifications() {
             notify :message "${from_addr}${env_from}: ${subject}" "mailto:alm@example.com";
         }"#;
     assert_eq!(
-        run(second, &message("From: Boss <boss@mail.example.org>\nSubject: Hello")),
+        run(second, &message("From: boss@mail.example.org\nSubject: Hello")),
         "notify alm@example.com: boss@mail.example.org [really: tim@example.com]: Hello, (keep)"
     );
     // Example 3 notifies by xmpp and tel, which fail when they are reached.
