@@ -55,9 +55,6 @@ const MONTHS: [&str; 12] =
 const ZONES: &[(&str, i32)] =
     &[("EDT", -4), ("EST", -5), ("CDT", -5), ("CST", -6), ("MDT", -6), ("MST", -7), ("PDT", -7), ("PST", -8)];
 
-/// Most octets of a field that are looked at: no date is longer, whatever its comments say.
-const LONGEST: usize = 4096;
-
 impl DatePart {
     pub fn from_name(name: &[u8]) -> Option<Self> {
         PARTS.iter().find(|(known, _)| known.as_bytes().eq_ignore_ascii_case(name)).map(|(_, part)| *part)
@@ -67,7 +64,7 @@ impl DatePart {
 impl Stamp {
     /// The date that a field consists of, or that follows its last semicolon.
     pub fn parse(field: &[u8]) -> Option<Self> {
-        let text = without_comments(field.get(..field.len().min(LONGEST))?);
+        let text = without_comments(field);
         let date = text.rsplit(|octet| *octet == b';').next()?;
         Scanner(date).date()
     }

@@ -9,8 +9,7 @@ pub struct Limits {
     pub nesting: usize,
     /// Commands, tests and strings of a script, taken together.
     pub items: usize,
-    /// Work of one run: octets that are looked at, and [`Limits::STEP`] for each command, test and key. Comparing goes
-    /// through some hundred million octets in a second.
+    /// Work of one run: octets that are looked at, and [`Limits::STEP`] for each command, test and key.
     pub work: u64,
     /// Variables of a script (RFC 5229 section 6 asks for 128).
     pub variables: usize,
@@ -25,7 +24,7 @@ pub struct Limits {
     pub actions: usize,
     /// Redirects of one run.
     pub redirects: usize,
-    /// Notifications of one run.
+    /// Addresses that one run may notify.
     pub notifications: usize,
     /// Different ids that one run may ask `duplicate` for.
     pub duplicates: usize,

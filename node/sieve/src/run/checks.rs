@@ -172,7 +172,9 @@ impl Run<'_> {
                 let name = self.string(name)?;
                 let values = self.fields.raw(&name, &mut self.budget)?;
                 let pick = date.pick.unwrap_or(Pick { index: 1, last: false });
-                picked(&values, Some(pick)).next().and_then(|value| Stamp::parse(value))
+                let value = picked(&values, Some(pick)).next();
+                self.budget.spend(value.map_or(0, |value| value.len() as u64))?;
+                value.and_then(|value| Stamp::parse(value))
             }
         };
         let offset = match (&date.zone, stamp) {

@@ -185,11 +185,6 @@ impl Run<'_> {
             self.skip(at, format!("no notification: {why}"));
             return Ok(());
         }
-        if method.to.is_empty() && method.cc.is_empty() {
-            self.skip(at, "no notification: its URI has no address");
-            return Ok(());
-        }
-        let recipients = method.to.len() + method.cc.len();
         let new = Notify {
             to: method.to,
             cc: method.cc,
@@ -198,16 +193,26 @@ impl Run<'_> {
             body: method.body.unwrap_or_default(),
             importance,
         };
-        self.plan_notification(at, new, recipients)
+        self.plan_notification(at, new)
     }
 
-    fn plan_notification(&mut self, at: Position, new: Notify, recipients: usize) -> Result<()> {
+    /// Tells each address once (RFC 5436 section 2.7).
+    fn plan_notification(&mut self, at: Position, mut new: Notify) -> Result<()> {
+        let mut told: Vec<&str> = Vec::new();
+        for planned in &self.plan {
+            if let Action::Notify(notify) = &planned.action {
+                told.extend(notify.to.iter().chain(&notify.cc).map(String::as_str));
+            }
+        }
+        new.to.retain(|address| !told.iter().any(|known| same(known, address)));
+        new.cc.retain(|address| !told.iter().any(|known| same(known, address)));
+        let count = new.to.len() + new.cc.len();
         let most = self.script.limits.notifications;
-        let others = self.plan.iter().filter_map(|planned| match &planned.action {
-            Action::Notify(notify) => Some(notify.to.len() + notify.cc.len()),
-            _ => None,
-        });
-        if others.sum::<usize>() + recipients > most {
+        if count == 0 {
+            self.skip(at, "no notification: its URI has no address that was not told before");
+            return Ok(());
+        }
+        if told.len() + count > most {
             return fail(format!("a script may notify {most} addresses at most"));
         }
         self.plan(Some(at), Action::Notify(new))

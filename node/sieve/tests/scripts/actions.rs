@@ -213,4 +213,7 @@ fn a_message_cannot_say_who_is_notified() {
         "notify a@b.c: Hi, (keep)"
     );
     assert_eq!(run(&format!("{ALL} notify \"mailto:\";"), MAIL), "(keep)");
+    // Nobody is told twice.
+    let twice = "notify :message \"one\" \"mailto:a@b.c\"; notify :message \"two\" \"mailto:d@e.f?cc=a@B.c\"; notify \"mailto:d@e.f\";";
+    assert_eq!(run(&format!("{ALL} {twice}"), MAIL), "notify a@b.c: one, notify d@e.f: two, (keep)");
 }

@@ -800,6 +800,10 @@ fn rfc5435_notifications() {
         run(second, &message("From: boss@mail.example.org\nSubject: Hello")),
         "notify alm@example.com: boss@mail.example.org [really: tim@example.com]: Hello, (keep)"
     );
+}
+
+#[test]
+fn rfc5435_methods() {
     // Example 3 notifies by xmpp and tel, which fail when they are reached.
     let third = r#"require ["enotify", "variables"];
         set "notif_method" "xmpp:tim@example.com?message;subject=SIEVE;body=You%20got%20mail";

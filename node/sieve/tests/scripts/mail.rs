@@ -24,9 +24,11 @@ impl Message {
     }
 }
 
+type Fields = Vec<(String, Vec<u8>)>;
+
 /// Header fields and body of an entity.
-fn split(entity: &[u8]) -> (Vec<(String, Vec<u8>)>, Option<&[u8]>) {
-    let mut fields: Vec<(String, Vec<u8>)> = Vec::new();
+fn split(entity: &[u8]) -> (Fields, Option<&[u8]>) {
+    let mut fields = Fields::new();
     let mut rest = entity;
     loop {
         let end = rest.windows(2).position(|two| two == b"\r\n").map_or(rest.len(), |end| end + 2);
