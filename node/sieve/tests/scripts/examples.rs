@@ -339,6 +339,11 @@ fn rfc5229_strings() {
     for (text, value) in [
         ("&%${}!", "&%${}!"),
         ("${doh!}", "${doh!}"),
+        ("${", "${"),
+        ("${company", "${company"),
+        ("${1", "${1"),
+        ("${company.", "${company."),
+        ("${1.company}", "${1.company}"),
         ("${full}", ""),
         ("${company}", "ACME"),
         ("${BAD${Company}", "${BADACME"),

@@ -144,10 +144,14 @@ fn work_ends() {
     let limits = Limits { work: 1 << 20, ..Limits::default() };
     let keys = "\"x\",".repeat(5000) + "\"y\"";
     let names: String = (0..5000).map(|n| format!("\"n{n}\",")).collect();
-    let subjects = "Subject: z\n".repeat(1000) + "\n";
-    for test in [format!("header \"subject\" [{keys}]"), format!("header [{names}\"x\"] \"x\"")] {
-        let script =
-            Script::compile(format!("if {test} {{ }}").as_bytes(), &Capabilities::all(), &limits).unwrap();
+    let subjects = "Subject: z\nX-Empty:\n".repeat(1000) + "\n";
+    let empty = "\"\",".repeat(5000) + "\"\"";
+    for test in [
+        format!("header \"subject\" [{keys}]"),
+        format!("header [{names}\"x\"] \"x\""),
+        format!("header :value \"gt\" \"x-empty\" [{empty}]"),
+    ] {
+        let script = limited(&format!("require \"relational\"; if {test} {{ }}"), &limits).unwrap();
         let outcome = script.run(&Message::new(&subjects), &context(ACCOUNT));
         assert!(outcome.error.is_some_and(|error| error.message.contains("too much work")));
     }
@@ -180,6 +184,102 @@ const PIECES: &[&str] = &[
     "if mailboxexists [\"a\", \"${b}\"] { reject \"no /* */\"; } /* comment */\r\n",
     "if environment :is \"location\" \"MDA\" { ereject \"${a}\"; }\r\n",
 ];
+
+/// Words that scripts are made of; many of them in any order are one.
+const WORDS: &[&str] = &[
+    "keep;",
+    "keep;",
+    "stop;",
+    "discard;",
+    "{",
+    "}",
+    "{ keep; }",
+    "{ }",
+    "(",
+    ")",
+    ",",
+    ";",
+    "[",
+    "]",
+    "if",
+    "if true {",
+    "elsif",
+    "else {",
+    "not",
+    "allof (",
+    "anyof (",
+    "true",
+    "false",
+    "size :over 1",
+    "exists \"to\"",
+    "header",
+    "address",
+    "envelope",
+    "body",
+    "date",
+    "currentdate",
+    "string",
+    "hasflag",
+    "duplicate",
+    "ihave",
+    "mailboxexists",
+    "fileinto \"a\";",
+    "fileinto",
+    "redirect",
+    "reject",
+    "vacation",
+    "notify",
+    "set",
+    "addflag",
+    "\"a\"",
+    "\"from\"",
+    "\"1\"",
+    "\"*\"",
+    "[\"a\", \"b\"]",
+    "5",
+    "2K",
+    ":is",
+    ":contains",
+    ":matches",
+    ":value \"gt\"",
+    ":count \"ge\"",
+    ":all",
+    ":user",
+    ":index 1",
+    ":last",
+    ":copy",
+    ":create",
+    ":flags \"x\"",
+    ":days 1",
+    ":zone \"+0000\"",
+    ":comparator \"i;octet\"",
+    "#\n",
+    "/* */",
+    "\"${a}\"",
+    "\"${a\"",
+    "\"${1}\"",
+    "require \"ihave\";",
+    "text:\na\n.\n",
+];
+
+/// Limits that every script gets to.
+const SMALL: Limits = Limits {
+    script: 128 * 1024,
+    nesting: 4,
+    items: 1000,
+    work: 20_000,
+    variables: 3,
+    variable: 5,
+    string: 9,
+    flags: 1,
+    actions: 2,
+    redirects: 1,
+    notifications: 1,
+    duplicates: 1,
+    duplicate_seconds: 10,
+    vacation_min_seconds: 5,
+    vacation_max_seconds: 5,
+};
 
 /// What is put in the place of some octets.
 const SCRAPS: &[&str] = &[
@@ -218,6 +318,10 @@ const SCRAPS: &[&str] = &[
     "#",
     "require",
     "include",
+    "${a\"",
+    "${1\"",
+    "${a.\"",
+    "${hex:4\"",
     "${unicode:D800}",
     "${hex:0}",
     "${a.b}",
@@ -274,17 +378,17 @@ fn check(outcome: &Outcome, limits: &Limits) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_script_and_no_message_ends_more_than_its_run(
         pieces in prop::collection::vec(1..PIECES.len(), 1..6),
         script_edits in edits(4),
         mail_edits in edits(12),
+        limits in prop_oneof![Just(Limits::default()), Just(SMALL)],
     ) {
         let script: String = std::iter::once(&0).chain(&pieces).map(|index| PIECES[*index]).collect();
         let script = edit(script.as_bytes(), &script_edits);
-        let limits = Limits::default();
         match Script::compile(&script, &Capabilities::all(), &limits) {
             Err(error) => prop_assert!(!error.message.is_empty()),
             Ok(script) => {
@@ -293,6 +397,15 @@ proptest! {
                 // The same again is the same.
                 prop_assert_eq!(script.run(&mail, &context(ACCOUNT)), script.run(&mail, &context(ACCOUNT)));
             }
+        }
+    }
+
+    #[test]
+    fn any_words_are_a_script_or_an_error(words in prop::collection::vec(0..WORDS.len(), 0..40)) {
+        let words: Vec<&str> = words.iter().map(|index| WORDS[*index]).collect();
+        let script = format!("{} {}", PIECES[0], words.join(" "));
+        if let Ok(script) = Script::compile(script.as_bytes(), &Capabilities::all(), &Limits::default()) {
+            check(&script.run(&Message::new(MAIL), &context(ACCOUNT)), &Limits::default());
         }
     }
 

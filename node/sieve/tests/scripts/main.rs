@@ -48,7 +48,10 @@ pub fn tell(outcome: &Outcome) -> String {
                 format!("{} {}", if *in_protocol { "ereject" } else { "reject" }, reason.trim_end())
             }
             Action::Vacation(vacation) => format!("vacation {}: {}", vacation.subject, vacation.reason),
-            Action::Notify(notify) => format!("notify {}: {}", notify.to.join(" "), notify.subject),
+            Action::Notify(notify) => {
+                let told: Vec<&str> = notify.to.iter().chain(&notify.cc).map(String::as_str).collect();
+                format!("notify {}: {}", told.join(" "), notify.subject)
+            }
         }
     });
     let mut words: Vec<String> = words.collect();
