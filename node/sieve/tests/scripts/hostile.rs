@@ -185,6 +185,84 @@ const PIECES: &[&str] = &[
     "if environment :is \"location\" \"MDA\" { ereject \"${a}\"; }\r\n",
 ];
 
+/// A test, of any shape.
+fn test() -> impl Strategy<Value = String> {
+    prop::sample::select(TESTS).prop_map(str::to_owned).prop_recursive(3, 12, 3, |inner| {
+        let list = prop::collection::vec(inner.clone(), 1..4).prop_map(|tests| tests.join(", "));
+        prop_oneof![
+            inner.prop_map(|test| format!("not {test}")),
+            list.clone().prop_map(|tests| format!("allof ({tests})")),
+            list.prop_map(|tests| format!("anyof ({tests})")),
+        ]
+    })
+}
+
+/// A command, of any shape.
+fn command() -> impl Strategy<Value = String> {
+    prop::sample::select(COMMANDS).prop_map(str::to_owned).prop_recursive(3, 24, 4, |inner| {
+        let block = prop::collection::vec(inner, 0..4).prop_map(|commands| commands.join(" "));
+        (test(), block.clone(), test(), block.clone(), block).prop_map(
+            |(first, then, second, other, last)| {
+                format!("if {first} {{ {then} }} elsif {second} {{ {other} }} else {{ {last} }}")
+            },
+        )
+    })
+}
+
+const TESTS: &[&str] = &[
+    "true",
+    "false",
+    "size :over 100",
+    "exists [\"to\", \"subject\"]",
+    "header :matches \"subject\" \"*[*]*\"",
+    "header :contains :comparator \"i;octet\" [\"to\", \"cc\"] [\"ken\", \"${a}\"]",
+    "header :index 1 :last \"received\" \"x\"",
+    "header :count \"gt\" :comparator \"i;ascii-numeric\" \"received\" \"0\"",
+    "address :detail \"to\" \"\"",
+    "address :domain :matches [\"from\", \"to\"] \"*.?*\"",
+    "envelope :user :is [\"from\", \"to\"] [\"ken\", \"tim\"]",
+    "body :contains \"text\"",
+    "body :raw :matches \"*b*--\"",
+    "body :content \"multipart\" :value \"lt\" \"${1}\"",
+    "date :originalzone :matches \"date\" \"iso8601\" \"*T*\"",
+    "currentdate :value \"ge\" \"julian\" \"5\"",
+    "string :matches \"${a}${b}\" \"?*\"",
+    "string :count \"eq\" [\"${a}\", \"\"] \"1\"",
+    "hasflag :contains [\"a\", \"b\"] \"x Seen\"",
+    "hasflag \"\\\\Seen\"",
+    "duplicate",
+    "duplicate :uniqueid \"${1}\" :handle \"${a}\" :last",
+    "mailboxexists \"${b}\"",
+    "environment :matches \"phase\" \"d*\"",
+    "valid_notify_method \"mailto:${a}@b.c\"",
+    "notify_method_capability \"mailto:a@b.c\" \"online\" \"maybe\"",
+];
+
+const COMMANDS: &[&str] = &[
+    "keep;",
+    "keep :flags \"${a}\";",
+    "discard;",
+    "stop;",
+    "fileinto \"a\";",
+    "fileinto :copy :create :flags [\"x\", \"y\"] \"b${a}\";",
+    "fileinto :mailboxid \"${1}\" \"INBOX\";",
+    "redirect \"a@b.c\";",
+    "redirect :copy \"${a}@b.c\";",
+    "reject \"no ${1}\";",
+    "ereject \"no\";",
+    "vacation :days 0 :addresses \"${a}\" :subject \"${1}\" \"away ${b}\";",
+    "vacation :mime :from \"k <k@x.y>\" \"A: b\";",
+    "notify :message \"${1}\" \"mailto:a@b.c\";",
+    "notify :importance \"3\" \"mailto:${a}@b.c?cc=d@e.f\";",
+    "set \"a\" \"${a}x${1}\";",
+    "set :upperfirst :quotewildcard \"b\" \"${0}*\";",
+    "set :encodeurl :length \"a\" \"${b}\";",
+    "set \"c\" \"${b}${c}${b}${c}\";",
+    "setflag \"\\\\Seen $x\";",
+    "addflag \"a\" [\"y z\", \"${1}\"];",
+    "removeflag \"x\";",
+];
+
 /// Words that scripts are made of; many of them in any order are one.
 const WORDS: &[&str] = &[
     "keep;",
@@ -379,7 +457,7 @@ fn check(outcome: &Outcome, limits: &Limits) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: ProptestConfig::default().cases.max(4096),
+        cases: ProptestConfig::default().cases.max(2048),
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
@@ -387,7 +465,7 @@ proptest! {
     #[test]
     fn no_script_and_no_message_ends_more_than_its_run(
         pieces in prop::collection::vec(1..PIECES.len(), 1..6),
-        script_edits in edits(4),
+        script_edits in edits(3),
         mail_edits in edits(12),
         limits in prop_oneof![Just(Limits::default()), Just(SMALL)],
     ) {
@@ -401,6 +479,19 @@ proptest! {
                 // The same again is the same.
                 prop_assert_eq!(script.run(&mail, &context(ACCOUNT)), script.run(&mail, &context(ACCOUNT)));
             }
+        }
+    }
+
+    #[test]
+    fn whatever_right_scripts_do_is_bounded_and_sound(
+        commands in prop::collection::vec(command(), 1..8),
+        mail_edits in edits(6),
+    ) {
+        let script = format!("{} {}", PIECES[0], commands.join(" "));
+        let mail = Message::new(edit(MAIL.as_bytes(), &mail_edits));
+        check(&compile(&script).run(&mail, &context(ACCOUNT)), &Limits::default());
+        if let Ok(script) = limited(&script, &SMALL) {
+            check(&script.run(&mail, &context(ACCOUNT)), &SMALL);
         }
     }
 
