@@ -55,7 +55,7 @@ pub enum Action {
     Discard,
     /// Refuse it.
     Reject {
-        /// Lines with CRLF between them; `Reject` may have characters outside of US-ASCII (RFC 5429 section 2.2).
+        /// Lines with CRLF between them and without other control characters than tabs; they may have characters outside of US-ASCII (RFC 5429 section 2.2).
         reason: String,
         /// `ereject`: refuse in the protocol even where the reason has to be changed for that.
         in_protocol: bool,

@@ -1,6 +1,9 @@
 //! Actions: what goes together, what is there twice, and how many there may be.
 
-use super::{Result, Run, fail};
+use super::{
+    Result, Run, fail,
+    reply::{line, lines},
+};
 use crate::{
     Action, FileInto, Notify, Planned, Position,
     address::{self, same},
@@ -21,8 +24,10 @@ impl Run<'_> {
                 let mailbox_id = id.as_ref().map(|id| self.string(id)).transpose()?;
                 let flags = self.flag_list(flags.as_deref())?;
                 let mailbox = self.string(mailbox)?;
-                if mailbox.is_empty() || mailbox.contains(char::is_control) {
-                    return fail(format!("{mailbox:?} is no name of a mailbox"));
+                for name in mailbox_id.iter().chain([&mailbox]) {
+                    if name.is_empty() || name.contains(char::is_control) {
+                        return fail(format!("{name:?} is no name of a mailbox"));
+                    }
                 }
                 let into = FileInto { mailbox, mailbox_id, flags, copy: *copy, create: *create };
                 self.implicit_keep &= *copy;
@@ -148,7 +153,7 @@ impl Run<'_> {
             return fail(why);
         }
         self.implicit_keep = false;
-        let reason = self.string(reason)?;
+        let reason = lines(&self.string(reason)?);
         self.plan(Some(at), Action::Reject { reason, in_protocol })
     }
 
@@ -189,8 +194,8 @@ impl Run<'_> {
             to: method.to,
             cc: method.cc,
             from,
-            subject: super::reply::line(&subject),
-            body: method.body.unwrap_or_default(),
+            subject: line(&subject),
+            body: lines(&method.body.unwrap_or_default()),
             importance,
         };
         self.plan_notification(at, new)

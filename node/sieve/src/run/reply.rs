@@ -49,7 +49,7 @@ impl Run<'_> {
             to: self.context.sender.to_owned(),
             from,
             subject: line(&subject),
-            reason,
+            reason: if vacation.mime { reason } else { lines(&reason) },
             mime: vacation.mime,
             track: vacation.track.clone(),
             seconds: vacation.seconds.unwrap_or(DEFAULT_SECONDS).min(limits.vacation_max_seconds),
@@ -134,6 +134,13 @@ fn is_bulk(precedence: &[u8]) -> bool {
 
 /// A subject that is longer makes a header that is of no use.
 const LONGEST_SUBJECT: usize = 1000;
+
+/// Lines with CRLF between them and without other control characters than tabs, whatever the message had in it.
+pub fn lines(text: &str) -> String {
+    let plain = |character: char| if character.is_control() && character != '\t' { ' ' } else { character };
+    let lines = text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
+    lines.map(|line| line.chars().map(plain).collect::<String>()).collect::<Vec<_>>().join("\r\n")
+}
 
 /// One line: decoded words and strings of a script may have line ends in them, which would begin a new header field.
 pub fn line(text: &str) -> String {

@@ -179,6 +179,16 @@ fn answers_and_notifications_are_one_line_where_they_must_be() {
         };
         assert!(subject.contains("Bcc: x@y.z") && !subject.contains(['\r', '\n']), "{script}: {subject:?}");
     }
+    // Texts keep their lines, and get no others and no control characters.
+    let bells = "To: ken@example.org\nSubject: =?utf-8?Q?a=0Db=00c=07=0D=0Ad?=\n\nText.\n";
+    for action in ["reject", "ereject", "vacation"] {
+        let script = format!("{ALL} if header :matches \"subject\" \"*\" {{ {action} \"x\ny ${{1}}\"; }}");
+        let told = tell(&run_with(&script, bells, &context(ACCOUNT)));
+        assert!(told.contains("x\r\ny a b c \r\nd"), "{told:?}");
+    }
+    let id = "if header :matches \"subject\" \"*\" { fileinto :mailboxid \"${1}\" \"a\"; }";
+    let told = run(&format!("require \"mailboxid\"; {ALL} {id}"), bells);
+    assert!(told.contains("is no name of a mailbox"), "{told}");
     let from = "if header :matches \"subject\" \"*\" { vacation :from \"${1} <ken@example.org>\" \"away\"; }";
     let outcome = run_with(&format!("{ALL} {from}"), mail, &context(ACCOUNT));
     assert!(outcome.error.is_some_and(|error| error.message.starts_with(":from needs an address")));
