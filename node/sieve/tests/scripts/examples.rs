@@ -1008,18 +1008,25 @@ fn rfc7352_duplicates() {
     for (handle, expected) in [("support", "(keep [\\Seen])"), ("notifier", "(keep)")] {
         assert_eq!(tell(&run_with(both, &ticket, &context(&account(handle, "e1")))), expected, "{handle}");
     }
+}
+
+#[test]
+fn rfc7352_what_is_not_remembered() {
+    let mail = message("Message-ID: <1@x>");
+    let seen = Account { mailboxes: vec![], seen: vec![("", "<1@x>")] };
     // Nothing to go by, and nothing to remember.
     for script in [
         r#"require "duplicate"; if duplicate :header "X-None" { discard; }"#,
         r#"require "duplicate"; if duplicate :header "not a name:" { discard; }"#,
         r#"require "duplicate"; if duplicate :seconds 0 { discard; }"#,
     ] {
-        let outcome = outcome(script, &account("", "<1@x>"));
-        assert_eq!((tell(&outcome).as_str(), marks(&outcome).len()), ("(keep)", 0), "{script}");
+        let outcome = run_with(script, &mail, &context(&seen));
+        assert_eq!((tell(&outcome).as_str(), outcome.seen.len()), ("(keep)", 0), "{script}");
     }
     // A script that fails remembers nothing.
     let fails = r#"require ["duplicate", "vacation"]; if duplicate { } vacation "a"; vacation "b";"#;
-    assert!(outcome(fails, ACCOUNT).error.is_some() && outcome(fails, ACCOUNT).seen.is_empty());
+    let outcome = run_with(fails, &mail, &context(ACCOUNT));
+    assert!(outcome.error.is_some() && outcome.seen.is_empty());
 }
 
 #[test]
