@@ -21,6 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mailcluster-proto-smtp", &[]),
     ("mailcluster-proto-pop3", &[]),
     ("mailcluster-message", &[]),
+    ("mailcluster-sieve", &[]),
     ("mailcluster-api", &["failover"]),
     ("mailcluster-rpc", &[]),
     ("mailcluster-lmtp", &["types", "proto-smtp"]),
