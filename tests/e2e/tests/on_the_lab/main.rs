@@ -64,7 +64,6 @@ const SERVICE: &[(&str, Needs, Scenario)] = &[
     ("a_primary_that_ends_hands_its_store_to_a_mirror", TheLab, mirrors::handed_over),
     ("f16_a_hanging_mirror_is_left_out_and_let_in_again", TheLab, mirrors::hanging_mirror),
     ("a_mirror_whose_disk_is_empty_is_replaced_by_a_new_copy", TheLab, mirrors::replaced),
-    ("a_copy_that_is_behind_serves_by_force", TheLab, mirrors::forced),
     ("primaries_are_spread_over_the_nodes_again", TheLab, mirrors::rebalanced),
     ("a_drained_node_hands_its_mirrored_stores_over", TheLab, upkeep::drained),
     ("every_copy_is_made_anew_and_hardly_anybody_notices", TheLab, upkeep::renewed),

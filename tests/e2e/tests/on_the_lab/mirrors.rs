@@ -26,8 +26,6 @@ const SPARE: &str = "spare";
 /// would be sent for below.
 const LARGE: usize = 2 << 20;
 const MANY: usize = 48;
-/// A disk for a copy that takes the place of one that was lost for good.
-const AFTER: &str = "after";
 
 /// The name of a volume: the lab keeps those of an earlier run.
 fn volume(of: &str, node: &str) -> String {
@@ -257,84 +255,6 @@ pub fn replaced(stage: &Stage) -> Result<Ledger> {
     judged(&twin, &promised)
 }
 
-/// The node of a copy's pod, and the copy's letter.
-fn place_of(stage: &Stage, pod: &str) -> Result<(String, String)> {
-    let object = stage.site.get(&["pod", pod])?;
-    let node = object.pointer("/spec/nodeName").and_then(Value::as_str).context("no node")?;
-    let copy = pod.trim_end_matches("-0").chars().last().context("no letter")?;
-    Ok((node.to_owned(), copy.to_string()))
-}
-
-/// Condition Forced of a store: its status and message.
-fn said_of_force(stage: &Stage, store: &str) -> Result<(String, String)> {
-    let object = stage.site.get(&["mailstore", store])?;
-    let all = object.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
-    let text = |c: &Value, key: &str| c[key].as_str().unwrap_or_default().to_owned();
-    let found = all.iter().find(|c| c["type"] == "Forced");
-    Ok(found.map(|c| (text(c, "status"), text(c, "message"))).unwrap_or_default())
-}
-
-/// The disks of the primary and of the one mirror that has everything die, and a mirror is left that was left out: it serves
-/// by a person's order alone, and new copies join it.
-pub fn forced(stage: &Stage) -> Result<Ledger> {
-    let twin = mirrored(stage)?;
-    let before = store(&twin)?;
-    let (name, lab) = (before.name.clone(), twin.site.lab()?);
-    let primary = twin.site.copy_on(&name, |node| node == before.host)?;
-    let behind = twin.site.copy_on(&name, |node| node != before.host)?;
-    let (left, _) = place_of(&twin, &behind)?;
-    let other = twin.site.copy_on(&name, |node| node != before.host && node != left)?;
-    let lost = [place_of(&twin, &other)?, place_of(&twin, &primary)?];
-    for (node, _) in &lost {
-        lab.create_volumes(&[VolumeSpec::new(&volume(AFTER, node), &[node.as_str()], 420 << 20)])?;
-    }
-    // What is accepted here may be lost, and is not asked for.
-    twin.sending("forced", || {
-        lab.pause_pod(NAME, &behind)?;
-        wait_for("it is left out", LIMIT, || {
-            let now = twin.site.in_sync()?;
-            Ok(now.iter().any(|(store, copies)| *store == name && *copies < COPIES).then_some(()))
-        })?;
-        for (pod, (node, _)) in [&other, &primary].into_iter().zip(&lost) {
-            emptied(&lab.volume_path(&disk_of(&twin, &name, node)?))?;
-            lab.kill_pod(NAME, pod)?;
-        }
-        if let Err(error) = lab.resume_pod(NAME, &behind) {
-            say(&format!("the frozen process is gone: {error}"));
-        }
-        Ok(())
-    })?;
-    wait_for("no copy that has everything answers", LIMIT, || {
-        Ok(twin.site.store(&name)?.blocked.starts_with("NoInSyncCopy").then_some(()))
-    })?;
-    let said = twin.site.admin(&["failover", &name, "--force", "--yes", "--wait", "120"], "")?;
-    say(said.trim());
-    let now = store(&twin)?;
-    ensure!(now.host == left && now.epoch > before.epoch, "it is served from {} at {}", now.host, now.epoch);
-    let (is_forced, told) = said_of_force(&twin, &name)?;
-    ensure!(is_forced == "True" && told.contains("a person had"), "{is_forced}: {told}");
-    for (_, copy) in &lost {
-        twin.site.admin(&["store", "replace-replica", &name, copy, "--yes", "--wait", "240"], "")?;
-    }
-    all_in_sync(&twin)?;
-    wait_for("nothing is left to say of it", LIMIT, || {
-        Ok((said_of_force(&twin, &name)?.0 == "False").then_some(()))
-    })?;
-    let promised = twin.sending("after-force", || Ok(()))?;
-    judged(&twin, &promised)
-}
-
-/// The volume of the copy on that node: the first one, or the one that took its place.
-fn disk_of(stage: &Stage, store: &str, node: &str) -> Result<String> {
-    let pod = stage.site.copy_on(store, |at| at == node)?;
-    let object = stage.site.get(&["pod", &pod])?;
-    let volumes = object.pointer("/spec/volumes").and_then(Value::as_array).cloned().unwrap_or_default();
-    let claim = volumes.iter().find_map(|v| v.pointer("/persistentVolumeClaim/claimName")?.as_str());
-    let claim = stage.site.get(&["persistentvolumeclaim", claim.context("it has no claim")?])?;
-    let name = claim.pointer("/spec/volumeName").and_then(Value::as_str).context("it is not bound")?;
-    Ok(name.to_owned())
-}
-
 /// One node serves everything, as after failures; they are spread again, in order, while mail flows.
 pub fn rebalanced(stage: &Stage) -> Result<Ledger> {
     let twin = mirrored(stage)?;
@@ -369,8 +289,7 @@ pub fn taken_down(stage: &Stage) -> Result<Ledger> {
     let twin = mirrored(stage)?;
     beside::delete(&twin)?;
     let nodes = twin.site.lab()?.state()?.nodes;
-    let disks =
-        nodes.iter().flat_map(|node| ["directory", "store", SPARE, AFTER].map(|of| volume(of, &node.name)));
+    let disks = nodes.iter().flat_map(|node| ["directory", "store", SPARE].map(|of| volume(of, &node.name)));
     beside::remove(&twin, &disks.collect::<Vec<_>>())?;
     Ok(Ledger::default())
 }
