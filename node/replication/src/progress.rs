@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -74,6 +77,8 @@ pub struct Progress {
     state: Mutex<State>,
     changed: Condvar,
     news: watch::Sender<News>,
+    /// Has the store other replicas? As long as nobody has said otherwise.
+    has_others: AtomicBool,
 }
 
 /// The log of a replica that has begun an epoch.
@@ -107,9 +112,15 @@ impl Progress {
             state: Mutex::new(state),
             changed: Condvar::new(),
             news: watch::Sender::new(News { written: end, commit }),
+            has_others: AtomicBool::new(true),
         };
         progress.change(|_| ());
         progress
+    }
+
+    /// Has the store other replicas, or may it soon have?
+    pub fn set_others(&self, there: bool) {
+        self.has_others.store(there, Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -281,6 +292,10 @@ impl Mirrors for Progress {
         }
         state.waiting = None;
         state.commit >= seq
+    }
+
+    fn are_there(&self) -> bool {
+        self.has_others.load(Ordering::Relaxed)
     }
 }
 

@@ -28,6 +28,40 @@ struct Asked {
     stop: bool,
 }
 
+/// Keeps checkpoints away while a snapshot of the index is held for long.
+pub struct Hold {
+    held: AtomicBool,
+    pages: Arc<AtomicI32>,
+    most: i32,
+}
+
+/// As long as it is there, no checkpoint begins.
+pub struct Held<'a>(&'a Hold);
+
+impl Hold {
+    /// From now on none begins; one that runs goes on to its end.
+    pub fn hold(&self) -> Held<'_> {
+        self.held.store(true, Ordering::Release);
+        Held(self)
+    }
+}
+
+impl Held<'_> {
+    /// Has the write-ahead log of an index of so many pages grown so long that it must end?
+    pub fn is_too_long(&self, index: i32) -> bool {
+        self.0.pages.load(Ordering::Relaxed) > self.0.most.max(index)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.held.store(false, Ordering::Release);
+    }
+}
+
+/// Pages of the write-ahead log up to which checkpoints may be kept away, at least.
+const HELD_PAGES: i32 = 65_536;
+
 /// The thread.
 pub struct Checkpointer {
     signal: Arc<Signal>,
@@ -37,6 +71,7 @@ pub struct Checkpointer {
     pages: Arc<AtomicI32>,
     /// Pages from which it is worth while.
     threshold: i32,
+    hold: Arc<Hold>,
 }
 
 impl Checkpointer {
@@ -58,12 +93,19 @@ impl Checkpointer {
             .name("store-checkpoint".into())
             .spawn(move || work(&conn, &theirs, &flag))
             .map_err(|e| e.to_string())?;
-        Ok(Self { signal, failed, thread: Some(thread), pages, threshold })
+        let most = threshold.saturating_mul(16).max(HELD_PAGES);
+        let hold = Arc::new(Hold { held: AtomicBool::new(false), pages: pages.clone(), most });
+        Ok(Self { signal, failed, thread: Some(thread), pages, threshold, hold })
+    }
+
+    /// What keeps checkpoints away.
+    pub fn hold(&self) -> Arc<Hold> {
+        self.hold.clone()
     }
 
     /// Called by the committer after each commit.
     pub fn after_commit(&self) {
-        if self.pages.load(Ordering::Relaxed) >= self.threshold {
+        if self.pages.load(Ordering::Relaxed) >= self.threshold && !self.hold.held.load(Ordering::Acquire) {
             let mut asked = self.signal.asked.lock().unwrap_or_else(PoisonError::into_inner);
             asked.work = true;
             self.signal.wake.notify_one();

@@ -18,6 +18,7 @@ use crate::{
     error::{OpenError, Refusal, WriteError},
     plan::{Op, Value},
     replica::{Gate, Identity, Replica},
+    rewrite::{Answer, Chore, Parts, Rewriter},
     space::Space,
     stats::Stats,
     store::Store,
@@ -44,8 +45,18 @@ pub type Reply = oneshot::Sender<Result<Confirmed, WriteError>>;
 pub enum Job {
     /// A change; the permit bounds the octets that wait.
     Change(Op, Reply, OwnedSemaphorePermit),
+    /// Something that is no change.
+    Aside(Aside),
     /// Stop, and give the replica back.
     Stop(oneshot::Sender<Replica>),
+}
+
+/// What the committer does between two batches.
+pub enum Aside {
+    /// For the rewriter.
+    Chore(Chore, oneshot::Sender<Result<(), String>>),
+    /// The rewriter is to begin now.
+    Reclaim(Answer),
 }
 
 /// What the handles share with the committer.
@@ -119,8 +130,29 @@ pub fn start(
     });
     let (sender, receiver) = mpsc::channel(QUEUE);
     let dir = engine.dir.display().to_string();
-    let mut committer =
-        Committer { engine, shared: shared.clone(), epoch, checkpointer: Some(checkpointer), deposed: false };
+    let rewriter = Rewriter::start(Parts {
+        dir: engine.dir.clone(),
+        identity: engine.identity.clone(),
+        disk: engine.options.disk.clone(),
+        pool: shared.pool.clone(),
+        space: engine.space.clone(),
+        stats: engine.stats.clone(),
+        gate: shared.gate.clone(),
+        mirrors: engine.mirrors.clone(),
+        jobs: sender.downgrade(),
+        checkpoints: checkpointer.hold(),
+        segment_size: engine.log.size,
+        is_eager: engine.options.eager_rewriting,
+    });
+    let rewriter = rewriter.map_err(|source| OpenError::Io { dir: dir.clone(), source })?;
+    let mut committer = Committer {
+        engine,
+        shared: shared.clone(),
+        epoch,
+        rewriter: Some(rewriter),
+        checkpointer: Some(checkpointer),
+        deposed: false,
+    };
     std::thread::Builder::new()
         .name("store-commit".into())
         .spawn(move || {
@@ -147,6 +179,7 @@ struct Committer {
     engine: Engine,
     shared: Arc<Shared>,
     epoch: Epoch,
+    rewriter: Option<Rewriter>,
     checkpointer: Option<Checkpointer>,
     /// It is no longer the primary.
     deposed: bool,
@@ -163,12 +196,20 @@ impl Committer {
                 let Ok(job) = jobs.try_recv() else { break };
                 asked = batch.add(job);
             }
+            let aside = std::mem::take(&mut batch.aside);
             self.commit(batch);
+            for job in aside {
+                self.do_aside(job);
+            }
             if asked.is_some() || self.deposed || !self.is_sound() {
                 break;
             }
         }
         self.shared.serving.store(false, Ordering::Release);
+        if let Some(rewriter) = &self.rewriter {
+            // It is waited for when nothing of it is left to be refused.
+            rewriter.stop();
+        }
         if self.deposed && asked.is_none() {
             self.shared.stopped.send_replace(true);
             asked = wait_to_be_stopped(&mut jobs);
@@ -180,8 +221,27 @@ impl Committer {
         asked
     }
 
+    /// What is no change.
+    fn do_aside(&mut self, job: Aside) {
+        match (job, &self.rewriter) {
+            (Aside::Chore(chore, answer), _) => {
+                let may = self.shared.gate.may_write();
+                let done = if may {
+                    self.engine.do_chore(&chore)
+                } else {
+                    Err("the volume may not be written".into())
+                };
+                // It may have been told to stop.
+                let _ = answer.send(done);
+            }
+            (Aside::Reclaim(answer), Some(rewriter)) => rewriter.ask(answer),
+            (Aside::Reclaim(_), None) => {}
+        }
+    }
+
     fn is_sound(&mut self) -> bool {
-        let index_failed = self.checkpointer.as_ref().is_some_and(Checkpointer::has_failed);
+        let index_failed = self.checkpointer.as_ref().is_some_and(Checkpointer::has_failed)
+            || self.rewriter.as_ref().is_some_and(Rewriter::has_failed);
         if index_failed && !self.engine.broken {
             self.engine.broke("the index could not be written or synced");
         }
@@ -273,6 +333,7 @@ impl Committer {
         if !self.shared.gate.may_write() {
             self.engine.leave();
         }
+        self.rewriter = None;
         self.checkpointer = None;
         let pool = self.shared.pool.clone();
         if let (Some(asked), false) = (asked, self.engine.broken) {
@@ -299,6 +360,8 @@ fn refuse(job: Job) -> Option<oneshot::Sender<Replica>> {
             let _ = reply.send(Err(WriteError::NotServing));
             None
         }
+        // Who waits for the answer sees that there will be none.
+        Job::Aside(_) => None,
         Job::Stop(asked) => Some(asked),
     }
 }
@@ -308,6 +371,7 @@ struct Batch {
     ops: Vec<Op>,
     replies: Vec<(Reply, OwnedSemaphorePermit)>,
     octets: u64,
+    aside: Vec<Aside>,
 }
 
 impl Batch {
@@ -319,12 +383,16 @@ impl Batch {
                 self.replies.push((reply, permit));
                 None
             }
+            Job::Aside(aside) => {
+                self.aside.push(aside);
+                None
+            }
             Job::Stop(asked) => Some(asked),
         }
     }
 
     fn split_off(&mut self, at: usize) -> Self {
-        Self { ops: self.ops.split_off(at), replies: self.replies.split_off(at), octets: 0 }
+        Self { ops: self.ops.split_off(at), replies: self.replies.split_off(at), ..Self::default() }
     }
 
     fn answer_all(self, error: &WriteError) {

@@ -48,11 +48,19 @@ pub struct Options {
     pub segment_size: Option<u64>,
     /// Leaves the sync out: for the tests that must then fail.
     pub skip_sync: bool,
+    /// Gives back the room of small stores, too, which otherwise is not worth it.
+    pub eager_rewriting: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { disk: Arc::new(RealDisk), volume: Arc::new(RealVolume), segment_size: None, skip_sync: false }
+        Self {
+            disk: Arc::new(RealDisk),
+            volume: Arc::new(RealVolume),
+            segment_size: None,
+            skip_sync: false,
+            eager_rewriting: false,
+        }
     }
 }
 

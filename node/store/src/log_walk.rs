@@ -23,14 +23,14 @@ pub enum Piece {
 }
 
 /// The first thing in a log that is not as it was written.
-pub fn damage(log: &Path, identity: &Identity) -> io::Result<Option<String>> {
+pub fn damage(log: &Path, identity: &Identity, contiguous_from: Seq) -> io::Result<Option<String>> {
     let mut found = None;
     let mut each = |piece| {
         if let Piece::Damage(what) = piece {
             found.get_or_insert(what);
         }
     };
-    LogWalk::new(log, identity, &mut each).run()?;
+    LogWalk::new(log, identity, contiguous_from, &mut each).run()?;
     Ok(found)
 }
 
@@ -38,6 +38,8 @@ pub fn damage(log: &Path, identity: &Identity) -> io::Result<Option<String>> {
 pub struct LogWalk<'a> {
     pub log: &'a Path,
     pub identity: &'a Identity,
+    /// Segments before this record may have been given back.
+    pub contiguous_from: Seq,
     pub each: &'a mut dyn FnMut(Piece),
     /// The last batch.
     pub link: Link,
@@ -46,8 +48,13 @@ pub struct LogWalk<'a> {
 }
 
 impl<'a> LogWalk<'a> {
-    pub fn new(log: &'a Path, identity: &'a Identity, each: &'a mut dyn FnMut(Piece)) -> Self {
-        Self { log, identity, each, link: Link::default(), segments: 0 }
+    pub fn new(
+        log: &'a Path,
+        identity: &'a Identity,
+        contiguous_from: Seq,
+        each: &'a mut dyn FnMut(Piece),
+    ) -> Self {
+        Self { log, identity, contiguous_from, each, link: Link::default(), segments: 0 }
     }
 
     /// Walks all of it.
@@ -68,6 +75,11 @@ impl<'a> LogWalk<'a> {
     }
 
     fn missing(&mut self, next: Seq) {
+        // What comes next follows another than the last one that is here.
+        self.link.crc = 0;
+        if next <= self.contiguous_from {
+            return;
+        }
         self.damage(format!("records {} to {} are missing", self.link.seq + 1, next - 1));
     }
 

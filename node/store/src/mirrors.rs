@@ -10,6 +10,9 @@ pub trait Mirrors: Send + Sync + 'static {
     /// Waits until this record, which is synced here, is where it must be for anybody to see it. `false`: this replica is
     /// no longer the primary, and nobody knows whether the record will stay.
     fn wait_committed(&self, end: (Epoch, Seq)) -> bool;
+
+    /// Does anybody copy the log, or may soon? Then it stays as it was written.
+    fn are_there(&self) -> bool;
 }
 
 /// There are none: what is synced is committed.
@@ -20,5 +23,9 @@ impl Mirrors for NoMirrors {
 
     fn wait_committed(&self, _: (Epoch, Seq)) -> bool {
         true
+    }
+
+    fn are_there(&self) -> bool {
+        false
     }
 }

@@ -11,17 +11,18 @@ use rusqlite::{Connection, ErrorCode};
 
 use crate::{
     apply::Hot,
-    committer,
+    base, committer,
     engine::{Engine, Options},
     error::{Fenced, FollowError, OpenError},
     files::SegmentFiles,
     log_walk,
     mirrors::NoMirrors,
+    pack,
     recover::Recovery,
     schema::{self, State},
     space::{self, Space},
     store::Store,
-    superblock::{self, FORMAT, Superblock},
+    superblock::{self, Superblock},
     view::{Pool, View},
     volume::{self, io_error},
 };
@@ -196,7 +197,7 @@ impl Replica {
             }
             // What the index's file has on disk is as doubtful as the log's tail was.
             tracing::warn!(store = %expected.store, "a sync failed here before: rebuilding the index");
-            forget_index(dir, expected)?;
+            forget_index(dir, expected, block.contiguous_from)?;
             block.poisoned.clear();
         }
         let replica = Self::assemble(dir, expected, options, (lock, block.clone()))?;
@@ -213,7 +214,8 @@ impl Replica {
         (lock, superblock): (fs::File, Superblock),
     ) -> Result<Self, OpenError> {
         let log = Engine::log_dir(dir);
-        let conn = open_index(dir, identity)?;
+        remove_unfinished(dir)?;
+        let conn = open_index(dir, identity, superblock.contiguous_from)?;
         let mut state = State::load(&conn).map_err(|e| OpenError::Index(e.to_string()))?;
         let space = Arc::new(Space::new(dir, options.volume.clone()));
         let segment_size = options.segment_size.unwrap_or_else(|| space::segment_size(space.measure().1));
@@ -271,7 +273,7 @@ impl Replica {
             end: (end.epoch, end.seq),
             promise: self.engine.superblock.promise,
             in_sync_version: tail.in_sync_version().max(state.in_sync_version),
-            format: FORMAT,
+            format: self.engine.superblock.format(),
         }
     }
 
@@ -376,20 +378,38 @@ fn has_mirrors(dir: &Path, me: &Identity) -> bool {
 
 /// Removes the index, for the log to make it anew; not when the log is damaged: then the index may be all that tells of
 /// some of the mail.
-fn forget_index(dir: &Path, identity: &Identity) -> Result<(), OpenError> {
+fn forget_index(dir: &Path, identity: &Identity, contiguous_from: Seq) -> Result<(), OpenError> {
     let log = Engine::log_dir(dir);
-    if let Some(what) = log_walk::damage(&log, identity).map_err(|e| io_error(&log, e))? {
+    let damage = log_walk::damage(&log, identity, contiguous_from).map_err(|e| io_error(&log, e))?;
+    let damage = match damage {
+        None if contiguous_from > 0 => base::obstacle(dir, identity, contiguous_from)?,
+        damage => damage,
+    };
+    if let Some(what) = damage {
         return Err(OpenError::Damaged(format!("{what}, and the index is of no use")));
     }
     schema::remove(dir).map_err(|e| io_error(dir, e))
 }
 
-/// Opens the index; one that is unreadable, of another version or another replica's is rebuilt from the log.
-fn open_index(dir: &Path, identity: &Identity) -> Result<Connection, OpenError> {
+/// Removes what giving room back had begun and not ended.
+fn remove_unfinished(dir: &Path) -> Result<(), OpenError> {
+    for path in [pack::unfinished(&Engine::log_dir(dir)), base::unfinished(dir), dir.join("index.new")] {
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io_error(&path, e)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Opens the index; one that is unreadable, of another version or another replica's is rebuilt from the log, and from the
+/// newest base where the beginning of the log was given back.
+fn open_index(dir: &Path, identity: &Identity, contiguous_from: Seq) -> Result<Connection, OpenError> {
     let (cluster, replica) = (identity.cluster.to_bytes(), identity.replica.to_bytes());
     let ids = (&cluster[..], &replica[..]);
-    match schema::open_writer(dir, ids) {
-        Ok(conn) => Ok(conn),
+    let failed = |e: rusqlite::Error| OpenError::Index(e.to_string());
+    let conn = match schema::open_writer(dir, ids) {
+        Ok(conn) => conn,
         Err(e)
             if matches!(e, rusqlite::Error::InvalidQuery)
                 || matches!(
@@ -398,9 +418,17 @@ fn open_index(dir: &Path, identity: &Identity) -> Result<Connection, OpenError> 
                 ) =>
         {
             tracing::warn!(error = %e, "the index is of no use: rebuilding it from the log");
-            forget_index(dir, identity)?;
-            schema::open_writer(dir, ids).map_err(|e| OpenError::Index(e.to_string()))
+            forget_index(dir, identity, contiguous_from)?;
+            schema::open_writer(dir, ids).map_err(failed)?
         }
-        Err(e) => Err(OpenError::Index(e.to_string())),
+        Err(e) => return Err(failed(e)),
+    };
+    let is_new = State::load(&conn).map_err(failed)?.link.seq == 0;
+    if !is_new || contiguous_from == 0 {
+        return Ok(conn);
     }
+    drop(conn);
+    let mut warn = |what: &str| tracing::warn!(what, "some mail cannot be read");
+    base::restore(dir, identity, dir, &mut warn)?;
+    schema::open_writer(dir, ids).map_err(failed)
 }

@@ -18,8 +18,13 @@ use crate::{
     replica::{Identity, StoreKind},
 };
 
-/// The newest on-disk format that this version reads and writes.
+/// The on-disk format of a volume whose log is all there.
 pub const FORMAT: u32 = 1;
+/// That of a volume on which a part of the log was given back: a version that does not know of packs must not open it.
+/// (2 is that of a snapshot that is being taken.)
+const PACKED: u32 = 3;
+/// The newest on-disk format that this version reads.
+const NEWEST: u32 = PACKED;
 const MAGIC: &[u8; 8] = b"MCSTORE1";
 const PREFIX: usize = 20;
 
@@ -47,6 +52,9 @@ pub struct Superblock {
     /// The boot id on which a sync failed; empty when none did.
     #[prost(string, tag = "7")]
     pub poisoned: String,
+    /// From this record on the log has no gaps; 0: it has none at all.
+    #[prost(uint64, tag = "9")]
+    pub contiguous_from: u64,
 }
 
 impl Superblock {
@@ -63,6 +71,7 @@ impl Superblock {
             ready: false,
             promise: 0,
             poisoned: String::new(),
+            contiguous_from: 0,
         }
     }
 
@@ -80,11 +89,16 @@ impl Superblock {
         })
     }
 
+    /// The format that the volume has.
+    pub fn format(&self) -> u32 {
+        if self.contiguous_from > 0 { PACKED } else { FORMAT }
+    }
+
     fn encode_file(&self) -> Vec<u8> {
         let body = self.encode_to_vec();
         let mut out = Vec::with_capacity(PREFIX + body.len());
         out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&FORMAT.to_le_bytes());
+        out.extend_from_slice(&self.format().to_le_bytes());
         out.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
         out.extend_from_slice(&crc32c::crc32c(&body).to_le_bytes());
         out.extend_from_slice(&body);
@@ -100,7 +114,7 @@ impl Superblock {
             Err(source) => return Err(OpenError::Io { dir: name, source }),
         };
         decode_file(&bytes).map_err(|problem| match problem {
-            Problem::Newer(found) => OpenError::NewerFormat { dir: name, found, supported: FORMAT },
+            Problem::Newer(found) => OpenError::NewerFormat { dir: name, found, supported: NEWEST },
             Problem::Damaged => OpenError::Damaged(format!("{} (superblock)", path(dir).display())),
         })
     }
@@ -128,7 +142,7 @@ fn decode_file(bytes: &[u8]) -> Result<Superblock, Problem> {
     if &prefix[..8] != MAGIC {
         return Err(Problem::Damaged);
     }
-    if u32_at(8) > FORMAT {
+    if u32_at(8) > NEWEST {
         return Err(Problem::Newer(u32_at(8)));
     }
     let length = usize::try_from(u32_at(12)).map_err(|_| Problem::Damaged)?;

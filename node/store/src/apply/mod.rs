@@ -2,6 +2,7 @@
 //! stands in the record; nothing here looks at a clock or refuses.
 
 mod directory;
+pub mod kept;
 mod mail;
 mod mailbox;
 mod queue;
@@ -192,5 +193,6 @@ pub fn apply(cx: &mut Apply<'_>, record: &Record, place: Option<Place>) -> Resul
         Record::Audit(r) => directory::audit(cx, r),
         Record::QueuePut(r) => queue::put(cx, r, place()?),
         Record::QueueUpdate(r) => queue::update(cx, r),
+        Record::Kept(_) => Err(ApplyError::Misfit("a record of a pack")),
     }
 }

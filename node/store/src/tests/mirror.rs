@@ -44,6 +44,10 @@ impl Mirrors for Confirms {
     fn wait_committed(&self, _: (Epoch, Seq)) -> bool {
         !self.stopped.load(Ordering::Relaxed)
     }
+
+    fn are_there(&self) -> bool {
+        true
+    }
 }
 
 /// A new replica.

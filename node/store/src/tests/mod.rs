@@ -7,6 +7,8 @@ mod durability;
 mod lifecycle;
 mod mirror;
 mod property;
+mod rewrite;
+mod rewrite_crash;
 mod rows;
 mod states;
 #[path = "../../tests/common/mod.rs"]

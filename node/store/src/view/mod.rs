@@ -38,15 +38,31 @@ pub struct Pool {
     files: Arc<SegmentFiles>,
     space: Arc<Space>,
     idle: Mutex<Vec<Connection>>,
+    /// Held by every view that was begun since it was put here: see [`Pool::turn`].
+    current: Mutex<Arc<()>>,
 }
 
 impl Pool {
+    /// Segments and packs.
+    pub(crate) fn files(&self) -> &SegmentFiles {
+        &self.files
+    }
+
     pub(crate) fn new(dir: &Path, files: Arc<SegmentFiles>, space: Arc<Space>) -> Self {
-        Self { dir: dir.to_owned(), files, space, idle: Mutex::new(Vec::new()) }
+        Self { dir: dir.to_owned(), files, space, idle: Mutex::new(Vec::new()), current: Mutex::default() }
+    }
+
+    /// What all views hold that may have begun before now. When nobody else holds it, every view that is left sees what
+    /// was committed before this was called.
+    pub(crate) fn turn(&self) -> Arc<()> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *current)
     }
 
     /// A snapshot of now.
     pub fn view(self: &Arc<Self>) -> View {
+        // Before the snapshot is made: what it sees is not given back while this is held.
+        let held = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let opened = idle.map_or_else(|| schema::open_reader(&self.dir), Ok).and_then(|conn| {
             conn.prepare_cached("BEGIN")?.execute([])?;
@@ -54,7 +70,7 @@ impl Pool {
             conn.prepare_cached("SELECT seq FROM state")?.query_row([], |_| Ok(()))?;
             Ok(conn)
         });
-        View { conn: opened.map_err(ReadError::from), pool: self.clone() }
+        View { conn: opened.map_err(ReadError::from), pool: self.clone(), _held: held }
     }
 }
 
@@ -62,6 +78,7 @@ impl Pool {
 pub struct View {
     conn: Result<Connection, ReadError>,
     pool: Arc<Pool>,
+    _held: Arc<()>,
 }
 
 impl Drop for View {
@@ -76,6 +93,12 @@ impl Drop for View {
 }
 
 impl View {
+    /// Another one, of now.
+    #[cfg(test)]
+    pub(crate) fn again(&self) -> Self {
+        self.pool.view()
+    }
+
     fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>, ReadError> {
         let conn = self.conn.as_ref().map_err(Clone::clone)?;
         Ok(conn.prepare_cached(sql)?)
