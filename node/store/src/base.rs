@@ -16,7 +16,14 @@ use mailcluster_types::Seq;
 use rusqlite::{Connection, params};
 
 use crate::{
-    disk::Disk, engine::Engine, error::OpenError, pack, replica::Identity, schema, segment, volume::io_error,
+    disk::Disk,
+    engine::Engine,
+    error::OpenError,
+    log_walk, pack,
+    replica::Identity,
+    schema::{self, State},
+    segment::{self, Found, Reader},
+    volume::io_error,
 };
 
 /// Asked while a file is read that may be large.
@@ -59,12 +66,29 @@ impl Base {
         parts.next().is_none().then_some(base)
     }
 
-    /// Is the file what it was when it was made?
-    pub fn is_sound(&self, dir: &Path, go_on: GoOn<'_>) -> io::Result<bool> {
-        Ok(checksum(&self.path(dir), go_on)? == self.crc)
+    /// Why no index can be made from it, when that is so: it is not what it was when it was made, of another version or
+    /// replica, or the log does not have what it ends with.
+    pub fn fault(&self, dir: &Path, identity: &Identity, go_on: GoOn<'_>) -> io::Result<Option<String>> {
+        let path = self.path(dir);
+        let faulty = |why: &str| Ok(Some(format!("{}: {why}", path.display())));
+        if checksum(&path, go_on)? != self.crc {
+            return faulty("its checksum differs");
+        }
+        let read = read_only(&path).and_then(|conn| Ok((is_ours(&conn, identity)?, State::load(&conn)?)));
+        match read {
+            Ok((false, _)) => faulty("it is of another version or replica"),
+            Ok((true, state)) if (state.link.seq, state.segment) != (self.seq, self.segment) => {
+                faulty("its name is another's")
+            }
+            Ok((true, state)) if !ends_in(&Engine::log_dir(dir), identity, &state)? => {
+                faulty("the log does not have what it ends with")
+            }
+            Ok(_) => Ok(None),
+            Err(error) => faulty(&error.to_string()),
+        }
     }
 
-    /// Gives the copy of an index that lies under the temporary name its own, durably.
+    /// Gives the copy of an index that lies under the temporary name its own; the folder is still to be synced.
     pub fn put_in_place(
         dir: &Path,
         disk: &Arc<dyn Disk>,
@@ -75,10 +99,19 @@ impl Base {
         disk.open(&new)?.sync()?;
         let base = Self { seq, segment, crc: checksum(&new, go_on)? };
         disk.rename(&new, &base.path(dir))?;
-        disk.sync_dir(&folder(dir))?;
-        disk.sync_dir(dir)?;
         Ok(base)
     }
+}
+
+/// Does the log have the last batch of an index?
+fn ends_in(log: &Path, identity: &Identity, state: &State) -> io::Result<bool> {
+    let reader = match Reader::open(log, state.segment, identity) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        opened => opened?,
+    };
+    let Some(reader) = reader else { return Ok(false) };
+    let found = reader.batch(state.start)?;
+    Ok(matches!(found, Found::Batch(header, _) if header.link() == state.link))
 }
 
 /// All bases, the newest first.
@@ -95,22 +128,39 @@ pub fn list(dir: &Path) -> io::Result<Vec<Base>> {
     Ok(found)
 }
 
-/// The newest base that is what it was; `None` when there are none at all.
-///
-/// # Errors
-/// When there are bases, and all are damaged.
-pub fn newest(dir: &Path) -> Result<Option<Base>, OpenError> {
-    let io = |e| io_error(&folder(dir), e);
-    let all = list(dir).map_err(io)?;
-    for base in &all {
-        if base.is_sound(dir, &|| Ok(())).map_err(io)? {
-            return Ok(Some(base.clone()));
+/// The newest base that an index could be made from, for a log that goes on from a record; or what keeps it from that.
+pub fn newest(
+    dir: &Path,
+    identity: &Identity,
+    contiguous_from: Seq,
+) -> Result<Result<Base, String>, OpenError> {
+    let mut first = None;
+    for base in list(dir).map_err(|e| io_error(&folder(dir), e))? {
+        let fault = base.fault(dir, identity, &|| Ok(()));
+        // One that cannot be read is as good as none.
+        let fault = fault.unwrap_or_else(|error| Some(format!("{}: {error}", base.path(dir).display())));
+        match fault {
+            None if base.segment >= contiguous_from => return Ok(Ok(base)),
+            None => {
+                let end = base.seq;
+                first.get_or_insert(format!(
+                    "the log goes on from {contiguous_from}, and the base ends at {end}"
+                ));
+            }
+            Some(why) => _ = first.get_or_insert(why),
         }
     }
-    match all.first() {
-        None => Ok(None),
-        Some(base) => Err(OpenError::Damaged(format!("{}: its checksum differs", base.path(dir).display()))),
+    let none = || "a part of the log was given back, and there is no base of the index".to_owned();
+    Ok(Err(first.unwrap_or_else(none)))
+}
+
+/// Removes all bases: an index is made from the log alone, and what it becomes they may not fit.
+pub fn remove_all(dir: &Path, disk: &Arc<dyn Disk>) -> io::Result<()> {
+    let all = list(dir)?;
+    for base in &all {
+        disk.remove(&base.path(dir))?;
     }
+    if all.is_empty() { Ok(()) } else { disk.sync_dir(&folder(dir)) }
 }
 
 fn checksum(path: &Path, go_on: GoOn<'_>) -> io::Result<u32> {
@@ -129,34 +179,45 @@ fn checksum(path: &Path, go_on: GoOn<'_>) -> io::Result<u32> {
     }
 }
 
-/// Could the index be made anew from what is there? Answers what keeps it from that.
-pub fn obstacle(dir: &Path, identity: &Identity, contiguous_from: Seq) -> Result<Option<String>, OpenError> {
-    let base = match newest(dir) {
+/// What of packs is not as it was written. An index made anew would lack the places of what lies there, and the next round
+/// would take it for dead.
+pub fn pack_damage(dir: &Path, identity: &Identity) -> Result<Option<String>, OpenError> {
+    let log = Engine::log_dir(dir);
+    let mut found = None;
+    for number in segment::packs(&log).map_err(|e| io_error(&log, e))? {
+        let walked = pack::walk(&log, number, identity, &mut |piece| {
+            if let pack::Piece::Damage(what) = piece {
+                found.get_or_insert(what);
+            }
+        });
+        if let Err(error) = walked {
+            found.get_or_insert(format!("{}: {error}", segment::name(number)));
+        }
+    }
+    Ok(found)
+}
+
+/// Could the index be made anew from what is there, a part of the log having been given back? Answers the base that it begins
+/// with, or what keeps it from that.
+pub fn beginning(
+    dir: &Path,
+    identity: &Identity,
+    contiguous_from: Seq,
+) -> Result<Result<Base, String>, OpenError> {
+    let base = match newest(dir, identity, contiguous_from)? {
         Ok(base) => base,
-        Err(OpenError::Damaged(what)) => return Ok(Some(what)),
-        Err(error) => return Err(error),
+        Err(why) => return Ok(Err(why)),
     };
-    let Some(base) = base else {
-        let why = "a part of the log was given back, and there is no base of the index";
-        return Ok((contiguous_from > 0).then(|| why.to_owned()));
+    let damage = match pack_damage(dir, identity)? {
+        None => log_walk::damage(&Engine::log_dir(dir), identity, base.segment)
+            .map_err(|e| io_error(&Engine::log_dir(dir), e))?,
+        damage => damage,
     };
-    if base.segment < contiguous_from {
-        return Ok(Some(format!(
-            "the log goes on from {contiguous_from}, and the base ends at {}",
-            base.seq
-        )));
-    }
-    let path = base.path(dir);
-    let read = read_only(&path).and_then(|conn| is_ours(&conn, identity));
-    match read {
-        Ok(true) => Ok(None),
-        Ok(false) => Ok(Some(format!("{}: of another version or replica", path.display()))),
-        Err(error) => Ok(Some(format!("{}: {error}", path.display()))),
-    }
+    Ok(damage.map_or(Ok(base), Err))
 }
 
 /// A base is looked into without a write-ahead log beside it.
-fn read_only(path: &Path) -> rusqlite::Result<Connection> {
+pub fn read_only(path: &Path) -> rusqlite::Result<Connection> {
     use rusqlite::OpenFlags;
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
@@ -175,15 +236,15 @@ fn is_ours(conn: &Connection, identity: &Identity) -> rusqlite::Result<bool> {
     })
 }
 
-/// Makes the newest base of the store in `dir` the index in `to`, with all that packs say of places. What they say of
-/// damage is told to `warn`. Answers whether there is a base; an index that is there is replaced.
+/// Makes a base of the store in `dir` the index in `to`, with all that packs say of places. What they say of damage is told
+/// to `warn`. An index that is there is replaced.
 pub fn restore(
     dir: &Path,
+    base: &Base,
     identity: &Identity,
     to: &Path,
     warn: &mut dyn FnMut(&str),
-) -> Result<bool, OpenError> {
-    let Some(base) = newest(dir)? else { return Ok(false) };
+) -> Result<(), OpenError> {
     let new = to.join("index.new");
     let io = |e| io_error(&new, e);
     fs::copy(base.path(dir), &new).map_err(io)?;
@@ -191,8 +252,7 @@ pub fn restore(
     File::open(&new).and_then(|file| file.sync_all()).map_err(io)?;
     schema::remove(to).map_err(io)?;
     fs::rename(&new, schema::path(to)).map_err(io)?;
-    File::open(to).and_then(|folder| folder.sync_all()).map_err(io)?;
-    Ok(true)
+    File::open(to).and_then(|folder| folder.sync_all()).map_err(io)
 }
 
 /// Bodies may have moved more than once: the pack of the highest number has the last word.
@@ -211,8 +271,8 @@ fn point_to_packs(
             pack::Piece::Damage(what) => warn(&what),
             pack::Piece::Kept(place, kept) => {
                 let moved = kept.bodies.iter().try_for_each(|body| {
-                    conn.prepare_cached("UPDATE body SET segment=?, offset=? WHERE id=?")?
-                        .execute(params![place.segment, place.offset, body.id])
+                    conn.prepare_cached("UPDATE body SET segment=?, offset=? WHERE id=? AND len=? AND crc=?")?
+                        .execute(params![place.segment, place.offset, body.id, place.len, place.crc])
                         .map(drop)
                 });
                 if let Err(error) = moved {

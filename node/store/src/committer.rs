@@ -57,6 +57,8 @@ pub enum Aside {
     Chore(Chore, oneshot::Sender<Result<(), String>>),
     /// The rewriter is to begin now.
     Reclaim(Answer),
+    /// Something may have failed: that is seen behind each batch.
+    Look,
 }
 
 /// What the handles share with the committer.
@@ -143,6 +145,7 @@ pub fn start(
         checkpoints: checkpointer.hold(),
         segment_size: engine.log.size,
         is_eager: engine.options.eager_rewriting,
+        patience: engine.options.patience,
     });
     let rewriter = rewriter.map_err(|source| OpenError::Io { dir: dir.clone(), source })?;
     let mut committer = Committer {
@@ -214,10 +217,7 @@ impl Committer {
             self.shared.stopped.send_replace(true);
             asked = wait_to_be_stopped(&mut jobs);
         }
-        jobs.close();
-        while let Ok(job) = jobs.try_recv() {
-            refuse(job);
-        }
+        refuse_all(&mut jobs);
         asked
     }
 
@@ -233,9 +233,10 @@ impl Committer {
                 };
                 // It may have been told to stop.
                 let _ = answer.send(done);
+                self.ask_for_checkpoint();
             }
             (Aside::Reclaim(answer), Some(rewriter)) => rewriter.ask(answer),
-            (Aside::Reclaim(_), None) => {}
+            (Aside::Reclaim(_), None) | (Aside::Look, _) => {}
         }
     }
 
@@ -321,6 +322,10 @@ impl Committer {
             let _ = reply.0.send(answer);
         }
         self.shared.notify(changed);
+        self.ask_for_checkpoint();
+    }
+
+    fn ask_for_checkpoint(&self) {
         if let Some(checkpointer) = &self.checkpointer {
             checkpointer.after_commit();
         }
@@ -351,6 +356,14 @@ fn wait_to_be_stopped(jobs: &mut mpsc::Receiver<Job>) -> Option<oneshot::Sender<
         }
     }
     None
+}
+
+/// Nobody is left waiting: neither who has sent something, nor who is about to. (Nobody keeps a place in the queue for long.)
+fn refuse_all(jobs: &mut mpsc::Receiver<Job>) {
+    jobs.close();
+    while let Some(job) = jobs.blocking_recv() {
+        refuse(job);
+    }
 }
 
 /// The store no longer serves; who wants the replica is answered.
@@ -399,5 +412,36 @@ impl Batch {
         for (reply, _) in self.replies {
             let _ = reply.send(Err(error.clone()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn what_comes_while_the_store_stops_is_refused_and_never_left_waiting() {
+        let (sender, mut jobs) = mpsc::channel(4);
+        let (answer, mut answered) = oneshot::channel();
+        // The other handles of a store keep what nobody takes.
+        let other = sender.clone();
+        let permit = sender.try_reserve_owned().unwrap();
+        let refusing = std::thread::spawn(move || refuse_all(&mut jobs));
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !other.is_closed() {
+            assert!(Instant::now() < deadline, "it is not closed");
+            std::thread::yield_now();
+        }
+        // The thread has looked by now and found nothing, if it does not wait for those who may still send.
+        for _ in 0..1000 {
+            std::thread::yield_now();
+        }
+        permit.send(Job::Aside(Aside::Chore(Chore::ContiguousFrom(1), answer)));
+        refusing.join().unwrap();
+        let told = answered.try_recv();
+        assert!(matches!(told, Err(oneshot::error::TryRecvError::Closed)), "{told:?}");
+        drop(other);
     }
 }

@@ -9,7 +9,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use mailcluster_types::{Epoch, Seq};
@@ -50,7 +50,12 @@ pub struct Options {
     pub skip_sync: bool,
     /// Gives back the room of small stores, too, which otherwise is not worth it.
     pub eager_rewriting: bool,
+    /// For how long what was rewritten waits for views of before to end; else a later round removes it.
+    pub patience: Duration,
 }
+
+/// For how long views are waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Default for Options {
     fn default() -> Self {
@@ -60,6 +65,7 @@ impl Default for Options {
             segment_size: None,
             skip_sync: false,
             eager_rewriting: false,
+            patience: PATIENCE,
         }
     }
 }

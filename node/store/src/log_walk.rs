@@ -22,15 +22,18 @@ pub enum Piece {
     Torn(String),
 }
 
-/// The first thing in a log that is not as it was written.
-pub fn damage(log: &Path, identity: &Identity, contiguous_from: Seq) -> io::Result<Option<String>> {
+/// The first thing in a log that is not as it was written, from this segment on (0: all of it).
+pub fn damage(log: &Path, identity: &Identity, from: Seq) -> io::Result<Option<String>> {
     let mut found = None;
     let mut each = |piece| {
         if let Piece::Damage(what) = piece {
             found.get_or_insert(what);
         }
     };
-    LogWalk::new(log, identity, contiguous_from, &mut each).run()?;
+    let mut walk = LogWalk::new(log, identity, from, &mut each);
+    walk.from = from;
+    walk.link.seq = from.saturating_sub(1);
+    walk.run()?;
     Ok(found)
 }
 
@@ -40,6 +43,8 @@ pub struct LogWalk<'a> {
     pub identity: &'a Identity,
     /// Segments before this record may have been given back.
     pub contiguous_from: Seq,
+    /// Segments before this one are passed over.
+    from: Seq,
     pub each: &'a mut dyn FnMut(Piece),
     /// The last batch.
     pub link: Link,
@@ -54,12 +59,13 @@ impl<'a> LogWalk<'a> {
         contiguous_from: Seq,
         each: &'a mut dyn FnMut(Piece),
     ) -> Self {
-        Self { log, identity, contiguous_from, each, link: Link::default(), segments: 0 }
+        Self { log, identity, contiguous_from, from: 0, each, link: Link::default(), segments: 0 }
     }
 
     /// Walks all of it.
     pub fn run(&mut self) -> io::Result<()> {
-        let firsts = segment::list(self.log)?;
+        let mut firsts = segment::list(self.log)?;
+        firsts.retain(|first| *first >= self.from);
         for (at, first) in firsts.iter().enumerate() {
             if at == 0 && *first > self.link.seq + 1 {
                 self.missing(*first);

@@ -109,7 +109,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Ends it, and makes it durable under its name. Answers its length.
+    /// Ends it, makes it durable and gives it its name; the folder is still to be synced. Answers its length.
     pub fn finish(mut self) -> io::Result<u64> {
         if self.count > 0 {
             self.write_batch()?;
@@ -118,7 +118,6 @@ impl Writer {
         self.file.write_at(self.offset, &mark.encode())?;
         self.file.sync()?;
         self.disk.rename(&unfinished(&self.log), &segment::path(&self.log, self.number))?;
-        self.disk.sync_dir(&self.log)?;
         Ok(self.offset + mark.span())
     }
 }

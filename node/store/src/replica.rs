@@ -12,6 +12,7 @@ use rusqlite::{Connection, ErrorCode};
 use crate::{
     apply::Hot,
     base, committer,
+    disk::Disk,
     engine::{Engine, Options},
     error::{Fenced, FollowError, OpenError},
     files::SegmentFiles,
@@ -214,8 +215,8 @@ impl Replica {
         (lock, superblock): (fs::File, Superblock),
     ) -> Result<Self, OpenError> {
         let log = Engine::log_dir(dir);
-        remove_unfinished(dir)?;
-        let conn = open_index(dir, identity, superblock.contiguous_from)?;
+        remove_unfinished(dir, &options.disk)?;
+        let conn = open_index(dir, identity, superblock.contiguous_from, &options.disk)?;
         let mut state = State::load(&conn).map_err(|e| OpenError::Index(e.to_string()))?;
         let space = Arc::new(Space::new(dir, options.volume.clone()));
         let segment_size = options.segment_size.unwrap_or_else(|| space::segment_size(space.measure().1));
@@ -380,10 +381,10 @@ fn has_mirrors(dir: &Path, me: &Identity) -> bool {
 /// some of the mail.
 fn forget_index(dir: &Path, identity: &Identity, contiguous_from: Seq) -> Result<(), OpenError> {
     let log = Engine::log_dir(dir);
-    let damage = log_walk::damage(&log, identity, contiguous_from).map_err(|e| io_error(&log, e))?;
-    let damage = match damage {
-        None if contiguous_from > 0 => base::obstacle(dir, identity, contiguous_from)?,
-        damage => damage,
+    let damage = if contiguous_from > 0 {
+        base::beginning(dir, identity, contiguous_from)?.err()
+    } else {
+        log_walk::damage(&log, identity, 0).map_err(|e| io_error(&log, e))?
     };
     if let Some(what) = damage {
         return Err(OpenError::Damaged(format!("{what}, and the index is of no use")));
@@ -392,11 +393,10 @@ fn forget_index(dir: &Path, identity: &Identity, contiguous_from: Seq) -> Result
 }
 
 /// Removes what giving room back had begun and not ended.
-fn remove_unfinished(dir: &Path) -> Result<(), OpenError> {
+fn remove_unfinished(dir: &Path, disk: &Arc<dyn Disk>) -> Result<(), OpenError> {
     for path in [pack::unfinished(&Engine::log_dir(dir)), base::unfinished(dir), dir.join("index.new")] {
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io_error(&path, e)),
-            _ => {}
+        if path.exists() {
+            disk.remove(&path).map_err(|e| io_error(&path, e))?;
         }
     }
     Ok(())
@@ -404,12 +404,24 @@ fn remove_unfinished(dir: &Path) -> Result<(), OpenError> {
 
 /// Opens the index; one that is unreadable, of another version or another replica's is rebuilt from the log, and from the
 /// newest base where the beginning of the log was given back.
-fn open_index(dir: &Path, identity: &Identity, contiguous_from: Seq) -> Result<Connection, OpenError> {
+fn open_index(
+    dir: &Path,
+    identity: &Identity,
+    contiguous_from: Seq,
+    disk: &Arc<dyn Disk>,
+) -> Result<Connection, OpenError> {
     let (cluster, replica) = (identity.cluster.to_bytes(), identity.replica.to_bytes());
     let ids = (&cluster[..], &replica[..]);
     let failed = |e: rusqlite::Error| OpenError::Index(e.to_string());
-    let conn = match schema::open_writer(dir, ids) {
-        Ok(conn) => conn,
+    let begin = || begin_index(dir, identity, contiguous_from, disk);
+    if contiguous_from > 0 && !schema::path(dir).exists() {
+        begin()?;
+    }
+    match schema::open_writer(dir, ids) {
+        Ok(conn) if State::load(&conn).map_err(failed)?.link.seq > 0 => return Ok(conn),
+        // One that never got anything.
+        Ok(conn) if contiguous_from == 0 => return begin().map(|()| conn),
+        Ok(_) => {}
         Err(e)
             if matches!(e, rusqlite::Error::InvalidQuery)
                 || matches!(
@@ -419,16 +431,25 @@ fn open_index(dir: &Path, identity: &Identity, contiguous_from: Seq) -> Result<C
         {
             tracing::warn!(error = %e, "the index is of no use: rebuilding it from the log");
             forget_index(dir, identity, contiguous_from)?;
-            schema::open_writer(dir, ids).map_err(failed)?
         }
         Err(e) => return Err(failed(e)),
-    };
-    let is_new = State::load(&conn).map_err(failed)?.link.seq == 0;
-    if !is_new || contiguous_from == 0 {
-        return Ok(conn);
     }
-    drop(conn);
-    let mut warn = |what: &str| tracing::warn!(what, "some mail cannot be read");
-    base::restore(dir, identity, dir, &mut warn)?;
+    begin()?;
     schema::open_writer(dir, ids).map_err(failed)
+}
+
+/// What an index made anew begins with: nothing, and then no base may outlive it, or a base. Nothing is left out: what is
+/// damaged is for `export`.
+fn begin_index(
+    dir: &Path,
+    identity: &Identity,
+    contiguous_from: Seq,
+    disk: &Arc<dyn Disk>,
+) -> Result<(), OpenError> {
+    if contiguous_from == 0 {
+        return base::remove_all(dir, disk).map_err(|e| io_error(&base::folder(dir), e));
+    }
+    let lost = |why| OpenError::Damaged(format!("{why}, and the index is gone"));
+    let base = base::beginning(dir, identity, contiguous_from)?.map_err(lost)?;
+    base::restore(dir, &base, identity, dir, &mut |what| tracing::warn!(what, "some mail cannot be read"))
 }

@@ -140,6 +140,7 @@ impl Setup {
             segment_size: self.segment_size,
             skip_sync: self.skip_sync,
             eager_rewriting: self.eager_rewriting,
+            ..Options::default()
         }
     }
 

@@ -3,7 +3,8 @@
 use mailcluster_types::Seq;
 use rusqlite::params;
 
-use crate::{apply::ApplyError, engine::Engine};
+use super::policy;
+use crate::{apply::ApplyError, engine::Engine, schema};
 
 /// A row of the index whose body has a new place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +34,7 @@ impl Engine {
         }
         match chore {
             Chore::Move(rows) => self.move_rows(rows),
-            Chore::ContiguousFrom(seq) => self.note_contiguous_from(*seq).map_err(|e| e.to_string()),
+            Chore::ContiguousFrom(seq) => self.note_contiguous_from(*seq),
         }
     }
 
@@ -59,13 +60,19 @@ impl Engine {
         Err(error.to_string())
     }
 
-    fn note_contiguous_from(&mut self, seq: Seq) -> std::io::Result<()> {
+    /// Only here is it sure that no mirror has come: records that name one are written by nobody else.
+    fn note_contiguous_from(&mut self, seq: Seq) -> Result<(), String> {
+        let in_sync = schema::in_sync(&self.conn).map_err(|e| e.to_string())?;
+        let me = self.identity.replica.to_bytes();
+        if !policy::is_single_copy(&in_sync, &me, self.mirrors.are_there()) {
+            return Err("the store is getting a mirror".into());
+        }
         if seq <= self.superblock.contiguous_from {
             return Ok(());
         }
         let mut block = self.superblock.clone();
         block.contiguous_from = seq;
-        block.write(&self.options.disk, &self.dir)?;
+        block.write(&self.options.disk, &self.dir).map_err(|e| e.to_string())?;
         self.superblock = block;
         Ok(())
     }

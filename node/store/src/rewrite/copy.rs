@@ -1,13 +1,13 @@
 //! Making a base: a copy of the index as it is at a commit, while the store goes on.
 
-use std::{fs, io};
+use std::{fs, time::Duration};
 
 use rusqlite::{
-    Connection,
+    Connection, ErrorCode,
     backup::{Backup, StepResult},
 };
 
-use super::{Halt, Pace, STEP};
+use super::{Halt, STEP, pace::Pace};
 use crate::{
     base::{self, Base},
     schema::{self, State},
@@ -22,26 +22,62 @@ const SYNC: u64 = 16 * STEP;
 /// batch before it for one that may not have been synced.
 pub fn make(pace: &Pace<'_>) -> Result<Base, Halt> {
     let parts = pace.parts;
-    match fs::create_dir(base::folder(&parts.dir)) {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e.into()),
-        _ => {}
-    }
+    let folder = base::folder(&parts.dir);
+    parts.disk.create_dir(&folder)?;
     let new = base::unfinished(&parts.dir);
-    let copied = copy(pace);
-    let made = copied.and_then(|state| {
-        pace.sync_index()?;
-        pace.go_on()?;
-        Ok(Base::put_in_place(&parts.dir, &parts.disk, (state.link.seq, state.segment), &|| pace.still())?)
-    });
+    let made = put_in_place(pace);
     if made.is_err() && pace.go_on().is_ok() {
-        // Else it is removed at the next opening.
-        let _ = fs::remove_file(&new);
+        // Else it is removed at the next opening. It may never have been made, or have its name by now.
+        let _ = parts.disk.remove(&new);
     }
     let made = made?;
+    pace.sync_names(&folder)?;
+    pace.sync_names(&parts.dir)?;
     for old in base::list(&parts.dir)?.into_iter().filter(|old| *old != made) {
-        parts.disk.remove(&old.path(&parts.dir))?;
+        if let Err(error) = parts.disk.remove(&old.path(&parts.dir)) {
+            tracing::warn!(%error, seq = old.seq, "an old base of the index stays");
+        }
     }
     Ok(made)
+}
+
+fn put_in_place(pace: &Pace<'_>) -> Result<Base, Halt> {
+    let parts = pace.parts;
+    let state = copy(pace)?;
+    check(pace)?;
+    pace.sync_index()?;
+    let at = (state.link.seq, state.segment);
+    Ok(Base::put_in_place(&parts.dir, &parts.disk, at, &|| pace.still())?)
+}
+
+/// Does the copy make sense? One of an index that was damaged must not become the only way back, and what such an index
+/// does not have is not dead.
+fn check(pace: &Pace<'_>) -> Result<(), Halt> {
+    // Steps of SQLite's machine between two looks at who wants the thread to stop.
+    const STEPS: i32 = 10_000;
+    /// While clients wait for others.
+    const PAUSE: Duration = Duration::from_millis(2);
+    let mut conn = base::read_only(&base::unfinished(&pace.parts.dir))?;
+    let (stop, stats) = (pace.stopper(), pace.parts.stats.clone());
+    let mut before = stats.commits();
+    let between = move || {
+        let now = stats.commits();
+        if std::mem::replace(&mut before, now) != now {
+            std::thread::sleep(PAUSE);
+        }
+        stop.is_asked()
+    };
+    conn.progress_handler(STEPS, Some(between))?;
+    match conn.query_row("PRAGMA quick_check(1)", [], |r| r.get::<_, String>(0)) {
+        Ok(line) if line == "ok" => pace.go_on(),
+        Ok(line) => pace.go_on().and(Err(Halt::Damaged(line))),
+        Err(error) if is_damage(&error) => Err(Halt::Damaged(error.to_string())),
+        Err(error) => pace.go_on().and(Err(error.into())),
+    }
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
 /// Copies page by page out of one snapshot. Checkpoints wait meanwhile: they would hold the committer for as long as the
@@ -49,9 +85,9 @@ pub fn make(pace: &Pace<'_>) -> Result<Base, Halt> {
 fn copy(pace: &Pace<'_>) -> Result<State, Halt> {
     let dir = &pace.parts.dir;
     let new = base::unfinished(dir);
-    match fs::remove_file(&new) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
-        _ => {}
+    pace.has_room(STEP)?;
+    if new.exists() {
+        pace.parts.disk.remove(&new)?;
     }
     let held = pace.parts.checkpoints.hold();
     let from = schema::open_reader(dir)?;
@@ -78,6 +114,7 @@ fn copy(pace: &Pace<'_>) -> Result<State, Halt> {
                 return Err(Halt::Busy);
             }
             copied += STEP;
+            pace.has_room(STEP)?;
             if copied.is_multiple_of(SYNC) {
                 fs::File::open(&new)?.sync_data()?;
             }

@@ -5,9 +5,15 @@
 //! crash leaves an index, or a base with packs and log, that has everything: a base of the index, synced; the pack, synced
 //! and named; the rows of the index, moved by the committer; the index, synced; the old file, removed when no view is left
 //! that may read it. What a crash leaves half done, a later round finds without a reader and removes.
+//!
+//! What a round meets - a body that cannot be read, a volume that fills up, a view that does not end - ends as little as can
+//! be: files that are wholly dead go first, and nothing more is written while what was written cannot be used.
 
 mod chore;
 mod copy;
+mod memory;
+mod pace;
+mod packing;
 pub mod policy;
 mod round;
 mod survey;
@@ -27,6 +33,8 @@ use std::{
 use tokio::sync::{mpsc::WeakSender, oneshot};
 
 pub use chore::{Chore, Moved};
+use memory::Memory;
+use pace::Pace;
 
 use crate::{
     checkpoint::Hold,
@@ -45,8 +53,6 @@ const INTERVAL: Duration = Duration::from_secs(600);
 const INTERVAL_SHORT: Duration = Duration::from_secs(60);
 /// Octets between two looks at the clock, and at who wants the thread to stop.
 const STEP: u64 = 256 << 10;
-/// For how long a round waits for views to end: what they may read is removed in a later round then.
-const VIEWS: Duration = Duration::from_secs(60);
 
 /// What a look at the store gave back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -77,11 +83,17 @@ enum Halt {
     /// The index failed.
     #[error("the index: {0}")]
     Index(#[from] rusqlite::Error),
+    /// The index is not what it was; what it does not have may be needed.
+    #[error("the index is damaged: {0}")]
+    Damaged(String),
+    /// Somebody copies the log, or will.
+    #[error("the store is getting a mirror")]
+    Mirrored,
     /// The committer could not do its part.
     #[error("the committer: {0}")]
     Committer(String),
-    /// The index could not be synced: what it has on disk is not known.
-    #[error("failed to sync the index: {0}")]
+    /// The index, or names beside it, could not be synced: what is on the disk is not known.
+    #[error("failed to sync the index or its names: {0}")]
     NotSynced(io::Error),
 }
 
@@ -100,13 +112,16 @@ pub struct Parts {
     pub segment_size: u64,
     /// For tests: stores of a few kilobytes are worth it, too.
     pub is_eager: bool,
+    /// For how long a round waits for views to end: what they may read is removed in a later round then.
+    pub patience: Duration,
 }
 
 /// Answers who asked for a round.
 pub type Answer = oneshot::Sender<Result<Reclaimed, String>>;
 
+/// Between the committer and the thread.
 #[derive(Default)]
-struct Signal {
+pub struct Signal {
     asked: Mutex<Asked>,
     wake: Condvar,
     failed: AtomicBool,
@@ -115,6 +130,8 @@ struct Signal {
 #[derive(Default)]
 struct Asked {
     stop: bool,
+    /// The thread takes no more answers.
+    has_ended: bool,
     answers: Vec<Answer>,
 }
 
@@ -128,15 +145,19 @@ impl Rewriter {
     /// Starts it; the first round begins after a while.
     pub fn start(parts: Parts) -> io::Result<Self> {
         let signal = Arc::new(Signal::default());
-        let mut worker = Worker { parts, signal: signal.clone(), memory: round::Memory::default() };
+        let mut worker = Worker { parts, signal: signal.clone(), memory: Memory::default() };
         let thread = std::thread::Builder::new().name("store-rewrite".into()).spawn(move || worker.work())?;
         Ok(Self { signal, thread: Some(thread) })
     }
 
     /// Begins a round now.
     pub fn ask(&self, answer: Answer) {
-        self.signal.asked.lock().unwrap_or_else(PoisonError::into_inner).answers.push(answer);
-        self.signal.wake.notify_all();
+        let mut asked = self.signal.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        // Who waits for an answer that does not come sees that.
+        if !asked.has_ended {
+            asked.answers.push(answer);
+            self.signal.wake.notify_all();
+        }
     }
 
     /// It ends as soon as it can.
@@ -163,7 +184,7 @@ impl Drop for Rewriter {
 struct Worker {
     parts: Parts,
     signal: Arc<Signal>,
-    memory: round::Memory,
+    memory: Memory,
 }
 
 impl Worker {
@@ -174,16 +195,32 @@ impl Worker {
             if let Err(error) = &outcome
                 && !matches!(error, Halt::Stopped)
             {
-                tracing::warn!(%error, "no room was given back");
+                tracing::warn!(%error, "no more room was given back");
             }
-            if matches!(outcome, Err(Halt::NotSynced(_))) {
-                self.signal.failed.store(true, Ordering::Release);
+            let has_failed = matches!(outcome, Err(Halt::NotSynced(_)));
+            if has_failed {
+                self.failed();
             }
             let told = outcome.as_ref().map(|done| *done).map_err(ToString::to_string);
             for answer in answers {
                 let _ = answer.send(told.clone());
             }
+            if has_failed {
+                break;
+            }
             next = Instant::now() + self.pause();
+        }
+        let mut asked = self.signal.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.has_ended = true;
+        asked.answers.clear();
+    }
+
+    /// A sync that failed is never tried again: the store stops, at once.
+    fn failed(&self) {
+        self.signal.failed.store(true, Ordering::Release);
+        if let Some(jobs) = self.parts.jobs.upgrade() {
+            // It may have stopped for another reason.
+            let _ = jobs.blocking_send(Job::Aside(Aside::Look));
         }
     }
 
@@ -228,72 +265,5 @@ impl Worker {
             all.removed += done.removed;
             all.packed += done.packed;
         }
-    }
-}
-
-/// What a round may do now, and how fast.
-struct Pace<'a> {
-    parts: &'a Parts,
-    signal: &'a Signal,
-}
-
-impl Pace<'_> {
-    /// Is the store still to be served, and may its volume be written?
-    fn go_on(&self) -> Result<(), Halt> {
-        let stop = self.signal.asked.lock().unwrap_or_else(PoisonError::into_inner).stop;
-        if stop || !self.parts.gate.may_write() { Err(Halt::Stopped) } else { Ok(()) }
-    }
-
-    /// The same, for those who read files.
-    fn still(&self) -> io::Result<()> {
-        self.go_on().map_err(io::Error::other)
-    }
-
-    /// Sleeps as long as so many octets may take.
-    fn wrote(&self, octets: u64, commits_before: u64) -> Result<(), Halt> {
-        let room = policy::room(self.parts.space.measure());
-        let is_busy = self.parts.stats.commits() != commits_before;
-        let rate = policy::octets_per_second(room, is_busy);
-        let until = Instant::now() + Duration::from_micros(octets.saturating_mul(1_000_000) / rate);
-        self.sleep_until(until, || false)
-    }
-
-    /// Sleeps until then, or until `is_done`; at once no more when the store stops.
-    fn sleep_until(&self, until: Instant, is_done: impl Fn() -> bool) -> Result<(), Halt> {
-        const LOOK: Duration = Duration::from_millis(20);
-        loop {
-            self.go_on()?;
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || is_done() {
-                return Ok(());
-            }
-            let asked = self.signal.asked.lock().unwrap_or_else(PoisonError::into_inner);
-            if !asked.stop {
-                drop(self.signal.wake.wait_timeout(asked, left.min(LOOK)));
-            }
-        }
-    }
-
-    /// Has the committer do something between two batches.
-    fn ask(&self, chore: Chore) -> Result<(), Halt> {
-        self.go_on()?;
-        let (answer, answered) = oneshot::channel();
-        let jobs = self.parts.jobs.upgrade().ok_or(Halt::Stopped)?;
-        jobs.blocking_send(Job::Aside(Aside::Chore(chore, answer))).map_err(|_| Halt::Stopped)?;
-        drop(jobs);
-        answered.blocking_recv().map_err(|_| Halt::Stopped)?.map_err(Halt::Committer)
-    }
-
-    /// Makes all that was committed to the index durable: what is not in its write-ahead log any more, a checkpoint has
-    /// synced. (The index's own file is left alone: closing it here would give up the locks that SQLite has on it.)
-    fn sync_index(&self) -> Result<(), Halt> {
-        self.go_on()?;
-        let [_, log, _] = crate::schema::file_paths(&self.parts.dir);
-        match self.parts.disk.open(&log) {
-            Ok(mut file) => file.sync().map_err(Halt::NotSynced)?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(Halt::NotSynced(e)),
-        }
-        self.parts.disk.sync_dir(&self.parts.dir).map_err(Halt::NotSynced)
     }
 }

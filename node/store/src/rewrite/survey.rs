@@ -1,6 +1,10 @@
 //! How much of each file of the log is still needed, by the index.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs,
+    path::Path,
+};
 
 use mailcluster_types::Seq;
 use rusqlite::Connection;
@@ -79,6 +83,22 @@ pub fn files(conn: &Connection, log: &Path, go_on: &dyn Fn() -> Result<(), Halt>
             last = row.place;
         }
         go_on()?;
+    }
+}
+
+/// Those of these files that a row refers to, found in one pass.
+pub fn needed(
+    conn: &Connection,
+    numbers: &HashSet<u64>,
+    go_on: &dyn Fn() -> Result<(), Halt>,
+) -> Result<HashSet<u64>, Halt> {
+    let (mut found, mut after) = (HashSet::new(), 0);
+    loop {
+        go_on()?;
+        let page = page(conn, after)?;
+        let Some(end) = page.last() else { return Ok(found) };
+        after = end.id;
+        found.extend(page.iter().map(|row| row.place.0).filter(|number| numbers.contains(number)));
     }
 }
 

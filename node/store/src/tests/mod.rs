@@ -9,6 +9,8 @@ mod mirror;
 mod property;
 mod rewrite;
 mod rewrite_crash;
+mod rewrite_damage;
+mod rewrite_faults;
 mod rows;
 mod states;
 #[path = "../../tests/common/mod.rs"]

@@ -44,7 +44,7 @@ pub fn bodies(dir: &Path, view: &View) -> BTreeMap<u64, Vec<u8>> {
 }
 
 /// Octets of segments and packs.
-fn octets(dir: &Path) -> u64 {
+pub fn octets(dir: &Path) -> u64 {
     let files = fs::read_dir(dir.join("log")).unwrap();
     files.map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
 }
@@ -59,12 +59,21 @@ pub fn serve(setup: &Setup, dir: &Path) -> Store {
 }
 
 /// A text that says which it is.
-fn text(n: u64, octets: usize) -> String {
+pub fn text(n: u64, octets: usize) -> String {
     format!("Subject: {n}\r\n\r\n{}\r\n", format!("{n} ").repeat(octets / 4))
 }
 
-/// A store of two accounts of which most mail is gone again, of all but the first `kept` of twenty.
+/// A store of two accounts of which most mail is gone again, of all but the first `kept` of twenty: most segments have none.
 pub async fn mostly_gone(store: &Store, messages: u64, octets: usize, kept: u32) {
+    gone(store, (messages, octets), |uid| uid % 20 < kept).await;
+}
+
+/// The same, but for each third message: every segment has some.
+pub async fn thinned(store: &Store, messages: u64, octets: usize) {
+    gone(store, (messages, octets), |uid| uid % 3 == 1).await;
+}
+
+async fn gone(store: &Store, (messages, octets): (u64, usize), stays: impl Fn(u32) -> bool) {
     for n in 1..=2 {
         if store.read(move |v| v.account(AccountId(n))).await.unwrap().is_none() {
             store.put_account(account(n)).await.unwrap().acknowledge().unwrap();
@@ -75,13 +84,25 @@ pub async fn mostly_gone(store: &Store, messages: u64, octets: usize, kept: u32)
     }
     for n in 1..=2 {
         let inbox = mailbox(store, n, "INBOX").await;
-        let gone = (1..inbox.uid_next).filter(|uid| uid % 20 >= kept).collect();
+        let gone = (1..inbox.uid_next).filter(|uid| !stays(*uid)).collect();
         store.expunge(inbox.id, Expunge::These(gone)).await.unwrap().acknowledge().unwrap();
     }
 }
 
 fn without_index(dir: &Path) {
     schema::remove(dir).unwrap();
+}
+
+/// An index that is none.
+pub fn without_sense(dir: &Path) {
+    schema::remove(dir).unwrap();
+    fs::write(schema::path(dir), "no index").unwrap();
+}
+
+/// All of the index is in its file, and none in its write-ahead log.
+pub fn checkpointed(dir: &Path) {
+    let conn = rusqlite::Connection::open(schema::path(dir)).unwrap();
+    conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
 }
 
 fn clean(dir: &Path) {
@@ -132,7 +153,7 @@ async fn what_is_gone_gives_its_room_back_and_what_is_there_stays() {
 }
 
 /// A view of now.
-async fn store_view(store: &Store) -> View {
+pub async fn store_view(store: &Store) -> View {
     let (sender, receiver) = std::sync::mpsc::channel();
     let told = store.read(move |view| Ok(sender.send(view.again()).is_ok())).await.unwrap();
     assert!(told);
@@ -368,7 +389,7 @@ async fn an_index_cannot_be_made_anew_without_its_base_and_what_packs_know_is_ex
     fs::write(&found, octets).unwrap();
     let checked = tools::fsck(dir.path(), None, &mut |_| ()).unwrap();
     assert_eq!(checked.problems, 1, "the base");
-    fs::write(schema::path(dir.path()), "no index").unwrap();
+    without_sense(dir.path());
     let error = eager().open(dir.path(), &identity()).err().unwrap();
     assert!(matches!(error, OpenError::Damaged(_)), "{error}");
     assert!(schema::path(dir.path()).exists(), "nothing was changed");

@@ -161,7 +161,7 @@ enum Index {
     Gone,
 }
 
-fn copied(from: &Path) -> TempDir {
+pub fn copied(from: &Path) -> TempDir {
     let to = tempfile::tempdir().unwrap();
     for folder in ["", "log", "base"] {
         let Ok(entries) = fs::read_dir(from.join(folder)) else { continue };

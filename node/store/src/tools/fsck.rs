@@ -111,11 +111,13 @@ impl Check<'_> {
                 }
             })?;
         }
-        let obstacle = base::obstacle(dir, identity, salvage::contiguous_from(dir))?;
-        if let Some(what) = &obstacle {
-            self.problem(what);
+        let from = salvage::contiguous_from(dir);
+        if (from > 0 || !base::list(dir)?.is_empty())
+            && let Err(what) = base::newest(dir, identity, from)?
+        {
+            self.problem(&what);
         }
-        Ok(obstacle.is_none() && self.done.problems == 0)
+        Ok(self.done.problems == 0)
     }
 
     /// Counters against rows, and every text against its checksum.

@@ -153,8 +153,10 @@ pub fn contiguous_from(dir: &Path) -> Seq {
 
 /// Can every page of the index be read, and does it make sense?
 pub fn is_whole(dir: &Path) -> bool {
-    let checked = schema::open_reader(dir).and_then(|conn| integrity(&conn));
-    checked.is_ok_and(|problems| problems.is_empty())
+    let checked = schema::open_reader(dir).and_then(|conn| Ok((State::load(&conn)?, integrity(&conn)?)));
+    // One that has nothing says nothing of what was given back of the log.
+    let is_of_use = |state: &State| state.link.seq > 0 || contiguous_from(dir) == 0;
+    checked.is_ok_and(|(state, problems)| is_of_use(&state) && problems.is_empty())
 }
 
 /// What SQLite finds wrong with an index.
@@ -216,12 +218,15 @@ fn from_base(
     scratch: &Path,
     warn: &mut dyn FnMut(&str),
 ) -> Result<bool, ToolError> {
-    match base::obstacle(dir, identity, contiguous_from(dir))? {
-        Some(what) => {
-            warn(&what);
+    let from = contiguous_from(dir);
+    match base::newest(dir, identity, from)? {
+        Ok(base) => base::restore(dir, &base, identity, scratch, warn).map(|()| true).map_err(Into::into),
+        Err(why) => {
+            if from > 0 || !base::list(dir)?.is_empty() {
+                warn(&why);
+            }
             Ok(false)
         }
-        None => Ok(base::restore(dir, identity, scratch, warn)?),
     }
 }
 

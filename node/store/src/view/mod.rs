@@ -38,8 +38,21 @@ pub struct Pool {
     files: Arc<SegmentFiles>,
     space: Arc<Space>,
     idle: Mutex<Vec<Connection>>,
-    /// Held by every view that was begun since it was put here: see [`Pool::turn`].
-    current: Mutex<Arc<()>>,
+    turns: Mutex<Turns>,
+}
+
+/// Which views began before something became dead: each holds what was current when it began.
+#[derive(Default)]
+struct Turns {
+    current: Arc<()>,
+    /// Those of before, as long as a view holds them.
+    before: Vec<Arc<()>>,
+}
+
+impl Turns {
+    fn forget_ended(&mut self) {
+        self.before.retain(|held| Arc::strong_count(held) > 1);
+    }
 }
 
 impl Pool {
@@ -49,20 +62,28 @@ impl Pool {
     }
 
     pub(crate) fn new(dir: &Path, files: Arc<SegmentFiles>, space: Arc<Space>) -> Self {
-        Self { dir: dir.to_owned(), files, space, idle: Mutex::new(Vec::new()), current: Mutex::default() }
+        Self { dir: dir.to_owned(), files, space, idle: Mutex::new(Vec::new()), turns: Mutex::default() }
     }
 
-    /// What all views hold that may have begun before now. When nobody else holds it, every view that is left sees what
-    /// was committed before this was called.
-    pub(crate) fn turn(&self) -> Arc<()> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *current)
+    /// Views that begin from here on are not of before: they see what is committed now.
+    pub(crate) fn turn(&self) {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = std::mem::take(&mut turns.current);
+        turns.before.push(ended);
+        turns.forget_ended();
+    }
+
+    /// Are there views that may have begun before the last turn, or any turn before that?
+    pub(crate) fn has_views_of_before(&self) -> bool {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.forget_ended();
+        !turns.before.is_empty()
     }
 
     /// A snapshot of now.
     pub fn view(self: &Arc<Self>) -> View {
         // Before the snapshot is made: what it sees is not given back while this is held.
-        let held = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let held = self.turns.lock().unwrap_or_else(PoisonError::into_inner).current.clone();
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let opened = idle.map_or_else(|| schema::open_reader(&self.dir), Ok).and_then(|conn| {
             conn.prepare_cached("BEGIN")?.execute([])?;
