@@ -12,7 +12,7 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use super::rng::Rng;
+use super::{rng::Rng, tape::Event};
 
 const HEADER: usize = 32;
 const FRAME: usize = 24;
@@ -79,13 +79,16 @@ impl IndexFiles {
     }
 }
 
-/// For each reading, how many frames of its write-ahead log must be there, as the index may have their pages already;
-/// `first` is that of the first reading.
-pub fn floors(readings: &[IndexFiles], first: usize) -> Vec<usize> {
+/// For each reading, how many frames of its write-ahead log must be there, as the index may have their pages already, or
+/// they were synced by one of the events before it; `first` is that of the first reading.
+pub fn floors(readings: &[IndexFiles], events: &[Event], first: usize) -> Vec<usize> {
     let mut floors = Vec::with_capacity(readings.len());
     let mut floor = first;
     for (n, now) in readings.iter().enumerate() {
         let before = n.checked_sub(1).map(|n| &readings[n]);
+        if let Some(before) = before.filter(|_| matches!(events[n - 1], Event::IndexSynced)) {
+            floor = before.frames();
+        }
         floor = match before {
             _ if now.wal.is_none() => 0,
             None => floor.min(now.frames()),
