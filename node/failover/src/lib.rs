@@ -19,6 +19,7 @@ mod opening;
 mod outdated;
 mod place;
 mod record;
+mod restore;
 mod step;
 mod view;
 
@@ -38,6 +39,7 @@ pub use place::unplaced_on;
 pub use record::{
     Durability, FencingMinimum, Holder, InForce, LeaseRecord, Poisoned, Position, RecordError, Starts, keys,
 };
+pub use restore::{Witness, restored};
 pub use step::{Blocked, Decision, Phase, Step, next_step};
 pub use view::{
     FenceJob, LeaseView, NodeView, Observation, Placement, PodState, PodView, Policy, ReplicaView, Request,

@@ -6,7 +6,7 @@ use k8s_openapi::{
 };
 use kube::{Resource, ResourceExt};
 use mailcluster_api::{FINALIZER, MailStore, labels};
-use mailcluster_failover::{Durability, FencingMinimum, Holder, InForce, LeaseRecord, Position, RecordError};
+use mailcluster_failover::{Holder, LeaseRecord, Position, RecordError, Witness};
 use mailcluster_rpc::control::v1::DescribeResponse;
 
 /// Reads what a Lease says.
@@ -61,46 +61,31 @@ pub fn first(store: &MailStore) -> LeaseRecord {
     LeaseRecord::initial(store.spec.replicas.iter().map(|r| r.id.clone()).collect(), 1)
 }
 
-/// The record that the replicas' own accounts of their volumes give (A5), all of them; `None` while one is missing. Its epoch is the highest that the volume has seen
-/// or promised, and nothing below its end is accepted. A process that serves goes on holding it, under the strictest
-/// rule: a restored Lease must not let another take the store without evidence against it.
+/// The record that the replicas' own accounts of their volumes give, all of them; `None` while one is missing.
 #[must_use]
 pub fn restored(store: &MailStore, all: &[&DescribeResponse]) -> Option<LeaseRecord> {
     let is_copy =
         |d: &&&DescribeResponse, id: &String| d.open && d.replica == *id && d.store == store.name_any();
-    let ids = || store.spec.replicas.iter().map(|r| &r.id);
-    let copies: Vec<&DescribeResponse> =
-        ids().filter_map(|id| all.iter().find(|d| is_copy(d, id)).copied()).collect();
-    if copies.len() < store.spec.replicas.len() {
-        return None;
-    }
-    // Every copy was asked, so the last primary was: the one with the longest log of the last epoch. One that serves at an
-    // older epoch was deposed, and does not know it yet.
-    let described =
-        copies.iter().max_by_key(|d| (d.last_epoch.max(d.epoch), d.epoch, d.end_epoch, d.end_seq))?;
-    let highest = |of: fn(&DescribeResponse) -> u64| copies.iter().map(|d| of(d)).max().unwrap_or(0);
-    // Of several, the others are let in when they have been seen to have everything, too.
-    let (in_sync, above) =
-        if copies.len() > 1 { (vec![described.replica.clone()], 1) } else { (first(store).in_sync, 0) };
+    let described = |id: &String| all.iter().find(|d| is_copy(d, id)).map(|d| witness(d));
+    let copies: Option<Vec<Witness>> = store.spec.replicas.iter().map(|r| described(&r.id)).collect();
     // The route and the status may know an epoch that an older volume does not: it never falls.
     let status = store.status.as_ref();
     let routed = status.and_then(|s| s.serving.as_ref()).map(|s| s.epoch);
-    let shown =
-        [routed, status.and_then(|s| s.epoch)].into_iter().flatten().filter_map(|e| u64::try_from(e).ok());
-    let epoch = shown.fold(highest(|d| d.last_epoch.max(d.promise)), u64::max);
-    // An epoch that another copy may have begun, or begin, has no second holder: whoever comes next takes the one above.
-    let holds = described.epoch > 0 && described.epoch == epoch;
-    Some(LeaseRecord {
-        epoch,
-        in_sync,
-        in_sync_version: highest(|d| d.in_sync_version).max(1) + above,
-        position: Position { epoch: described.end_epoch, seq: described.end_seq },
-        holder: holds
-            .then(|| Holder { pod_uid: described.pod_uid.clone(), start_id: described.start_id.clone() }),
-        replica: holds.then(|| described.replica.clone()),
-        in_force: holds.then_some(InForce { durability: Durability::Single, fencing: FencingMinimum::Proof }),
-        ..first(store)
-    })
+    let shown = [routed, status.and_then(|s| s.epoch)].into_iter().flatten();
+    let shown = shown.filter_map(|epoch| u64::try_from(epoch).ok()).max().unwrap_or(0);
+    mailcluster_failover::restored(&copies?, shown)
+}
+
+fn witness(d: &DescribeResponse) -> Witness {
+    Witness {
+        replica: d.replica.clone(),
+        process: Holder { pod_uid: d.pod_uid.clone(), start_id: d.start_id.clone() },
+        serves_at: d.epoch,
+        last_epoch: d.last_epoch,
+        promise: d.promise,
+        end: Position { epoch: d.end_epoch, seq: d.end_seq },
+        in_sync_version: d.in_sync_version,
+    }
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@
 
 use mailcluster_arbiter::ReplicaState;
 use mailcluster_failover::{
-    Cluster, Durability, FencingMinimum, Holder, InForce, LeaseRecord, LeaseView, LeaseWatch, NodeView,
-    Observation, Placement, PodState, PodView, Policy, Position, Reach, ReplicaView, Request, Step,
-    StoreView, Target, TargetKind, VolumeAccount, VolumeView, next_step,
+    Cluster, FencingMinimum, Holder, LeaseRecord, LeaseView, LeaseWatch, NodeView, Observation, Placement,
+    PodState, PodView, Policy, Position, Reach, ReplicaView, Request, Step, StoreView, Target, TargetKind,
+    VolumeAccount, VolumeView, Witness, next_step,
 };
 use mailcluster_store::ReplicaDescription;
 
@@ -248,36 +248,21 @@ fn reach(objects: &Objects, nodes: &[Node]) -> Reach {
     Reach { frontends: 2, answered: 2, reach, pending: 0 }
 }
 
-/// As `operator::failover::lease::restored`: from what all replicas say of their volumes.
+/// From what all replicas say of their volumes; `None` while one says nothing.
 fn restored(objects: &Objects, nodes: &[Node]) -> Option<LeaseRecord> {
-    let all: Vec<(Place, ReplicaDescription)> =
-        nodes.iter().enumerate().filter_map(|(place, node)| Some((place, description(node)?))).collect();
-    if all.len() < nodes.len() {
-        return None;
-    }
-    let epoch_of = |place: Place| {
-        let process = nodes[place].process.as_ref()?;
-        process.status.get().store.map(|store| store.epoch())
+    let witness = |(place, node): (Place, &Node)| {
+        let (said, process) = (description(node)?, node.process.as_ref()?);
+        Some(Witness {
+            replica: node::id(place).to_string(),
+            process: Holder { pod_uid: node.pod(), start_id: format!("s{}", process.number) },
+            serves_at: process.status.get().store.map_or(0, |store| store.epoch()),
+            last_epoch: said.last_epoch,
+            promise: said.promise,
+            end: Position { epoch: said.end.0, seq: said.end.1 },
+            in_sync_version: said.in_sync_version,
+        })
     };
-    let line = |place: &Place, d: &ReplicaDescription| d.last_epoch.max(epoch_of(*place).unwrap_or(0));
-    let (place, last) = all.iter().max_by_key(|(place, d)| (line(place, d), epoch_of(*place), d.end))?;
-    let seen = |(place, d): &(Place, ReplicaDescription)| {
-        d.last_epoch.max(d.promise).max(epoch_of(*place).unwrap_or(0))
-    };
-    let highest = all.iter().map(seen).max()?;
-    let epoch = highest.max(objects.serving.as_ref().map_or(0, |(epoch, ..)| *epoch));
-    let serves = epoch_of(*place) == Some(epoch);
-    let process = nodes[*place].process.as_ref()?;
-    let replica = node::id(*place).to_string();
-    Some(LeaseRecord {
-        epoch,
-        in_sync_version: all.iter().map(|(_, d)| d.in_sync_version).max()?.max(1) + 1,
-        position: Position { epoch: last.end.0, seq: last.end.1 },
-        holder: serves
-            .then(|| Holder { pod_uid: nodes[*place].pod(), start_id: format!("s{}", process.number) }),
-        replica: serves.then(|| replica.clone()),
-        in_force: serves
-            .then_some(InForce { durability: Durability::Single, fencing: FencingMinimum::Proof }),
-        ..LeaseRecord::initial(vec![replica], 1)
-    })
+    let copies: Option<Vec<Witness>> = nodes.iter().enumerate().map(witness).collect();
+    let shown = objects.serving.as_ref().map_or(0, |(epoch, ..)| *epoch);
+    mailcluster_failover::restored(&copies?, shown)
 }
