@@ -2,11 +2,11 @@
 //! good. It is bound to the epoch that the person saw, and refused wherever anything less would do.
 
 use crate::{
-    Blocked, Decision, Detection, Evidence, FencingMinimum, LeaseRecord, LeaseView, Observation, Phase,
-    PodState, ReplicaView, Step, TargetKind, Undetected, detect,
+    Blocked, Decision, Detection, Evidence, FencingMinimum, LeaseRecord, LeaseView, Observation, Phase, Step,
+    TargetKind, Undetected, detect,
     evidence::same_kernel_lock,
     gate_of_promotion,
-    mirrored::{best, seen_more, stands_by, waits_for_proof},
+    mirrored::{best, rolled_back, seen_more, stands_by, waits_for_proof},
     place::holder_node,
     step::prove,
     suffices,
@@ -107,9 +107,7 @@ fn needed(o: &Observation, lease: &LeaseView) -> Result<(), String> {
         return Err("nobody has served it yet: there is nothing to lose, and nothing to take".into());
     }
     if let Some(copy) = seen_more(o, lease) {
-        return Err(format!(
-            "StateRolledBack: copy {copy} has seen a later state of this store than its Lease: run `kubectl mailcluster store restore-lease`"
-        ));
+        return Err(rolled_back(copy));
     }
     if let Ok(copy) = best(o, lease) {
         return Err(format!(
@@ -131,7 +129,7 @@ fn able(o: &Observation, order: &ForceRequest) -> Result<(), String> {
     let copy =
         o.replicas.iter().find(|r| r.id == *id).ok_or_else(|| format!("the store has no copy {id}"))?;
     let volume = copy.volume.ok_or_else(|| format!("copy {id} does not answer"))?;
-    if is_forked(copy) {
+    if copy.is_forked() {
         return Err(format!(
             "copy {id} keeps what an earlier forced failover left behind: nobody follows it"
         ));
@@ -151,10 +149,6 @@ fn able(o: &Observation, order: &ForceRequest) -> Result<(), String> {
         }
         _ => Ok(()),
     }
-}
-
-fn is_forked(copy: &ReplicaView) -> bool {
-    copy.pod.as_ref().is_some_and(|pod| pod.state == PodState::Forked)
 }
 
 /// What proves that the old holder acknowledges nothing more; `None` when it is proven.

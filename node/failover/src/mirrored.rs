@@ -303,13 +303,18 @@ pub(crate) fn seen_more<'a>(o: &'a Observation, lease: &LeaseView) -> Option<&'a
     o.replicas.iter().find(newer).map(|r| r.id.as_str())
 }
 
+/// That it has, in words.
+pub(crate) fn rolled_back(copy: &str) -> String {
+    format!(
+        "StateRolledBack: copy {copy} has seen a later state of this store than its Lease: run `kubectl mailcluster store restore-lease`"
+    )
+}
+
 /// The copy that the holder has named, or else the one with the most, of those that have everything; another than one
 /// that was asked and did not come, if there is one. Or why there is none.
 pub(crate) fn best(o: &Observation, lease: &LeaseView) -> Result<String, Blocked> {
     if let Some(copy) = seen_more(o, lease) {
-        return Err(Blocked::Refused(format!(
-            "StateRolledBack: copy {copy} has seen a later state of this store than its Lease: run `kubectl mailcluster store restore-lease`"
-        )));
+        return Err(Blocked::Refused(rolled_back(copy)));
     }
     let fit = o.replicas.iter().filter(|r| unfit(r, lease).is_none());
     let late = |r: &ReplicaView| o.target.as_ref().is_some_and(|t| t.overdue && t.replica == r.id);

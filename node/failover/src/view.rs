@@ -200,6 +200,14 @@ pub struct ReplicaView {
     pub away_ms: Millis,
 }
 
+impl ReplicaView {
+    /// Does it keep what a forced failover left behind?
+    #[must_use]
+    pub fn is_forked(&self) -> bool {
+        self.pod.as_ref().is_some_and(|pod| pod.state == PodState::Forked)
+    }
+}
+
 /// What a replica says of its volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct VolumeAccount {

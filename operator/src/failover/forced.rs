@@ -117,8 +117,7 @@ pub fn condition(store: &str, o: &Observation, part: &Part, now: Timestamp) -> O
 
 /// The copies that keep another line, and what to do about them.
 fn kept(store: &str, o: &Observation) -> String {
-    let is_forked = |r: &ReplicaView| r.pod.as_ref().is_some_and(|pod| pod.state == PodState::Forked);
-    let all = o.replicas.iter().zip(REPLICAS).filter(|(copy, _)| is_forked(copy));
+    let all = o.replicas.iter().zip(REPLICAS).filter(|(copy, _)| copy.is_forked());
     let told = |(copy, letter): (&ReplicaView, char)| {
         let end = copy.volume.map(|v| v.end).unwrap_or_default();
         format!(

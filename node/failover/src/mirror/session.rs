@@ -67,10 +67,7 @@ pub enum Join {
 #[must_use]
 pub fn join(view: &JoinView<'_>) -> Join {
     let after = fork(view.own, view.mirror);
-    // Whoever was forced need not have had what the others acknowledged: all that a mirror has beyond the fork may have been,
-    // whether it has heard so or not.
-    let forced = view.own.epochs.iter().any(|entry| entry.forced && entry.first_seq > after.seq);
-    if forced && view.mirror.end.seq > after.seq {
+    if leaves_behind(view.own, view.mirror, after) {
         return Join::Forked { after };
     }
     if after.seq < view.mirror_commit.seq {
@@ -81,6 +78,13 @@ pub fn join(view: &JoinView<'_>) -> Join {
     // Records are applied one by one; files are not.
     let is_cheaper = view.mirror.end.seq == 0 && view.log_octets >= view.snapshot_from;
     if has_all && !is_cheaper { Join::Stream { after } } else { Join::Snapshot { after } }
+}
+
+/// Has a forced promotion in this line left behind what a mirror has beyond the fork? Whoever was forced need not have
+/// had what the others acknowledged: all of that may have been, whether the mirror has heard so or not.
+fn leaves_behind(line: LogShape<'_>, mirror: LogShape<'_>, fork: Position) -> bool {
+    let is_forced = line.epochs.iter().any(|entry| entry.forced && entry.first_seq > fork.seq);
+    is_forced && mirror.end.seq > fork.seq
 }
 
 /// What a mirror knows when a whole snapshot is here.
@@ -98,13 +102,10 @@ pub struct ReplaceView<'a> {
 /// one: nothing that is known to be committed may be cut (I4), nor anything that the primary may have, too, and count on.
 #[must_use]
 pub fn may_replace(view: &ReplaceView<'_>) -> bool {
-    let common = fork(view.own, view.snapshot).seq;
+    let common = fork(view.own, view.snapshot);
     // Where the snapshot only ends earlier, nobody can tell whether the primary has what follows here.
-    let ends_earlier = common == view.snapshot.end.seq && view.own.end.seq > common;
-    // Behind a forced promotion it may have been acknowledged: see [`join`].
-    let forced = view.snapshot.epochs.iter().any(|entry| entry.forced && entry.first_seq > common);
-    let is_forked = forced && view.own.end.seq > common;
-    common >= view.own_commit.seq && !ends_earlier && !is_forked
+    let ends_earlier = common.seq == view.snapshot.end.seq && view.own.end.seq > common.seq;
+    common.seq >= view.own_commit.seq && !ends_earlier && !leaves_behind(view.snapshot, view.own, common)
 }
 
 /// How a batch names the one before it: the same on every replica.
