@@ -35,10 +35,6 @@ pub enum Failure {
 }
 
 impl Due {
-    fn count(&self) -> usize {
-        self.batches.len()
-    }
-
     /// The last record.
     pub fn last(&self) -> Seq {
         self.batches.last().map_or(0, |batch| batch.header.last_seq())
@@ -97,8 +93,12 @@ impl Engine {
             fits
         };
         let batches: Vec<Placed> = self.tail.up_to(commit).take_while(fits).copied().collect();
-        let due = Due { dir: self.dir.clone(), identity: self.identity.clone(), state: self.state, batches };
-        (due.count() > 0).then_some(due)
+        (!batches.is_empty()).then(|| Due {
+            dir: self.dir.clone(),
+            identity: self.identity.clone(),
+            state: self.state,
+            batches,
+        })
     }
 
     /// Takes note of what became of it.
@@ -106,7 +106,7 @@ impl Engine {
         match outcome {
             Ok(state) => {
                 self.state = state;
-                (0..due.count()).for_each(|_| self.tail.applied());
+                (0..due.batches.len()).for_each(|_| self.tail.applied());
                 Ok(())
             }
             Err(Failure::Undone(error)) => Err(FollowError::Index(error.to_string())),

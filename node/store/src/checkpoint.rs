@@ -80,18 +80,15 @@ impl Checkpointer {
         // As large as a segment, so in proportion to the volume.
         let limit = i32::try_from(segment_size / 4096).unwrap_or(i32::MAX).max(64);
         let (signal, failed) = (Arc::new(Signal::default()), Arc::new(AtomicBool::new(false)));
-        if machine::is_one_thread() {
-            let here = Some(Mutex::new(conn));
-            let worked_on = AtomicI32::new(0);
-            return Ok(Self { signal, failed, thread: None, here, pages, worked_on, limit });
-        }
-        let (theirs, flag) = (signal.clone(), failed.clone());
-        let thread = std::thread::Builder::new()
-            .name("store-checkpoint".into())
-            .spawn(move || work(&conn, &theirs, &flag))
-            .map_err(|e| e.to_string())?;
-        let worked_on = AtomicI32::new(0);
-        Ok(Self { signal, failed, thread: Some(thread), here: None, pages, worked_on, limit })
+        let (thread, here) = if machine::is_one_thread() {
+            (None, Some(Mutex::new(conn)))
+        } else {
+            let (theirs, flag) = (signal.clone(), failed.clone());
+            let builder = std::thread::Builder::new().name("store-checkpoint".into());
+            let thread = builder.spawn(move || work(&conn, &theirs, &flag)).map_err(|e| e.to_string())?;
+            (Some(thread), None)
+        };
+        Ok(Self { signal, failed, thread, here, pages, worked_on: AtomicI32::new(0), limit })
     }
 
     /// Called by the committer after each commit.
@@ -127,17 +124,11 @@ impl Drop for Checkpointer {
 
 fn work(conn: &Connection, signal: &Signal, failed: &AtomicBool) {
     loop {
-        let work = {
-            let mut asked = signal.asked.lock().unwrap_or_else(PoisonError::into_inner);
-            while asked.work.is_none() && !asked.stop {
-                asked = signal.wake.wait(asked).unwrap_or_else(PoisonError::into_inner);
-            }
-            if asked.stop {
-                return;
-            }
-            let Some(work) = asked.work.take() else { return };
-            work
-        };
+        let asked = signal.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let nothing = |asked: &mut Asked| asked.work.is_none() && !asked.stop;
+        let mut asked = signal.wake.wait_while(asked, nothing).unwrap_or_else(PoisonError::into_inner);
+        let Some(work) = asked.work.take().filter(|_| !asked.stop) else { return };
+        drop(asked);
         if !is_done(&checkpoint(conn, work), failed) {
             return;
         }

@@ -32,7 +32,7 @@ use crate::{
     space::{RealVolume, Space, Volume},
     spare::Making,
     stats::Stats,
-    superblock::{self, Superblock},
+    superblock::Superblock,
     tail::Tail,
 };
 
@@ -105,11 +105,6 @@ pub enum BatchError {
     Broken,
     /// It is synced here, and this replica is no longer the primary: whether it stays is for others to say.
     Unconfirmed,
-}
-
-/// Seconds since 1970.
-pub fn now() -> i64 {
-    machine::unix_time()
 }
 
 pub fn is_full(e: &io::Error) -> bool {
@@ -214,7 +209,7 @@ impl Engine {
                 kind: self.identity.kind,
                 store: &self.identity.store,
                 space: &self.space,
-                now: now(),
+                now: machine::unix_time(),
             };
             match plan::plan(&mut cx, op.clone()) {
                 Ok(Planned { records, value }) => {
@@ -287,7 +282,7 @@ impl Engine {
         self.broken = true;
         self.log.leave();
         self.stats.failed();
-        self.superblock.poisoned = superblock::boot_id();
+        self.superblock.poisoned = machine::boot_id();
         if let Err(e) = self.superblock.write(&self.options.disk, &self.dir) {
             tracing::error!(error = %e, "failed to record the poison in the superblock");
         }

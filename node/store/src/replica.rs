@@ -15,7 +15,7 @@ use crate::{
     engine::{Engine, Options},
     error::{Fenced, FollowError, OpenError},
     files::SegmentFiles,
-    log_walk,
+    log_walk, machine,
     mirrors::NoMirrors,
     record::EpochStart,
     recover::Recovery,
@@ -23,7 +23,7 @@ use crate::{
     snapshot,
     space::{self, Space},
     store::Store,
-    superblock::{self, FORMAT, Superblock},
+    superblock::{FORMAT, Superblock},
     view::{Pool, View},
     volume::{self, io_error},
 };
@@ -205,7 +205,7 @@ impl Replica {
         snapshot::tidy(dir);
         let was_poisoned = !block.poisoned.is_empty();
         if was_poisoned {
-            if block.poisoned == superblock::boot_id() && has_mirrors(dir, expected) {
+            if block.poisoned == machine::boot_id() && has_mirrors(dir, expected) {
                 return Err(OpenError::Poisoned(expected.replica));
             }
             // What the index's file has on disk is as doubtful as the log's tail was.

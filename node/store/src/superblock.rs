@@ -15,7 +15,6 @@ use prost::Message as _;
 use crate::{
     disk::Disk,
     error::OpenError,
-    machine,
     replica::{Identity, StoreKind},
 };
 
@@ -174,11 +173,6 @@ pub fn is_empty(dir: &Path) -> io::Result<bool> {
 /// Where the superblock lies.
 pub fn path(dir: &Path) -> PathBuf {
     dir.join("superblock")
-}
-
-/// This boot's id.
-pub fn boot_id() -> String {
-    machine::boot_id()
 }
 
 #[cfg(test)]

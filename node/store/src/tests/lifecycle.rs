@@ -7,9 +7,7 @@ use mailcluster_types::{AccountId, ReplicaId, StoreName};
 use super::support::{account, delivery, directory, identity, mailbox, target};
 use crate::{
     Alias, Delivered, DirectoryRecord, Domain, HistoryKey, Identity, OpenError, OpenGate, QueueRecipient,
-    QueueUpdate, Refusal, Replica, WriteError, schema,
-    superblock::{self, Superblock},
-    testing::Setup,
+    QueueUpdate, Refusal, Replica, WriteError, machine, schema, superblock::Superblock, testing::Setup,
 };
 
 const ME: &[ReplicaId] = &[ReplicaId(9)];
@@ -217,5 +215,5 @@ async fn the_queue_takes_once_and_lets_go() {
     let events: Vec<_> = events.unwrap().into_iter().map(|e| e.event).collect();
     assert_eq!(events, ["handed-on", "held"]);
     assert_eq!(store.read(|v| v.verify()).await.unwrap(), Vec::<String>::new());
-    assert!(superblock::boot_id().len() > 8);
+    assert!(machine::boot_id().len() > 8);
 }
