@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: our figures beside a peer's, measured in turn in the same run on the same disk.
 
+mod crowd;
 mod delivery;
 mod dovecot;
 mod engine;
@@ -26,7 +27,7 @@ pub struct Asked {
     runs: usize,
     /// Accounts that the store has beside those that are read (failover-mirrored)
     #[arg(long, default_value_t = 0)]
-    accounts: u64,
+    accounts: usize,
     /// Write the rows here as JSON too
     #[arg(long)]
     json: Option<PathBuf>,

@@ -1,10 +1,7 @@
 //! How long the users of a store are not served when its process or node is lost: measured by a client through the
 //! Service, with a new connection for each try.
 
-use std::{
-    fmt::Write,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use mailcluster_e2e::{
@@ -12,6 +9,7 @@ use mailcluster_e2e::{
 };
 use serde_json::{Value, json};
 
+use super::crowd;
 use crate::demo;
 
 /// A deadline, not an expectation.
@@ -37,10 +35,8 @@ const MIRRORED: [(&str, Fault, Fault); 4] = [
 
 /// A deadline, not an expectation.
 const LIMIT_OF_IMPORT: Duration = Duration::from_secs(1800);
-/// Their domain.
+/// The domain of those who are not read.
 const CROWD: &str = "crowd.test";
-/// Those who are not read have a hash from elsewhere.
-const HASH: &str = "{SSHA}5pcxo13YdJml98eQSIlT3FMEBMMBAgME";
 
 /// The mirrored cluster.
 const TWIN: &str = "twin";
@@ -53,16 +49,16 @@ pub fn run(runs: usize) -> Result<Vec<Value>> {
 
 /// The same on a cluster with mirrors, made beside it. The other one's stores are moved off the nodes that die, so that
 /// no fence switches a node off once more. The store has so many accounts, beside those that are read.
-pub fn run_mirrored(runs: usize, crowd: u64) -> Result<Vec<Value>> {
+pub fn run_mirrored(runs: usize, accounts_beside: usize) -> Result<Vec<Value>> {
     let (demo, _) = ready()?;
     demo.kubernetes.kubectl(&["-n", NAMESPACE, "delete", "mailcluster", "demo", "--timeout=120s"])?;
     let volume = |of: &str, node: &str| format!("{TWIN}-{of}-{node}-{}", std::process::id());
-    let sizes = Sizes::of(crowd);
+    let sizes = Sizes::of(u64::try_from(accounts_beside)?);
     let disks = |nodes: &[&str]| mirrored_disks(nodes, sizes, volume);
     let say = |what: &str| println!("{what}");
     let (site, accounts) = demo.beside(TWIN, &mirrored_manifest(TWIN, sizes), disks, &say)?;
-    fill(&site, crowd)?;
-    let name = format!("failover-mirrored, {crowd} accounts");
+    fill(&site, accounts_beside)?;
+    let name = format!("failover-mirrored, {accounts_beside} accounts");
     rows((&name, runs), &MIRRORED, (&site, &accounts), || {
         wait_for("every copy has everything", LIMIT, || {
             let all = site.in_sync()?;
@@ -72,27 +68,21 @@ pub fn run_mirrored(runs: usize, crowd: u64) -> Result<Vec<Value>> {
 }
 
 /// Imports accounts and waits until the last of them is active.
-fn fill(site: &Site, crowd: u64) -> Result<()> {
-    let address = |n: u64| format!("user{n:07}@{CROWD}");
-    let is_active = || {
-        let shown = site.admin(&["account", "show", &address(crowd.saturating_sub(1))], "");
-        shown.is_ok_and(|shown| shown.contains("active"))
-    };
-    if crowd == 0 || is_active() {
+fn fill(site: &Site, count: usize) -> Result<()> {
+    let Some(last) = count.checked_sub(1).map(|last| crowd::address(last, CROWD)) else { return Ok(()) };
+    let is_active =
+        || site.admin(&["account", "show", &last], "").is_ok_and(|shown| shown.contains("active"));
+    if is_active() {
         return Ok(());
     }
     site.admin(&["domain", "add", CROWD], "")?;
-    let mut text = String::from("address,password,quota_octets\n");
-    for n in 0..crowd {
-        writeln!(text, "{},{HASH},1000000000", address(n))?;
-    }
     let folder = mailcluster_interop::scratch("crowd")?;
     let file = folder.join("crowd.csv");
-    std::fs::write(&file, text)?;
+    std::fs::write(&file, crowd::csv(0..count, CROWD)?)?;
     let begun = Instant::now();
     site.admin(&["account", "import", file.to_str().context("path")?], "")?;
     std::fs::remove_dir_all(folder)?;
-    println!("{crowd} accounts imported after {:.0} s", begun.elapsed().as_secs_f64());
+    println!("{count} accounts imported after {:.0} s", begun.elapsed().as_secs_f64());
     wait_for("the last account is active", LIMIT_OF_IMPORT, || Ok(is_active().then_some(())))?;
     println!("... and active after {:.0} s", begun.elapsed().as_secs_f64());
     Ok(())

@@ -1,7 +1,6 @@
 //! One standalone store that grows: what the number of its accounts costs.
 
 use std::{
-    fmt::Write,
     path::Path,
     time::{Duration, Instant},
 };
@@ -12,6 +11,7 @@ use mailcluster_test_clients::{ImapClient, SendOutcome, SmtpClient, Tls, message
 use serde_json::{Value, json};
 
 use super::{
+    crowd,
     delivery::{Door, Work, measure},
     median,
 };
@@ -25,8 +25,7 @@ const PASSWORD: &str = "correct horse";
 const HEADERS: usize = 50;
 /// Sessions that are timed.
 const SESSIONS: usize = 20;
-/// Whoever is imported has a hash from elsewhere; the reader of the mailbox has one of ours.
-const HASH: &str = "{SSHA}5pcxo13YdJml98eQSIlT3FMEBMMBAgME";
+/// Whose mailbox is read.
 const READER: &str = "reader";
 /// A deadline, not an expectation.
 const LIMIT: Duration = Duration::from_secs(900);
@@ -64,24 +63,16 @@ fn fill(node: &Standalone) -> Result<()> {
 
 /// Adds these accounts and waits until they are active; seconds.
 fn import(node: &Standalone, numbers: std::ops::Range<usize>) -> Result<f64> {
-    let mut text = String::from("address,password,quota_octets\n");
-    for n in numbers.clone() {
-        writeln!(text, "{},{HASH},1000000000", name(n))?;
-    }
     let path = node.data().with_extension("csv");
-    std::fs::write(&path, text)?;
+    std::fs::write(&path, crowd::csv(numbers.clone(), DOMAIN)?)?;
     let begun = Instant::now();
     node.admin(&["account", "import", path.to_str().context("path")?], "")?;
-    let last = name(numbers.end - 1);
+    let last = crowd::address(numbers.end - 1, DOMAIN);
     wait_until("the last account is active", LIMIT, || {
         node.admin(&["account", "show", &last], "").is_ok_and(|shown| shown.contains("active"))
     })?;
     std::fs::remove_file(path)?;
     Ok(begun.elapsed().as_secs_f64())
-}
-
-fn name(n: usize) -> String {
-    format!("user{n:07}@{DOMAIN}")
 }
 
 fn step(node: &mut Standalone, count: usize, imported: f64) -> Result<Value> {
@@ -100,7 +91,7 @@ fn step(node: &mut Standalone, count: usize, imported: f64) -> Result<Value> {
 
 /// The address of a delivery: all over the store.
 fn address(n: usize, among: usize) -> String {
-    name(n * 7919 % among)
+    crowd::address(n * 7919 % among, DOMAIN)
 }
 
 /// Milliseconds of SELECT and FETCH, and what a login takes besides its hash.
