@@ -242,10 +242,15 @@ fn passes_by_itself(gate: Gate) -> bool {
     matches!(gate, Gate::Concurrency | Gate::DirectoryFirst)
 }
 
+/// Will the StatefulSet's next pod go to this node?
+pub(crate) fn is_pinned(o: &Observation, to: &str) -> bool {
+    o.pin.as_deref() == Some(to) && o.template_pin.as_deref() == Some(to)
+}
+
 /// Pins the store to `to`, then removes the pod that is in the way: the holder's own, or one on another node (K16: pin
 /// first, or the pod comes back where it was). `None` when pin and pod are as they should be.
 pub(crate) fn settle_pin(o: &Observation, to: &str, phase: Phase, holder: Option<&str>) -> Option<Decision> {
-    if o.pin.as_deref() != Some(to) || o.template_pin.as_deref() != Some(to) {
+    if !is_pinned(o, to) {
         return Some(Decision::new(phase, Step::Pin(to.to_owned())));
     }
     let pod = o.pod.as_ref()?;

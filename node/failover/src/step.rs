@@ -7,7 +7,7 @@ use crate::{
     mirrored, outdated,
     place::{
         IN_THE_WAY, asked, being_deleted, bring_home, called_off, destination, given_up, grace_left,
-        holder_node, lease_free_move, nowhere, planned, refuses_its_data, settle_pin,
+        holder_node, is_pinned, lease_free_move, nowhere, planned, refuses_its_data, settle_pin,
     },
     suffices,
 };
@@ -344,7 +344,8 @@ fn silent(o: &Observation, lease: &LeaseView, holder_pod: &str) -> Decision {
     }
     if !suffices(o, elsewhere) {
         let home = || (!elsewhere).then(|| bring_home(o, &to, holder_pod)).flatten();
-        return prove(o, holder_pod, node_up).or_else(home).unwrap_or(Decision::blocked(Blocked::NoEvidence));
+        let proof = prove(o, holder_pod, node_up).map(|decision| pinned_first(o, &to, decision));
+        return proof.or_else(home).unwrap_or(Decision::blocked(Blocked::NoEvidence));
     }
     if let Some(gate) = holds(gate(o, asked(o))) {
         return Decision::blocked(Blocked::Gate(gate));
@@ -368,6 +369,17 @@ pub(crate) fn undetected(o: &Observation, lease: &LeaseView, why: Undetected) ->
         Undetected::NodeDisagrees => "the node's condition: there is no frontend to ask",
     };
     Decision::new(Phase::Suspect, Step::Await(what))
+}
+
+/// The kubelet ends the pod, and the StatefulSet makes it anew at once: where must stand before (K16), or it comes back
+/// on any node, takes the lease there, and is deleted again to be brought to `to`.
+fn pinned_first(o: &Observation, to: &str, decision: Decision) -> Decision {
+    match decision.step {
+        Step::DeleteGracefully(_) if !is_pinned(o, to) => {
+            Decision { step: Step::Pin(to.to_owned()), ..decision }
+        }
+        _ => decision,
+    }
 }
 
 /// What brings the missing evidence; `None` when nothing can.

@@ -134,6 +134,8 @@ fn the_place_that_a_disk_was_taken_from_is_not_asked_for_its_data() {
     o.nodes[0].ready = true;
     o.evidence = vec![evidence(EvidenceKind::LeaseExpired)];
     o.pod.as_mut().unwrap().state = PodState::Refused("EmptyVolume: nothing there".into());
+    assert_eq!(step(&o), Step::Pin("n3".into()));
+    pinned(&mut o, "n3");
     assert_eq!(step(&o), Step::DeleteGracefully("pod-1".into()));
     o.adoption = None;
     assert!(matches!(step(&o), Step::Block(Blocked::Refused(_))));

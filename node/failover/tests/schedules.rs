@@ -136,6 +136,12 @@ fn e3_a_ready_node_gets_a_graceful_deletion_never_grace_0() {
     o.lease.as_mut().unwrap().unchanged_for = Some(60_000);
     assert_eq!(step(&o), Step::RecordEvidence(EvidenceKind::LeaseExpired));
     o.evidence = vec![evidence(EvidenceKind::LeaseExpired)];
+    assert_eq!(
+        step(&o),
+        Step::Pin("n1".into()),
+        "the StatefulSet makes it anew before the operator can say where"
+    );
+    (o.pin, o.template_pin) = (Some("n1".into()), Some("n1".into()));
     assert_eq!(step(&o), Step::DeleteGracefully("pod-1".into()));
     o.deleting = Some("pod-1".into());
     o.pod.as_mut().unwrap().terminating = true;
@@ -145,7 +151,7 @@ fn e3_a_ready_node_gets_a_graceful_deletion_never_grace_0() {
     (pod.uid, pod.terminating, pod.state) = ("pod-2".into(), false, PodState::Waiting);
     assert_eq!(step(&o), Step::RecordEvidence(EvidenceKind::KubeletConfirmed));
     o.evidence = vec![evidence(EvidenceKind::KubeletConfirmed)];
-    assert_eq!(step(&o), Step::Pin("n1".into()), "it starts anew where it was");
+    assert_eq!(step(&o), Step::Await("the replica to take the lease"), "it starts anew where it was");
 }
 
 #[test]

@@ -78,7 +78,8 @@ fn await_eviction(o: &mut Observation) {
 /// The StatefulSet and the replica do their part.
 fn advance(o: &mut Observation) {
     let Some(pod) = &mut o.pod else {
-        let node = o.template_pin.clone().unwrap_or("n1".into());
+        // Where nothing is said, the scheduler chooses: not the node that it would be best on.
+        let node = o.template_pin.clone().unwrap_or("n2".into());
         o.pod = Some(PodView {
             uid: "pod-2".into(),
             node: Some(node),
@@ -153,7 +154,12 @@ fn f24_a_frozen_process_on_a_ready_node_starts_anew_there() {
     let mut o = suspect();
     o.lease.as_mut().unwrap().unchanged_for = Some(60_000);
     let log = walk(&mut o);
-    order(&log, &["SetTarget(Auto)", "DeleteGracefully", "RecordEvidence(KubeletConfirmed)", "Pin(\"n1\")"]);
+    order(&log, &["SetTarget(Auto)", "Pin(\"n1\")", "DeleteGracefully", "RecordEvidence(KubeletConfirmed)"]);
+    assert_eq!(
+        log.iter().filter(|entry| entry.contains("Delete")).count(),
+        1,
+        "its pod is made anew once: {log:#?}"
+    );
     assert!(!log.iter().any(|entry| entry.contains("Forced") || entry.contains("Fence")), "{log:#?}");
     assert_eq!(o.placement.unwrap().node, "n1");
 }

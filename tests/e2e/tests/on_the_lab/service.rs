@@ -128,6 +128,9 @@ pub fn frozen(stage: &Stage) -> Result<Ledger> {
         }
         let now = served?;
         say(&format!("epoch {} -> {}, on {}", before.epoch, now.epoch, now.host));
-        stage.all_can_read_for(std::time::Duration::from_secs(5))
+        stage.all_can_read_for(std::time::Duration::from_secs(5))?;
+        let later = stage.site.store(store)?;
+        ensure!(later.epoch == now.epoch, "it was taken over once, and then again: {later:?}");
+        Ok(())
     })
 }
