@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    mailcluster::{Durability, FencingMinimum},
+    mailcluster::{Durability, FencingMinimum, Outbound},
     mailstore::StoreKind,
 };
 
@@ -37,6 +37,9 @@ pub struct NodeConfig {
     /// The account that receives mail for postmaster where a domain has no own one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub postmaster: Option<String>,
+    /// How users' mail gets to other sites; none: it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outbound: Option<Outbound>,
     /// The MailStore that is the directory.
     pub directory: String,
     /// Where the pod's identity (tls.crt, tls.key, ca.crt) is mounted; reloaded when it changes.
@@ -171,6 +174,7 @@ mod tests {
             namespace: "mail".into(),
             hostname: "mail.example.org".into(),
             postmaster: None,
+            outbound: Some(Outbound::default()),
             directory: "demo-directory".into(),
             identity_dir: IDENTITY_DIR.into(),
             frontend: None,

@@ -5,6 +5,7 @@
 
 mod failover;
 mod frontends;
+mod outbound;
 mod stores;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use failover::{ACCEPT_UNSAFE, Failover, FailoverPolicy, FenceEnv, FenceJob, Fencing, FencingMinimum};
 pub use frontends::{Exposure, Frontends, PodResources, ProxyProtocol};
+pub use outbound::{Outbound, Smarthost, SmarthostTls};
 pub use stores::{AccessMode, Directory, Durability, Storage, Stores};
 
 /// Matches a fully qualified domain name of at least two labels, without a final dot.
@@ -79,6 +81,9 @@ pub struct MailClusterSpec {
     /// Certificates shown to clients.
     #[serde(default)]
     pub tls: Tls,
+    /// How users' mail gets to other sites. Left out: mail to other sites is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outbound: Option<Outbound>,
     /// The account that receives mail for postmaster at every domain that has no own one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 3, max = 254))]

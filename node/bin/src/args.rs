@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
@@ -71,6 +71,27 @@ pub struct StandaloneArgs {
     /// Who gets mail for postmaster at any local domain that has no such account or alias.
     #[arg(long, value_name = "ADDRESS")]
     pub postmaster: Option<String>,
+    /// Mail to other sites.
+    #[command(flatten)]
+    pub way_out: WayOutArgs,
+}
+
+/// Mail to other sites.
+#[derive(Debug, Clone, Default, ClapArgs)]
+pub struct WayOutArgs {
+    /// Users may send mail to other sites: WAY is `direct`, for the hosts that MX records name, or HOST[:PORT] of a
+    /// smarthost that takes all of it (port 25 when there is none). Left out: such mail is refused.
+    #[arg(long, value_name = "WAY")]
+    pub outbound: Option<String>,
+    /// A name server to ask. May be given several times. Default: those of /etc/resolv.conf.
+    #[arg(long = "name-server", value_name = "ADDR:PORT", requires = "outbound")]
+    pub name_servers: Vec<SocketAddr>,
+    /// The port of hosts that MX records name, which may then be on this machine: for tests.
+    #[arg(long, hide = true, requires = "outbound")]
+    pub outbound_port: Option<u16>,
+    /// Seconds after the first attempt that failed, instead of five minutes: for tests.
+    #[arg(long, hide = true, requires = "outbound")]
+    pub outbound_pause: Option<u32>,
 }
 
 /// Options of `frontend`.

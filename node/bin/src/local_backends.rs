@@ -54,11 +54,6 @@ impl LocalBackends {
         self.current.load_full().map(|local| local.store.clone())
     }
 
-    /// The FQDN that sessions greet with.
-    pub fn hostname(&self) -> Arc<str> {
-        self.hostname.clone()
-    }
-
     /// What a session of the current store is given; `None` while none serves.
     pub fn context(
         &self,

@@ -89,8 +89,9 @@ const QUEUE: &[Metric<QueueCounters>] = &[Metric {
     name: "mailcluster_queue_recipients_total",
     kind: Kind::Counter,
     labels: &["outcome"],
-    help: "What became of recipients in the queue: `delivered`; `deferred` (an attempt was refused for now); given up \
-           and `bounced` to a local sender, `held` (the bounce waits, as its sender is elsewhere) or `dropped` (the \
+    help: "What became of recipients in the queue: `delivered`; `deferred` (an attempt was refused for now); for other \
+           sites, `sent` (a server there has it), `put_off` (an attempt to be made again) and, of those, `perhaps_twice` \
+           (the connection was lost after the end of the message); given up and `bounced` to the sender, `held` (the bounce waits, as there is no way to its sender) or `dropped` (the \
            sender was null).",
     read: |queue| {
         [
@@ -99,6 +100,9 @@ const QUEUE: &[Metric<QueueCounters>] = &[Metric {
             ("bounced", queue.bounced),
             ("held", queue.held),
             ("dropped", queue.dropped),
+            ("sent", queue.sent),
+            ("put_off", queue.put_off),
+            ("perhaps_twice", queue.perhaps_twice),
         ]
         .map(|(outcome, count)| Sample::number(count).of(outcome))
         .into()

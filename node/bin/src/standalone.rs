@@ -25,7 +25,7 @@ use mailcluster_net::{
     proxy::TrustedProxies,
     tls::{CertStore, TlsAcceptor},
 };
-use mailcluster_queue::QueueHandle;
+use mailcluster_queue::QueueConfig;
 use mailcluster_store::Identity;
 use mailcluster_types::{ClientInfo, SessionId};
 use prometheus::Registry;
@@ -45,7 +45,7 @@ use crate::{
     local_backends::LocalBackends,
     local_directory::LocalDirectory,
     metrics::{self, Certificates},
-    self_signed, shutdown,
+    self_signed, shutdown, way_out,
 };
 
 /// The name of the only mail store.
@@ -75,8 +75,10 @@ pub async fn run(options: StandaloneArgs) -> Result<()> {
     backends.set_directory(directory.clone());
     // Stores outlive the frontends, so that what is in flight can still be stored.
     let stores_down = CancellationToken::new();
-    let queue = QueueHandle::default();
-    metrics::register_queue(&registry, queue.clone())?;
+    let out = way_out::of_options(&options.way_out, &hostname)?;
+    let sends_out = out.is_some();
+    let queue = QueueConfig { out, ..QueueConfig::new(hostname.clone()) };
+    metrics::register_queue(&registry, queue.handle.clone())?;
     let mail_role = MailRole::new(backends.clone(), directory.clone(), queue);
     let directory_role = DirectoryRole::new(&options, directory.clone(), backends.clone())?;
     let holders = [
@@ -95,6 +97,7 @@ pub async fn run(options: StandaloneArgs) -> Result<()> {
         hostname,
         tls: Some(Arc::new(tls.clone())),
         shutdown: shutdown.clone(),
+        sends_out,
         limits: Arc::new(FrontendLimits::default()),
     };
     let ports = ClientPorts {

@@ -15,7 +15,7 @@ use mailcluster_rpc::{
     admin::v1::{self as pb, admin_client::AdminClient},
     directory::v1::Secret,
 };
-use mailcluster_store::{Delivery, DeliveryTarget, QueueRecipient, Store};
+use mailcluster_store::{Delivery, DeliveryTarget, Enqueue, QueueRecipient, Store};
 use mailcluster_types::{DeliveryId, StoreName, Unavailable};
 use tonic::{Code, transport::Channel};
 
@@ -130,16 +130,20 @@ async fn mail_is_traced_and_stores_that_are_away_are_named() {
     };
     store.deliver(delivery).await.unwrap().acknowledge().unwrap();
     let waiting = QueueRecipient {
-        address: "bob@example.org".into(),
-        account: None,
         store: Some("t-1".into()),
         attempts: 2,
-        next_attempt: 5,
         last_error: "away".into(),
-        held: false,
+        ..QueueRecipient::new("bob@example.org".into(), 5)
     };
-    let put = store.queue_put(id, "s@example.org".into(), 1_700_000_001, vec![waiting], "x\r\n".into());
-    put.await.unwrap().acknowledge().unwrap();
+    let message = Enqueue {
+        delivery: id,
+        sender: "s@example.org".into(),
+        at: 1_700_000_001,
+        params: String::new(),
+        recipients: vec![waiting],
+        body: "x\r\n".into(),
+    };
+    store.queue_put(message).await.unwrap().acknowledge().unwrap();
     for key in [
         pb::trace_request::Key::Delivery(id.to_string()),
         pb::trace_request::Key::Recipient("Ann@example.org".into()),

@@ -19,6 +19,8 @@ pub struct FrontendContext {
     pub tls: Option<Arc<dyn TlsUpgrade>>,
     /// Cancelled on shutdown: 421 / BYE after the current command.
     pub shutdown: CancellationToken,
+    /// Users' mail to other sites is taken: stores have a way out.
+    pub sends_out: bool,
     /// Bounds.
     pub limits: Arc<FrontendLimits>,
 }

@@ -41,6 +41,11 @@ pub enum Recipient {
         /// The envelope recipient.
         address: String,
     },
+    /// Into the queue, to go out to another site.
+    Out {
+        /// The envelope recipient.
+        address: String,
+    },
 }
 
 impl Envelope {
@@ -60,7 +65,10 @@ impl Recipient {
     #[must_use]
     pub fn address(&self) -> &str {
         match self {
-            Self::Deliver { address, .. } | Self::HandOff { address, .. } | Self::Hold { address } => address,
+            Self::Deliver { address, .. }
+            | Self::HandOff { address, .. }
+            | Self::Hold { address }
+            | Self::Out { address } => address,
         }
     }
 
@@ -70,6 +78,7 @@ impl Recipient {
             Self::Deliver { account, .. } => write!(line, " MCACCT={account}"),
             Self::HandOff { account, store, .. } => write!(line, " MCACCT={account} MCSTORE={store}"),
             Self::Hold { .. } => write!(line, " MCHOLD=1"),
+            Self::Out { .. } => write!(line, " MCOUT=1"),
         };
         debug_assert!(written.is_ok(), "writing to a string cannot fail");
         line.push_str("\r\n");

@@ -2,7 +2,7 @@
 //!
 //! Between parts of one cluster three parameters are added (design section 10a): `MCID=` on MAIL is the delivery id,
 //! `MCACCT=` on RCPT the account, `MCSTORE=` beside it the store that should get the mail (hand-off), `MCHOLD=1` puts
-//! it into the queue, held.
+//! it into the queue, held, and `MCOUT=1` into the queue for other sites.
 
 mod body;
 mod client;

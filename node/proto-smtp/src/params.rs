@@ -35,6 +35,8 @@ pub struct RcptParams {
     pub store: Option<String>,
     /// `MCHOLD=1`: into the queue, held.
     pub hold: bool,
+    /// `MCOUT=1`: into the queue, to go out to another site.
+    pub out: bool,
 }
 
 impl MailParams {
@@ -61,7 +63,7 @@ impl RcptParams {
     /// Were any of the parameters given that only our own parts may use?
     #[must_use]
     pub fn any(&self) -> bool {
-        self.account.is_some() || self.store.is_some() || self.hold
+        self.account.is_some() || self.store.is_some() || self.hold || self.out
     }
 
     pub(crate) fn parse(text: &str) -> Result<Self, CommandFault> {
@@ -71,7 +73,8 @@ impl RcptParams {
                 ("MCACCT", Some(value)) => once(&mut params.account, value.to_owned())?,
                 ("MCSTORE", Some(value)) => once(&mut params.store, value.to_owned())?,
                 ("MCHOLD", Some("1")) if !params.hold => params.hold = true,
-                ("MCACCT" | "MCSTORE" | "MCHOLD", _) => {
+                ("MCOUT", Some("1")) if !params.out => params.out = true,
+                ("MCACCT" | "MCSTORE" | "MCHOLD" | "MCOUT", _) => {
                     return Err(CommandFault::Syntax("bad RCPT parameter"));
                 }
                 _ => return Err(CommandFault::Parameter),

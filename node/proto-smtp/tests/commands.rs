@@ -103,5 +103,8 @@ fn parameters_are_typed_and_absent_is_not_zero() {
     else {
         panic!("refused")
     };
-    assert_eq!(params, RcptParams { account: Some("ab".into()), store: Some("demo-1".into()), hold: true });
+    assert_eq!(
+        params,
+        RcptParams { account: Some("ab".into()), store: Some("demo-1".into()), hold: true, out: false }
+    );
 }

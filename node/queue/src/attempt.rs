@@ -8,6 +8,7 @@ use std::{
 
 use futures::future::join_all;
 use mailcluster_lmtp::{Body, Client, ClientError, Envelope, Hint, Recipient, Timeouts, WireError};
+use mailcluster_outbound::Status;
 use mailcluster_proto_smtp::Reply;
 use mailcluster_store::{QueueItem, QueueRecipient, QueueUpdate, ReadError, Receipt, Store, WriteError};
 use mailcluster_types::{Backends, ClientInfo, DeliveryId, Directory, Protocol, SessionId, StoreName};
@@ -15,9 +16,9 @@ use tokio::time::timeout;
 
 use crate::{
     body::StoredMessage,
-    bounce::Reason,
     config::QueueConfig,
     decision::{self, Destination},
+    report::Reason,
     undeliverable,
 };
 
@@ -104,11 +105,8 @@ impl Context {
     pub(crate) async fn expire(&self, item: &QueueItem, recipients: &[&QueueRecipient]) -> Result<(), Stop> {
         for recipient in recipients {
             let last = Some(recipient.last_error.clone()).filter(|error| !error.is_empty());
-            let reason = Reason {
-                status: "4.4.7".into(),
-                text: "It waited in the queue for too long".into(),
-                diagnostic: last,
-            };
+            let text = "It waited in the queue for too long";
+            let reason = Reason { diagnostic: last, ..Reason::new(Status::new(4, 4, 7), text) };
             undeliverable::give_up(self, item, recipient, &reason).await?;
         }
         Ok(())
@@ -131,18 +129,12 @@ impl Context {
         // Looked at only for a store that answers: it may be large, and stores are away for long.
         let Some(body) = self.body(item.body).await? else {
             lines.0.insert(to.clone(), client);
-            tracing::error!(%id, "queued message cannot be read: held");
-            for (_, recipient) in &group {
-                let held = QueueRecipient {
-                    held: true,
-                    last_error: "message unreadable".into(),
-                    ..recipient.clone()
-                };
-                self.update(id, recipient, QueueUpdate::Retry(held)).await?;
-            }
+            self.hold_unreadable(id, group.iter().map(|(_, recipient)| recipient)).await?;
             return Ok(Attempt::Answered);
         };
-        let Some((marked, receipts)) = self.mark(id, &group).await? else { return Ok(Attempt::Away) };
+        let (now, limit) = (unix_now(), self.config.retry_limit);
+        let marked: Vec<QueueRecipient> = group.iter().map(|(_, r)| decision::mark(r, now, limit)).collect();
+        let Some(receipts) = self.mark(id, &marked).await? else { return Ok(Attempt::Away) };
         let (names, _): (Vec<Recipient>, Vec<QueueRecipient>) = group.into_iter().unzip();
         match transact(&mut client, (item, names), body, receipts).await {
             Ok(replies) => {
@@ -165,15 +157,27 @@ impl Context {
         }
     }
 
-    /// Commits the attempt marks of all recipients, together; `None` when the store does not take them now.
-    async fn mark(
+    /// What cannot be read waits for a person.
+    pub(crate) async fn hold_unreadable(
         &self,
         id: DeliveryId,
-        group: &[(Recipient, QueueRecipient)],
-    ) -> Result<Option<(Vec<QueueRecipient>, Vec<Receipt<()>>)>, Stop> {
-        let limit = self.config.retry_limit;
-        let marked: Vec<QueueRecipient> =
-            group.iter().map(|(_, r)| decision::mark(r, unix_now(), limit)).collect();
+        recipients: impl Iterator<Item = &QueueRecipient>,
+    ) -> Result<(), Stop> {
+        tracing::error!(%id, "queued message cannot be read: held");
+        for recipient in recipients {
+            let last_error = "message unreadable".into();
+            let held = QueueRecipient { held: true, last_error, ..recipient.clone() };
+            self.update(id, recipient, QueueUpdate::Retry(held)).await?;
+        }
+        Ok(())
+    }
+
+    /// Commits the attempt marks of all recipients, together; `None` when the store does not take them now.
+    pub(crate) async fn mark(
+        &self,
+        id: DeliveryId,
+        marked: &[QueueRecipient],
+    ) -> Result<Option<Vec<Receipt<()>>>, Stop> {
         let updates = marked
             .iter()
             .map(|r| self.store.queue_update(id, r.address.clone(), QueueUpdate::Retry(r.clone())));
@@ -188,7 +192,7 @@ impl Context {
                 Err(WriteError::Unknown | WriteError::NotServing) => return Err(Stop),
             }
         }
-        Ok(Some((marked, receipts)))
+        Ok(Some(receipts))
     }
 
     /// Writes down what a store said of one recipient.
@@ -206,11 +210,9 @@ impl Context {
             return self.update(id, recipient, QueueUpdate::Done { outcome }).await;
         }
         if decision::is_final(&reply) {
-            let reason = Reason {
-                status: reply.status().unwrap_or("5.0.0").to_owned(),
-                text: "The mailbox refused it".into(),
-                diagnostic: Some(reply.to_string()),
-            };
+            let status = reply.status().and_then(Status::parse).unwrap_or(Status::new(5, 0, 0));
+            let diagnostic = Some(reply.to_string());
+            let reason = Reason { diagnostic, ..Reason::new(status, "The mailbox refused it") };
             return undeliverable::give_up(self, item, recipient, &reason).await;
         }
         tracing::info!(%id, %rcpt, %store, %reply, "put off");
@@ -327,7 +329,7 @@ async fn transact(
 }
 
 fn gone() -> Reason {
-    Reason { status: "5.1.1".into(), text: "There is no such mailbox any more".into(), diagnostic: None }
+    Reason::new(Status::new(5, 1, 1), "There is no such mailbox any more")
 }
 
 /// Seconds since 1970.

@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use mailcluster_outbound::schedule::{Backoff, Lifetime, LineLimits};
+use mailcluster_relay::Relay;
 use mailcluster_types::StoreName;
 use tokio::sync::Notify;
 
@@ -29,8 +31,36 @@ pub struct QueueConfig {
     pub retry_limit: Duration,
     /// How often the queue is looked at when nothing is heard of it. Default 1 s.
     pub poll: Duration,
+    /// The way to other sites; without it, mail for them is held.
+    pub out: Option<Out>,
     /// To speak to the runner while it runs.
     pub handle: QueueHandle,
+}
+
+/// The way to other sites.
+#[derive(Clone)]
+pub struct Out {
+    /// Takes mail there.
+    pub relay: Arc<Relay>,
+    /// Pauses between attempts.
+    pub backoff: Backoff,
+    /// How long mail may wait.
+    pub lifetime: Lifetime,
+    /// How many attempts there are at once.
+    pub limits: LineLimits,
+}
+
+impl Out {
+    /// The defaults.
+    #[must_use]
+    pub fn new(relay: Arc<Relay>) -> Self {
+        Self {
+            relay,
+            backoff: Backoff::default(),
+            lifetime: Lifetime::default(),
+            limits: LineLimits::default(),
+        }
+    }
 }
 
 impl QueueConfig {
@@ -45,6 +75,7 @@ impl QueueConfig {
             away_limit: Duration::from_secs(15),
             retry_limit: Duration::from_secs(60),
             poll: Duration::from_secs(1),
+            out: None,
             handle: QueueHandle::default(),
         }
     }
@@ -79,6 +110,9 @@ struct Counters {
     bounced: AtomicU64,
     held: AtomicU64,
     dropped: AtomicU64,
+    sent: AtomicU64,
+    put_off: AtomicU64,
+    perhaps_twice: AtomicU64,
 }
 
 /// What a runner has done since it started, in recipients.
@@ -88,12 +122,18 @@ pub struct QueueCounters {
     pub delivered: u64,
     /// Attempts that were refused for now.
     pub deferred: u64,
-    /// Given up with a bounce to a local sender.
+    /// Given up with a bounce.
     pub bounced: u64,
-    /// Given up with a bounce that is held, as its sender is elsewhere.
+    /// Given up with a bounce that is held, as there is no way to its sender.
     pub held: u64,
     /// Given up without a bounce, as their sender was null.
     pub dropped: u64,
+    /// Taken by servers of other sites.
+    pub sent: u64,
+    /// Attempts at other sites that are to be made again.
+    pub put_off: u64,
+    /// Of those, the ones whose connection was lost after the end of the message: they may arrive twice.
+    pub perhaps_twice: u64,
 }
 
 impl QueueHandle {
@@ -116,6 +156,9 @@ impl QueueHandle {
             bounced: read(&counters.bounced),
             held: read(&counters.held),
             dropped: read(&counters.dropped),
+            sent: read(&counters.sent),
+            put_off: read(&counters.put_off),
+            perhaps_twice: read(&counters.perhaps_twice),
         }
     }
 
@@ -146,6 +189,18 @@ impl QueueHandle {
 
     pub(crate) fn held(&self) {
         self.shared.counters.held.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sent(&self) {
+        self.shared.counters.sent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn put_off(&self) {
+        self.shared.counters.put_off.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn perhaps_twice(&self) {
+        self.shared.counters.perhaps_twice.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn dropped(&self) {

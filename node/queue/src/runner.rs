@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     attempt::{Context, Stop, readable, unix_now},
     config::QueueConfig,
+    out,
     worker::work,
 };
 
@@ -36,7 +37,8 @@ pub async fn run(
     tokio::select! {
         () = shutdown.cancelled() => {}
         () = stopped.stopped() => {}
-        Stop = rounds(context) => {}
+        Stop = rounds(context.clone()) => {}
+        Stop = out::run(context) => {}
     }
     tracing::info!(store = %own, "queue runner ended");
 }

@@ -1,13 +1,14 @@
-//! What becomes of mail that will never be delivered.
+//! What becomes of mail that will never be delivered, and what is told of mail that is late.
 
 use bytes::Bytes;
 use mailcluster_lmtp::Body;
-use mailcluster_store::{QueueItem, QueueRecipient, QueueUpdate};
+use mailcluster_outbound::dsn::Action;
+use mailcluster_store::{Enqueue, QueueItem, QueueRecipient, QueueUpdate};
 use mailcluster_types::{Address, DeliveryId, Resolution};
 
 use crate::{
     attempt::{Context, Stop, unix_now},
-    bounce::{self, Failure, Reason},
+    report::{self, Reason},
 };
 
 /// Where a notification goes.
@@ -16,7 +17,7 @@ enum Sender {
     Null,
     /// To these recipients of our own, by the queue.
     Local(Vec<QueueRecipient>),
-    /// Out, once there is a way: held until then.
+    /// Out; held where there is no way out.
     Foreign(QueueRecipient),
 }
 
@@ -40,21 +41,49 @@ pub(crate) async fn give_up(
             format!("dropped, as its sender is null: {}", reason.text)
         }
         Sender::Local(recipients) => {
-            let put = notify(context, item, recipient, (reason, recipients)).await?;
+            let put = notify(context, (item, recipient), (Action::Failed, reason), recipients).await?;
             let Some(bounce) = put else { return put_off(context, item, recipient).await };
             handle.bounced();
             format!("bounced as {bounce}: {}", reason.text)
         }
-        Sender::Foreign(held) => {
-            let put = notify(context, item, recipient, (reason, vec![held])).await?;
+        Sender::Foreign(to) => {
+            let held = to.held;
+            let put = notify(context, (item, recipient), (Action::Failed, reason), vec![to]).await?;
             let Some(bounce) = put else { return put_off(context, item, recipient).await };
-            handle.held();
-            format!("bounced as {bounce}, held: {}", reason.text)
+            if held {
+                handle.held();
+                format!("bounced as {bounce}, held: {}", reason.text)
+            } else {
+                handle.bounced();
+                format!("bounced as {bounce}: {}", reason.text)
+            }
         }
     };
     tracing::warn!(%id, %rcpt, %outcome, "undeliverable");
     context.update(item.delivery, recipient, QueueUpdate::Done { outcome }).await?;
     Ok(())
+}
+
+/// Tells the sender that its mail is late, once. What cannot be told now is told at the next attempt.
+pub(crate) async fn tell_of_delay(
+    context: &Context,
+    item: &QueueItem,
+    recipient: &mut QueueRecipient,
+    reason: &Reason,
+) -> Result<(), Stop> {
+    let to = match sender(context, &item.sender).await {
+        None => return Ok(()),
+        Some(Sender::Null) => Vec::new(),
+        Some(Sender::Local(recipients)) => recipients,
+        Some(Sender::Foreign(to)) => vec![to],
+    };
+    // A notice of delay that would wait for a person is of no use to anybody.
+    let useful = to.iter().any(|to| !to.held);
+    if useful && notify(context, (item, recipient), (Action::Delayed, reason), to).await?.is_none() {
+        return Ok(());
+    }
+    recipient.noticed = true;
+    context.update(item.delivery, recipient, QueueUpdate::Retry(recipient.clone())).await
 }
 
 /// Not due again at once: what cannot be ended now would be looked at for ever.
@@ -68,53 +97,54 @@ async fn sender(context: &Context, sender: &str) -> Option<Sender> {
     if sender.is_empty() {
         return Some(Sender::Null);
     }
-    let waiting = |address: &str| QueueRecipient {
-        address: address.to_owned(),
-        account: None,
-        store: None,
-        attempts: 0,
-        next_attempt: unix_now(),
-        last_error: String::new(),
-        held: true,
-    };
-    let Ok(address) = sender.parse::<Address>() else { return Some(Sender::Foreign(waiting(sender))) };
+    let now = unix_now();
+    let held = context.config.out.is_none();
+    let foreign = || Sender::Foreign(QueueRecipient { held, ..QueueRecipient::new(sender.to_owned(), now) });
+    let Ok(address) = sender.parse::<Address>() else { return Some(foreign()) };
     match context.directory.resolve(&address).await.ok()? {
         Resolution::Accounts(accounts) if !accounts.is_empty() => {
             // One address may stand for several accounts; in the queue each needs an address of its own.
             let several = accounts.len() > 1;
             let local = accounts.into_iter().map(|a| {
                 let own = if several { a.address.to_string() } else { sender.to_owned() };
-                QueueRecipient { account: Some(a.id), store: Some(a.store), held: false, ..waiting(&own) }
+                QueueRecipient { account: Some(a.id), store: Some(a.store), ..QueueRecipient::new(own, now) }
             });
             Some(Sender::Local(local.collect()))
         }
-        _ => Some(Sender::Foreign(waiting(sender))),
+        // An address of ours that leads to nobody would only come back.
+        Resolution::NoSuchMailbox | Resolution::Accounts(_) => Some(Sender::Foreign(QueueRecipient {
+            held: true,
+            ..QueueRecipient::new(sender.to_owned(), now)
+        })),
+        Resolution::NotLocal => Some(foreign()),
     }
 }
 
 /// Puts a notification into this store's queue; `None` when there is no room for it now.
 async fn notify(
     context: &Context,
-    item: &QueueItem,
-    recipient: &QueueRecipient,
-    (reason, to): (&Reason, Vec<QueueRecipient>),
+    (item, recipient): (&QueueItem, &QueueRecipient),
+    (action, reason): (Action, &Reason),
+    to: Vec<QueueRecipient>,
 ) -> Result<Option<DeliveryId>, Stop> {
     // Its first piece holds as much of the header as comes back.
     let message = match context.body(item.body).await? {
         Some(body) => body.piece(0).await.unwrap_or_default(),
         None => Bytes::new(),
     };
-    let failure = Failure {
-        delivery: item.delivery,
-        sender: &item.sender,
-        recipient: &recipient.address,
-        queued_at: item.queued_at,
-        reason,
-        message: &message,
-    };
     let now = unix_now();
-    let body = bounce::write(&failure, &context.config.hostname, now);
-    let id = bounce::id_for(item.delivery, &recipient.address);
-    let put = context.store.queue_put(id, String::new(), now, to, body).await;
-    Ok(context.committed(put).await?.then_some(id))
+    let at = (&*context.config.hostname, now);
+    let Some(written) = report::write((item, recipient), (action, reason), &message, at) else {
+        return Ok(Some(item.delivery));
+    };
+    let notification = Enqueue {
+        delivery: written.id,
+        sender: String::new(),
+        at: now,
+        params: written.params,
+        recipients: to,
+        body: written.body,
+    };
+    let put = context.store.queue_put(notification).await;
+    Ok(context.committed(put).await?.then_some(written.id))
 }

@@ -56,10 +56,10 @@ pub use log_reader::{LogReader, LoggedBatch};
 pub use mirrors::{Committed, Mirrors};
 pub use model::{
     Account, Alias, Changes, Domain, EpochMark, Flags, HistoryEvent, HistoryKey, Mailbox, MailboxCounts,
-    Message, Names, QueueItem, QueueRecipient, QueueStats, SpecialUse, StoreUsage, SystemFlag,
+    Message, Names, OutDue, QueueItem, QueueRecipient, QueueStats, SpecialUse, StoreUsage, SystemFlag,
 };
 pub use ops::{
-    Append, Appended, Copied, CopyKind, CreateMailbox, Delivered, Delivery, DeliveryTarget, Expunge,
+    Append, Appended, Copied, CopyKind, CreateMailbox, Delivered, Delivery, DeliveryTarget, Enqueue, Expunge,
     FlagChange, FlagOp, FlagsChanged, QueueUpdate,
 };
 pub use replica::{Gate, Identity, OpenGate, Receipt, Replica, ReplicaDescription, StoreKind};

@@ -175,7 +175,7 @@ pub struct Alias {
     pub tombstone: bool,
 }
 
-/// Mail that waits in this store's queue for other stores (hand-off) or, held, for a way out.
+/// Mail that waits in this store's queue: for other stores (hand-off), or to go out to other sites.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueItem {
     /// The delivery id that the mail will arrive with; with the recipient's account, its key.
@@ -188,6 +188,8 @@ pub struct QueueItem {
     pub size: u32,
     /// Names the body; see [`Message::body`].
     pub body: u64,
+    /// Parameters of MAIL that go on with it, as they were accepted.
+    pub params: String,
     /// Those who have not got it yet.
     pub recipients: Vec<QueueRecipient>,
 }
@@ -197,9 +199,9 @@ pub struct QueueItem {
 pub struct QueueRecipient {
     /// Envelope address.
     pub address: String,
-    /// The account; `None` for a foreign address (held).
+    /// The account; `None` for an address of another site.
     pub account: Option<AccountId>,
-    /// The store that should get it; `None` for a foreign address.
+    /// The store that should get it; `None` for an address of another site.
     pub store: Option<StoreName>,
     /// Attempts so far.
     pub attempts: u32,
@@ -209,6 +211,44 @@ pub struct QueueRecipient {
     pub last_error: String,
     /// Held: not tried until released.
     pub held: bool,
+    /// The sender was told of the delay.
+    pub noticed: bool,
+}
+
+impl QueueRecipient {
+    /// A recipient at another site that is due at `at`, and was not tried yet.
+    #[must_use]
+    pub fn new(address: String, at: i64) -> Self {
+        Self {
+            address,
+            account: None,
+            store: None,
+            attempts: 0,
+            next_attempt: at,
+            last_error: String::new(),
+            held: false,
+            noticed: false,
+        }
+    }
+}
+
+/// A recipient at another site that is due, in the order of [`crate::View::queue_out`].
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OutDue {
+    /// Since when (seconds since 1970).
+    pub since: i64,
+    /// The message.
+    pub delivery: DeliveryId,
+    /// The recipient's address.
+    pub address: String,
+}
+
+impl OutDue {
+    /// Before all of them.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { since: i64::MIN, delivery: DeliveryId(0), address: String::new() }
+    }
 }
 
 /// The queue at a glance.

@@ -149,6 +149,23 @@ pub struct CreateMailbox {
     pub special_use: Option<SpecialUse>,
 }
 
+/// A message that enters the queue.
+#[derive(Debug, Clone)]
+pub struct Enqueue {
+    /// The id that it goes on with.
+    pub delivery: DeliveryId,
+    /// Envelope sender; empty for the null sender.
+    pub sender: String,
+    /// Seconds since 1970.
+    pub at: i64,
+    /// Parameters of MAIL that go on with it, as they were accepted.
+    pub params: String,
+    /// Who is to get it.
+    pub recipients: Vec<QueueRecipient>,
+    /// The message.
+    pub body: Bytes,
+}
+
 /// A change to a queued message's recipient, found by (delivery, address).
 #[derive(Debug, Clone)]
 pub enum QueueUpdate {

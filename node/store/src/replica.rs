@@ -112,6 +112,12 @@ impl<T> Receipt<T> {
         if self.gate.may_acknowledge(self.epoch, self.seq) { Ok(self.value) } else { Err(Fenced) }
     }
 
+    /// May the value be told now? It is to be asked again, by [`Self::acknowledge`], when it is told.
+    #[must_use]
+    pub fn stands(&self) -> bool {
+        self.gate.may_acknowledge(self.epoch, self.seq)
+    }
+
     /// The record's place in the log.
     #[must_use]
     pub fn position(&self) -> (Epoch, Seq) {

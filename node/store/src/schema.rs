@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig, params};
 use crate::{batch::Link, model::EpochMark};
 
 /// Rises with every change of the tables: an index of another version is rebuilt from the log.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The order of columns in [`State`]'s row and the tables. The counters are apart from names and hashes so that
 /// their pages are dense: a batch dirties few.
@@ -42,10 +42,10 @@ CREATE TABLE expunged(mailbox INT NOT NULL, modseq INT NOT NULL, uid INT NOT NUL
 CREATE TABLE delivered(delivery BLOB NOT NULL, account INT NOT NULL, at INT NOT NULL,
   PRIMARY KEY(delivery, account)) WITHOUT ROWID;
 CREATE TABLE queue(delivery BLOB NOT NULL PRIMARY KEY, sender TEXT NOT NULL, queued_at INT NOT NULL,
-  size INT NOT NULL, body INT NOT NULL) WITHOUT ROWID;
+  size INT NOT NULL, body INT NOT NULL, params TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE recipient(delivery BLOB NOT NULL, address TEXT NOT NULL, account BLOB, store TEXT,
   attempts INT NOT NULL, next_attempt INT NOT NULL, last_error TEXT NOT NULL, held INT NOT NULL,
-  PRIMARY KEY(delivery, address)) WITHOUT ROWID;
+  noticed INT NOT NULL, PRIMARY KEY(delivery, address)) WITHOUT ROWID;
 CREATE INDEX recipient_due ON recipient(store, next_attempt) WHERE held = 0;
 CREATE TABLE queued(delivery BLOB NOT NULL, address TEXT NOT NULL, at INT NOT NULL,
   PRIMARY KEY(delivery, address)) WITHOUT ROWID;

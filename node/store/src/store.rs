@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, PoisonError, atomic::Ordering};
 
-use bytes::Bytes;
 use mailcluster_types::{AccountId, DeliveryId, Epoch, ModSeq, ReplicaId, Seq, StoreName, Uid};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -10,12 +9,12 @@ use crate::{
     committer::{Job, Shared},
     error::{ReadError, Refusal, WriteError},
     machine,
-    model::{Account, Alias, Domain, QueueRecipient},
+    model::{Account, Alias, Domain},
     ops::{
-        Append, Appended, Copied, CopyKind, CreateMailbox, Delivered, Delivery, Expunge, FlagChange,
+        Append, Appended, Copied, CopyKind, CreateMailbox, Delivered, Delivery, Enqueue, Expunge, FlagChange,
         FlagsChanged, QueueUpdate,
     },
-    plan::{self, Op, QueueEntry, Value},
+    plan::{self, Op, Value},
     replica::{Identity, Receipt, Replica, StoreKind},
     stats::Stats,
     view::View,
@@ -291,16 +290,9 @@ impl Store {
     ///
     /// # Errors
     /// As [`WriteError`] says.
-    pub async fn queue_put(
-        &self,
-        delivery: DeliveryId,
-        sender: String,
-        at: i64,
-        recipients: Vec<QueueRecipient>,
-        body: Bytes,
-    ) -> Result<Receipt<()>, WriteError> {
-        let crc = crc32c::crc32c(&body);
-        self.submit_done(Op::QueuePut(QueueEntry { delivery, sender, at, recipients, body, crc })).await
+    pub async fn queue_put(&self, message: Enqueue) -> Result<Receipt<()>, WriteError> {
+        let crc = crc32c::crc32c(&message.body);
+        self.submit_done(Op::QueuePut(message, crc)).await
     }
 
     /// Changes one recipient of a queued message.

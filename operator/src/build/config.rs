@@ -79,6 +79,7 @@ fn common(cluster: &Cluster) -> NodeConfig {
         namespace: cluster.namespace.clone(),
         hostname: cluster.spec.hostname.clone(),
         postmaster: cluster.spec.postmaster.clone(),
+        outbound: cluster.spec.outbound.clone(),
         directory: cluster.names().directory(),
         identity_dir: IDENTITY_DIR.into(),
         frontend: None,

@@ -6,6 +6,7 @@
 
 mod client_root;
 mod crash_disk;
+mod name_server;
 mod scratch;
 mod standalone;
 mod strace;
@@ -14,6 +15,7 @@ use std::{ffi::OsStr, process::Command};
 
 pub use client_root::{ClientRoot, Ran};
 pub use crash_disk::{CrashDisk, Cut};
+pub use name_server::NameServer;
 pub use scratch::{scratch, sweep};
 pub use standalone::{NodeBinary, Standalone, wait_until};
 pub use strace::Strace;

@@ -65,6 +65,8 @@ pub struct Standalone {
     data: PathBuf,
     child: Child,
     ports: BTreeMap<String, SocketAddr>,
+    /// Further options of the node.
+    options: Vec<String>,
     remove: bool,
 }
 
@@ -94,6 +96,17 @@ impl Standalone {
         Ok(node)
     }
 
+    /// The same with these further options.
+    ///
+    /// # Errors
+    /// When it does not serve within a minute.
+    pub fn start_so(name: &str, options: &[&str]) -> Result<Self> {
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        let mut node = Self::start_at(NodeBinary::find()?, Vec::new(), (&scratch(name)?, options))?;
+        node.remove = true;
+        Ok(node)
+    }
+
     /// Starts a node in this data directory, which stays when the node goes.
     ///
     /// # Errors
@@ -107,7 +120,7 @@ impl Standalone {
     /// # Errors
     /// When it does not serve within a minute.
     pub fn start_with(binary: NodeBinary, data: &Path) -> Result<Self> {
-        Self::start_at(binary, Vec::new(), data)
+        Self::start_at(binary, Vec::new(), (data, Vec::new()))
     }
 
     /// Starts a node with its data on this disk.
@@ -115,12 +128,16 @@ impl Standalone {
     /// # Errors
     /// When it does not serve within a minute.
     pub fn start_on(disk: &CrashDisk) -> Result<Self> {
-        Self::start_at(NodeBinary::find()?, disk.entrance(), &disk.mount_point().join("data"))
+        Self::start_at(NodeBinary::find()?, disk.entrance(), (&disk.mount_point().join("data"), Vec::new()))
     }
 
-    fn start_at(binary: NodeBinary, entrance: Vec<String>, data: &Path) -> Result<Self> {
-        let (child, ports) = spawn(&binary.node, &entrance, data)?;
-        Ok(Self { binary, entrance, data: data.to_owned(), child, ports, remove: false })
+    fn start_at(
+        binary: NodeBinary,
+        entrance: Vec<String>,
+        (data, options): (&Path, Vec<String>),
+    ) -> Result<Self> {
+        let (child, ports) = spawn(&binary.node, &entrance, (data, &options))?;
+        Ok(Self { binary, entrance, data: data.to_owned(), child, ports, options, remove: false })
     }
 
     /// Where a protocol listens.
@@ -235,7 +252,7 @@ impl Standalone {
     /// # Errors
     /// When it does not serve within a minute.
     pub fn restart(&mut self) -> Result<()> {
-        (self.child, self.ports) = spawn(&self.binary.node, &self.entrance, &self.data)?;
+        (self.child, self.ports) = spawn(&self.binary.node, &self.entrance, (&self.data, &self.options))?;
         Ok(())
     }
 }
@@ -261,7 +278,11 @@ fn started_by(entrance: &[String], program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-fn spawn(program: &Path, entrance: &[String], data: &Path) -> Result<(Child, BTreeMap<String, SocketAddr>)> {
+fn spawn(
+    program: &Path,
+    entrance: &[String],
+    (data, options): (&Path, &[String]),
+) -> Result<(Child, BTreeMap<String, SocketAddr>)> {
     let made = started_by(entrance, "mkdir").arg("-p").arg(data).status()?;
     if !made.success() {
         bail!("failed to make {}", data.display());
@@ -273,6 +294,7 @@ fn spawn(program: &Path, entrance: &[String], data: &Path) -> Result<(Child, BTr
         .arg(data)
         .args(["--hostname", "mail.example.test", "--postmaster", "postmaster@example.test"])
         .args(PROTOS.iter().map(|proto| format!("--listen={proto}=127.0.0.1:0")))
+        .args(options)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log)

@@ -4,7 +4,9 @@ use std::{collections::HashMap, time::SystemTime};
 
 use bytes::Bytes;
 use mailcluster_proto_smtp::Reply;
-use mailcluster_store::{Delivered, Delivery, DeliveryTarget, QueueRecipient, Receipt, Store, WriteError};
+use mailcluster_store::{
+    Delivered, Delivery, DeliveryTarget, Enqueue, QueueRecipient, Receipt, Store, WriteError,
+};
 use mailcluster_types::{AccountId, Address};
 
 use super::{
@@ -52,8 +54,15 @@ pub(super) async fn commit(store: &Store, envelope: &Envelope, body: Bytes) -> R
         if waiting.is_empty() {
             return Ok(None);
         }
-        let sender = envelope.sender.clone();
-        half(store.queue_put(envelope.delivery, sender, at, waiting, body.clone()).await).map(Some)
+        let message = Enqueue {
+            delivery: envelope.delivery,
+            sender: envelope.sender.clone(),
+            at,
+            params: if envelope.utf8 { "SMTPUTF8".to_owned() } else { String::new() },
+            recipients: waiting,
+            body: body.clone(),
+        };
+        half(store.queue_put(message).await).map(Some)
     };
     let (local, queued) = tokio::join!(deliver, queue);
     Ok(Pending { local: local?, queued: queued?, accounts })
@@ -86,7 +95,7 @@ pub(super) fn acknowledge(pending: Pending, envelope: &Envelope) -> Result<Vec<R
     let reply = |recipient: &Recipient| {
         let outcome = match &recipient.way {
             Way::Deliver(accounts) => all(accounts, &outcomes),
-            Way::HandOff(..) => queued.clone().map(|()| "queued"),
+            Way::HandOff(..) | Way::Out => queued.clone().map(|()| "queued"),
             Way::Hold => queued.clone().map(|()| "held"),
         };
         tell(envelope, recipient, &outcome);
@@ -169,17 +178,10 @@ fn queue_recipients(recipients: &[Recipient], at: i64) -> Vec<QueueRecipient> {
         let (account, store) = match &recipient.way {
             Way::Deliver(_) => return None,
             Way::HandOff(account, store) => (Some(*account), Some(store.clone())),
-            Way::Hold => (None, None),
+            Way::Hold | Way::Out => (None, None),
         };
-        Some(QueueRecipient {
-            address: recipient.address.clone(),
-            held: account.is_none(),
-            account,
-            store,
-            attempts: 0,
-            next_attempt: at,
-            last_error: String::new(),
-        })
+        let held = recipient.way == Way::Hold;
+        Some(QueueRecipient { account, store, held, ..QueueRecipient::new(recipient.address.clone(), at) })
     };
     recipients.iter().filter_map(queued).collect()
 }

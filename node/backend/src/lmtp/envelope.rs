@@ -10,6 +10,8 @@ pub(super) struct Envelope {
     pub(super) drawn_here: bool,
     /// Empty for the null sender.
     pub(super) sender: String,
+    /// Addresses or headers may be UTF-8 (RFC 6531).
+    pub(super) utf8: bool,
     /// Announced size; 0 when it was not.
     pub(super) size: u64,
     /// Accepted recipients, in order; each gets a reply after the message.
@@ -33,4 +35,6 @@ pub(super) enum Way {
     HandOff(AccountId, StoreName),
     /// Into the queue, held.
     Hold,
+    /// Into the queue, to go out to another site.
+    Out,
 }

@@ -32,7 +32,7 @@ pub(super) async fn check(
                 check_account(context, *account, size).await?;
             }
         }
-        Way::HandOff(..) | Way::Hold => {
+        Way::HandOff(..) | Way::Hold | Way::Out => {
             if !context.store.has_room(size) {
                 return Err(Reply::new(452, "4.3.1 no room in this queue"));
             }
@@ -43,13 +43,16 @@ pub(super) async fn check(
 
 /// What our own parts say should be done.
 fn named_way(params: RcptParams) -> Result<Way, Reply> {
-    const BAD: Reply =
-        Reply::new(501, "5.5.4 MCACCT must be an account id, MCSTORE stands beside it, MCHOLD alone");
+    const BAD: Reply = Reply::new(
+        501,
+        "5.5.4 MCACCT must be an account id, MCSTORE stands beside it, MCHOLD and MCOUT alone",
+    );
     let account = params.account.map(|text| text.parse::<AccountId>()).transpose().map_err(|_| BAD)?;
-    match (account, params.store, params.hold) {
-        (Some(account), None, false) => Ok(Way::Deliver(vec![account])),
-        (Some(account), Some(store), false) => Ok(Way::HandOff(account, StoreName::new(store))),
-        (None, None, true) => Ok(Way::Hold),
+    match (account, params.store, params.hold, params.out) {
+        (Some(account), None, false, false) => Ok(Way::Deliver(vec![account])),
+        (Some(account), Some(store), false, false) => Ok(Way::HandOff(account, StoreName::new(store))),
+        (None, None, true, false) => Ok(Way::Hold),
+        (None, None, false, true) => Ok(Way::Out),
         _ => Err(BAD),
     }
 }

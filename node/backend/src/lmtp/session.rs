@@ -156,8 +156,8 @@ impl Session {
             Path::Mailbox(mailbox) => mailbox,
             Path::Null | Path::Postmaster => String::new(),
         };
-        let size = params.size.unwrap_or(0);
-        self.envelope = Some(Envelope { delivery, drawn_here, sender, size, recipients: Vec::new() });
+        let (size, utf8) = (params.size.unwrap_or(0), params.utf8);
+        self.envelope = Some(Envelope { delivery, drawn_here, sender, utf8, size, recipients: Vec::new() });
         Reply::with(250, format!("2.1.0 ok id={delivery}"))
     }
 

@@ -26,7 +26,7 @@ use super::{
     routes::Routes,
     store_pod::{self, PodAdmission},
 };
-use crate::{args::StorePodArgs, holder::Service, metrics};
+use crate::{args::StorePodArgs, holder::Service, metrics, way_out};
 
 /// Connections in all, and from one pod.
 const CONNECTIONS: (usize, usize) = (50_000, 25_000);
@@ -34,7 +34,8 @@ const CONNECTIONS: (usize, usize) = (50_000, 25_000);
 /// Runs until SIGTERM.
 pub async fn run(options: StorePodArgs) -> Result<()> {
     let pod = Pod::start(&options.config).await?;
-    let queue = QueueConfig::new(pod.hostname.clone());
+    let out = way_out::of_config(pod.config.outbound.as_ref(), &pod.hostname)?;
+    let queue = QueueConfig { out, ..QueueConfig::new(pod.hostname.clone()) };
     let routes = Routes::follow(&pod, Some(queue.handle.clone()));
     let source = Arc::new(DirectoryChannel::new(routes.clone(), pod.identity.clone()));
     let directory = RemoteDirectory::start(source.clone(), RemoteConfig::default(), pod.shutdown.clone())?;

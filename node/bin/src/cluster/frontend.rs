@@ -70,6 +70,7 @@ pub async fn run(options: FrontendArgs) -> Result<()> {
             hostname: pod.hostname.clone(),
             tls: Some(Arc::new(tls.clone())),
             shutdown: ending.clone(),
+            sends_out: pod.config.outbound.is_some(),
             limits: Arc::new(limits),
         },
         tls,

@@ -8,7 +8,7 @@ use mailcluster_directory::{
     DirectoryConfig, DirectoryService, LocalStore as DirectoryLocalStore, StoreDialer, StoreLoad, StoreQuery,
     sync,
 };
-use mailcluster_queue::{QueueConfig, QueueHandle};
+use mailcluster_queue::QueueConfig;
 use mailcluster_store::Store;
 use mailcluster_types::{Address, StoreName, Unavailable};
 use tokio::sync::watch;
@@ -26,12 +26,12 @@ use crate::{
 pub struct MailRole {
     backends: Arc<LocalBackends>,
     directory: Arc<LocalDirectory>,
-    queue: QueueHandle,
+    queue: QueueConfig,
 }
 
 impl MailRole {
-    /// Over these backends and this directory; the queue is spoken to by `queue`.
-    pub fn new(backends: Arc<LocalBackends>, directory: Arc<LocalDirectory>, queue: QueueHandle) -> Self {
+    /// Over these backends and this directory, with this queue.
+    pub fn new(backends: Arc<LocalBackends>, directory: Arc<LocalDirectory>, queue: QueueConfig) -> Self {
         Self { backends, directory, queue }
     }
 }
@@ -41,7 +41,7 @@ impl Service for MailRole {
     async fn start(&self, store: Store, over: CancellationToken) {
         self.backends.set(Some(LocalStore { store: store.clone(), stopped: over.clone() }));
         tokio::spawn(sync::run(store.clone(), self.directory.clone(), over.clone()));
-        let config = QueueConfig { handle: self.queue.clone(), ..QueueConfig::new(self.backends.hostname()) };
+        let config = self.queue.clone();
         let (directory, backends) = (self.directory.clone(), self.backends.clone());
         tokio::spawn(async move {
             mailcluster_queue::run(config, store, directory, backends, over).await;

@@ -44,6 +44,8 @@ pub(super) enum Item {
         account: AccountId,
         store: StoreName,
     },
+    /// For another site, by the queue of the sender's store.
+    Out { address: String, store: StoreName },
     /// For the queue, held.
     Held { address: String },
 }
@@ -52,6 +54,14 @@ impl Item {
     pub(super) fn account(&self) -> Option<AccountId> {
         match self {
             Self::Account { account, .. } => Some(*account),
+            Self::Out { .. } | Self::Held { .. } => None,
+        }
+    }
+
+    /// The store that it goes to; for what is held any will do.
+    pub(super) fn store(&self) -> Option<&StoreName> {
+        match self {
+            Self::Account { store, .. } | Self::Out { store, .. } => Some(store),
             Self::Held { .. } => None,
         }
     }
@@ -184,10 +194,7 @@ fn next_place(
     (part, tried): (&[StoreName], &[StoreName]),
 ) -> Option<StoreName> {
     let first = *ledger.without_place().first()?;
-    let own = match &job.items[first] {
-        Item::Account { store, .. } => store.clone(),
-        Item::Held { .. } => StoreName::new(""),
-    };
+    let own = job.items[first].store().cloned().unwrap_or(StoreName::new(""));
     let offered = reach.hand_off_candidates(&own, MAX_PLACES + tried.len());
     plan::places(part, &offered, ledger.stores_away())
         .into_iter()

@@ -42,6 +42,9 @@ impl Envelope {
     fn add(&mut self, item: Item) {
         let known = match &item {
             Item::Account { account, .. } => self.items.iter().any(|i| i.account() == Some(*account)),
+            Item::Out { address, .. } => {
+                self.items.iter().any(|i| matches!(i, Item::Out { address: other, .. } if other == address))
+            }
             Item::Held { .. } => false,
         };
         if !known {
@@ -178,14 +181,22 @@ impl Session {
             Ok(Resolution::NoSuchMailbox) => {
                 Err((Reply::new(550, "5.1.1 no such mailbox"), "unknown_mailbox"))
             }
-            Ok(Resolution::NotLocal) if self.account.is_some() => {
-                Err((Reply::new(550, "5.7.1 mail to other sites is not offered here yet"), "relay"))
-            }
-            Ok(Resolution::NotLocal) => Err((Reply::new(550, "5.7.1 relaying denied"), "relay")),
+            Ok(Resolution::NotLocal) => self.out(address).map(|item| vec![item]),
             Err(error) => {
                 tracing::warn!(session = %self.client.session, %error, "recipient could not be resolved");
                 Err((TRY_AGAIN, "unavailable"))
             }
+        }
+    }
+
+    /// Mail for another site, which only users may send.
+    fn out(&self, address: &Address) -> Result<Item, Refused> {
+        match &self.account {
+            Some(account) if self.context.sends_out => {
+                Ok(Item::Out { address: address.to_string(), store: account.store.clone() })
+            }
+            Some(_) => Err((Reply::new(550, "5.7.1 mail to other sites is not sent from here"), "relay")),
+            None => Err((Reply::new(550, "5.7.1 relaying denied"), "relay")),
         }
     }
 

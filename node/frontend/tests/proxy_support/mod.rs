@@ -132,6 +132,7 @@ impl World {
             }),
             hostname: "mail.example.org".into(),
             tls: Some(tls),
+            sends_out: false,
             shutdown: self.shutdown.clone(),
             limits: Arc::new(FrontendLimits {
                 login_timeout: self.login_timeout,

@@ -281,6 +281,7 @@ impl Cluster {
             backends: self.net.clone(),
             hostname: HOST.into(),
             tls: Some(Arc::new(Pretend)),
+            sends_out: false,
             shutdown: self.shutdown.clone(),
             limits: Arc::new(self.limits.clone()),
         }

@@ -19,8 +19,8 @@ pub fn put(cx: &mut Apply<'_>, r: &QueuePut, place: Place) -> Result<(), ApplyEr
     if !known {
         let body = mail::add_body(cx, place, &[])?;
         cx.conn
-            .prepare_cached("INSERT INTO queue VALUES(?,?,?,?,?)")?
-            .execute(params![r.delivery, r.sender, r.at, place.len, body])?;
+            .prepare_cached("INSERT INTO queue VALUES(?,?,?,?,?,?)")?
+            .execute(params![r.delivery, r.sender, r.at, place.len, body, r.params])?;
     }
     for recipient in &r.recipients {
         write_recipient(cx, &r.delivery, recipient)?;
@@ -91,15 +91,18 @@ fn note(
 fn write_recipient(cx: &Apply<'_>, delivery: &[u8], r: &Recipient) -> Result<(), ApplyError> {
     let account = (!r.account.is_empty()).then_some(&r.account);
     let store = (!r.store.is_empty()).then_some(&r.store);
-    cx.conn.prepare_cached("INSERT OR REPLACE INTO recipient VALUES(?,?,?,?,?,?,?,?)")?.execute(params![
-        delivery,
-        r.address,
-        account,
-        store,
-        r.attempts,
-        r.next_attempt,
-        r.last_error,
-        r.held
-    ])?;
+    cx.conn.prepare_cached("INSERT OR REPLACE INTO recipient VALUES(?,?,?,?,?,?,?,?,?)")?.execute(
+        params![
+            delivery,
+            r.address,
+            account,
+            store,
+            r.attempts,
+            r.next_attempt,
+            r.last_error,
+            r.held,
+            r.noticed
+        ],
+    )?;
     Ok(())
 }

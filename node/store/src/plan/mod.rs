@@ -16,9 +16,9 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::{
     apply::Hot,
     error::Refusal,
-    model::{Account, Alias, Domain, QueueRecipient},
+    model::{Account, Alias, Domain},
     ops::{
-        Append, Appended, Copied, CopyKind, CreateMailbox, Delivered, Delivery, Expunge, FlagChange,
+        Append, Appended, Copied, CopyKind, CreateMailbox, Delivered, Delivery, Enqueue, Expunge, FlagChange,
         FlagsChanged, QueueUpdate,
     },
     record::{EpochStart, InSync, PutGaps, Record},
@@ -59,22 +59,12 @@ pub enum Op {
     PutDomain(Domain),
     PutAlias(Alias),
     PutGaps(Vec<StoreName>),
-    QueuePut(QueueEntry),
+    /// With the CRC-32C of its body.
+    QueuePut(Enqueue, u32),
     QueueUpdate(DeliveryId, String, QueueUpdate),
     Audit(i64, String, String),
     EpochStart(Epoch, Vec<ReplicaId>),
     InSync(u64, Vec<ReplicaId>),
-}
-
-/// What enters the queue.
-#[derive(Debug, Clone)]
-pub struct QueueEntry {
-    pub delivery: DeliveryId,
-    pub sender: String,
-    pub at: i64,
-    pub recipients: Vec<QueueRecipient>,
-    pub body: Bytes,
-    pub crc: u32,
 }
 
 impl Op {
@@ -85,7 +75,7 @@ impl Op {
                 d.body.len() + d.targets.iter().map(|t| t.prefix.len() + 256).sum::<usize>()
             }
             Self::Append(a, _) => a.body.len(),
-            Self::QueuePut(q) => q.body.len() + q.recipients.len() * 256,
+            Self::QueuePut(q, _) => q.body.len() + q.recipients.len() * 256,
             Self::PutAccounts(all) => all.len() * 600,
             Self::Copy { uids, .. } => uids.len() * 8,
             _ => 0,
@@ -101,7 +91,7 @@ impl Op {
     /// Is it refused when the volume is nearly full? What makes room, and what is small, never is.
     fn needs_room(&self) -> bool {
         match self {
-            Self::Deliver(..) | Self::Append(..) | Self::QueuePut(_) | Self::PutAccounts(_) => true,
+            Self::Deliver(..) | Self::Append(..) | Self::QueuePut(..) | Self::PutAccounts(_) => true,
             Self::Copy { kind, .. } => *kind == CopyKind::Copy,
             _ => false,
         }
@@ -258,7 +248,7 @@ pub fn plan(cx: &mut Plan<'_>, op: Op) -> Result<Planned, PlanError> {
             let missing = missing.into_iter().map(String::from).collect();
             Ok(Planned::one(PutGaps { missing }, Value::Done))
         }
-        Op::QueuePut(entry) => queue::put(cx, entry),
+        Op::QueuePut(message, crc) => queue::put(cx, message, crc),
         Op::QueueUpdate(delivery, address, update) => queue::update(cx, delivery, address, update),
         Op::Audit(at, who, what) => Ok(Planned::one(crate::record::Audit { at, who, what }, Value::Done)),
         Op::EpochStart(epoch, in_sync) => Ok(Planned::one(EpochStart::new(epoch, &in_sync), Value::Done)),

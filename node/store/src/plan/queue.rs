@@ -6,14 +6,14 @@ use bytes::Bytes;
 use mailcluster_types::DeliveryId;
 use rusqlite::params;
 
-use super::{MAX_AHEAD, MAX_MESSAGE, Plan, PlanError, Planned, QueueEntry, Value};
+use super::{MAX_AHEAD, MAX_MESSAGE, Plan, PlanError, Planned, Value};
 use crate::{
     error::Refusal,
-    ops::QueueUpdate,
+    ops::{Enqueue, QueueUpdate},
     record::{self, QueuePut, Recipient},
 };
 
-pub fn put(cx: &mut Plan<'_>, entry: QueueEntry) -> Result<Planned, PlanError> {
+pub fn put(cx: &mut Plan<'_>, entry: Enqueue, crc: u32) -> Result<Planned, PlanError> {
     if entry.body.len() as u64 > MAX_MESSAGE {
         return Err(Refusal::TooLarge { limit: MAX_MESSAGE }.into());
     }
@@ -42,7 +42,8 @@ pub fn put(cx: &mut Plan<'_>, entry: QueueEntry) -> Result<Planned, PlanError> {
         sender: entry.sender,
         at: entry.at.min(cx.now + MAX_AHEAD),
         recipients,
-        body_crc: entry.crc,
+        body_crc: crc,
+        params: entry.params,
     };
     Ok(Planned::with_body(record, body, Value::Done))
 }

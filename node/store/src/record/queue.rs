@@ -28,6 +28,9 @@ pub struct Recipient {
     /// Not tried until released.
     #[prost(bool, tag = "7")]
     pub held: bool,
+    /// The sender was told of the delay.
+    #[prost(bool, tag = "8")]
+    pub noticed: bool,
 }
 
 impl From<QueueRecipient> for Recipient {
@@ -40,6 +43,7 @@ impl From<QueueRecipient> for Recipient {
             next_attempt: r.next_attempt,
             last_error: r.last_error,
             held: r.held,
+            noticed: r.noticed,
         }
     }
 }
@@ -54,6 +58,7 @@ impl From<Recipient> for QueueRecipient {
             next_attempt: r.next_attempt,
             last_error: r.last_error,
             held: r.held,
+            noticed: r.noticed,
         }
     }
 }
@@ -76,6 +81,9 @@ pub struct QueuePut {
     /// CRC-32C of the body.
     #[prost(fixed32, tag = "5")]
     pub body_crc: u32,
+    /// Parameters of MAIL, as they were accepted.
+    #[prost(string, tag = "6")]
+    pub params: String,
 }
 
 /// A queued recipient changes or goes.

@@ -2,12 +2,13 @@
 
 use std::{fs, sync::Arc};
 
-use mailcluster_types::{AccountId, ReplicaId, StoreName};
+use mailcluster_types::{AccountId, DeliveryId, ReplicaId, StoreName};
 
 use super::support::{account, delivery, directory, identity, mailbox, target};
 use crate::{
-    Alias, Delivered, DirectoryRecord, Domain, HistoryKey, Identity, OpenError, OpenGate, QueueRecipient,
-    QueueUpdate, Refusal, Replica, WriteError, machine, schema, superblock::Superblock, testing::Setup,
+    Alias, Delivered, DirectoryRecord, Domain, Enqueue, HistoryKey, Identity, OpenError, OpenGate, OutDue,
+    QueueRecipient, QueueUpdate, Refusal, Replica, WriteError, machine, schema, superblock::Superblock,
+    testing::Setup,
 };
 
 const ME: &[ReplicaId] = &[ReplicaId(9)];
@@ -162,17 +163,23 @@ async fn the_queue_takes_once_and_lets_go() {
     let dir = tempfile::tempdir().unwrap();
     let store = setup.initialise(dir.path(), &identity()).unwrap().serve(1, ME, Arc::new(OpenGate)).unwrap();
     let recipient = |n: u32, store: &str| QueueRecipient {
-        address: format!("u{n}@example.net"),
         account: Some(AccountId(n.into())),
         store: (!store.is_empty()).then(|| StoreName::from(store)),
-        attempts: 0,
-        next_attempt: i64::from(n) * 100,
-        last_error: String::new(),
         held: store.is_empty(),
+        ..QueueRecipient::new(format!("u{n}@example.net"), i64::from(n) * 100)
     };
     let mut news = store.watch_queue();
     let id = super::support::delivery_id();
-    let put = |recipients| store.queue_put(id, "s@x".into(), 50, recipients, "queued".into());
+    let put = |recipients| {
+        store.queue_put(Enqueue {
+            delivery: id,
+            sender: "s@x".into(),
+            at: 50,
+            params: "SMTPUTF8".into(),
+            recipients,
+            body: "queued".into(),
+        })
+    };
     let all = vec![recipient(1, "mail-1"), recipient(2, "mail-2"), recipient(3, "")];
     put(all.clone()).await.unwrap().acknowledge().unwrap();
     news.changed().await.unwrap();
@@ -216,4 +223,47 @@ async fn the_queue_takes_once_and_lets_go() {
     assert_eq!(events, ["handed-on", "held"]);
     assert_eq!(store.read(|v| v.verify()).await.unwrap(), Vec::<String>::new());
     assert!(machine::boot_id().len() > 8);
+}
+
+#[tokio::test]
+async fn what_is_due_for_other_sites_comes_in_its_order_and_once() {
+    let setup = Setup::default();
+    let dir = tempfile::tempdir().unwrap();
+    let store = setup.initialise(dir.path(), &identity()).unwrap().serve(1, ME, Arc::new(OpenGate)).unwrap();
+    let (one, two) = (DeliveryId(1), DeliveryId(2));
+    let out = |address: &str, at| QueueRecipient::new(address.into(), at);
+    let held = QueueRecipient { held: true, ..out("held@x", 1) };
+    let ours = QueueRecipient { store: Some("mail-1".into()), ..out("ours@x", 1) };
+    for (id, recipients) in
+        [(one, vec![out("b@x", 20), out("a@x", 10), held, ours]), (two, vec![out("c@y", 10), out("d@y", 30)])]
+    {
+        let message = Enqueue {
+            delivery: id,
+            sender: "s@x".into(),
+            at: 5,
+            params: "SMTPUTF8".into(),
+            recipients,
+            body: "queued".into(),
+        };
+        store.queue_put(message).await.unwrap().acknowledge().unwrap();
+    }
+    let due = |after: OutDue, now, max| {
+        let store = store.clone();
+        async move { store.read(move |v| v.queue_out(&after, now, max)).await.unwrap() }
+    };
+    let names = |found: &[OutDue]| found.iter().map(|d| d.address.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&due(OutDue::start(), 9, 9).await), [""; 0]);
+    assert_eq!(names(&due(OutDue::start(), 20, 9).await), ["a@x", "c@y", "b@x"]);
+    let first = due(OutDue::start(), 30, 2).await;
+    assert_eq!(names(&first), ["a@x", "c@y"]);
+    assert_eq!(names(&due(first[1].clone(), 30, 9).await), ["b@x", "d@y"]);
+    assert_eq!(names(&due(first[0].clone(), 30, 9).await), ["c@y", "b@x", "d@y"]);
+    // Who is put off comes again, behind those that have been seen.
+    let later = QueueRecipient { attempts: 1, noticed: true, ..out("a@x", 25) };
+    let put_off = store.queue_update(one, "a@x".into(), QueueUpdate::Retry(later.clone())).await;
+    put_off.unwrap().acknowledge().unwrap();
+    assert_eq!(names(&due(first[1].clone(), 30, 9).await), ["b@x", "a@x", "d@y"]);
+    let item = store.read(move |v| v.queued(one)).await.unwrap().unwrap();
+    assert_eq!((item.params.as_str(), &item.recipients[0]), ("SMTPUTF8", &later));
+    assert!(store.read(|v| v.queued(DeliveryId(3))).await.unwrap().is_none());
 }

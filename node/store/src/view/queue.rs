@@ -9,7 +9,7 @@ use super::{View, delivery_id, limit};
 use crate::{
     apply::trace::Event,
     error::ReadError,
-    model::{HistoryEvent, HistoryKey, QueueItem, QueueRecipient, QueueStats},
+    model::{HistoryEvent, HistoryKey, OutDue, QueueItem, QueueRecipient, QueueStats},
 };
 
 fn history_event(r: &Row<'_>) -> rusqlite::Result<HistoryEvent> {
@@ -68,6 +68,22 @@ impl View {
         due.filter_map(|delivery| self.queue_item(delivery).transpose()).collect()
     }
 
+    /// Recipients at other sites that are due at `now` (not held), behind `after`, in their order, at most `max`.
+    pub fn queue_out(&self, after: &OutDue, now: i64, max: usize) -> Result<Vec<OutDue>, ReadError> {
+        self.all(
+            "SELECT next_attempt, delivery, address FROM recipient INDEXED BY recipient_due WHERE held=0 \
+             AND store IS NULL AND next_attempt<=?1 AND (next_attempt, delivery, address)>(?2, ?3, ?4) \
+             ORDER BY next_attempt, delivery, address LIMIT ?5",
+            params![now, after.since, &after.delivery.to_bytes()[..], after.address, limit(max)],
+            |r| Ok(OutDue { since: r.get(0)?, delivery: delivery_id(r, 1)?, address: r.get(2)? }),
+        )
+    }
+
+    /// A queued message; nothing when it is not here (any more).
+    pub fn queued(&self, delivery: DeliveryId) -> Result<Option<QueueItem>, ReadError> {
+        self.queue_item(delivery)
+    }
+
     /// Messages queued before `before` with a recipient due at `now` (not held), oldest first, at most `max`.
     pub fn queue_old(&self, before: i64, now: i64, max: usize) -> Result<Vec<QueueItem>, ReadError> {
         let old = self.all(
@@ -93,7 +109,7 @@ impl View {
     fn queue_item(&self, delivery: DeliveryId) -> Result<Option<QueueItem>, ReadError> {
         let key = delivery.to_bytes();
         let recipients = self.all(
-            "SELECT address, account, store, attempts, next_attempt, last_error, held FROM recipient \
+            "SELECT address, account, store, attempts, next_attempt, last_error, held, noticed FROM recipient \
              WHERE delivery=? ORDER BY address",
             [&key[..]],
             |r| {
@@ -106,19 +122,25 @@ impl View {
                     next_attempt: r.get(4)?,
                     last_error: r.get(5)?,
                     held: r.get(6)?,
+                    noticed: r.get(7)?,
                 })
             },
         )?;
-        self.one("SELECT sender, queued_at, size, body FROM queue WHERE delivery=?", [&key[..]], |r| {
-            Ok(QueueItem {
-                delivery,
-                sender: r.get(0)?,
-                queued_at: r.get(1)?,
-                size: r.get(2)?,
-                body: r.get(3)?,
-                recipients,
-            })
-        })
+        self.one(
+            "SELECT sender, queued_at, size, body, params FROM queue WHERE delivery=?",
+            [&key[..]],
+            |r| {
+                Ok(QueueItem {
+                    delivery,
+                    sender: r.get(0)?,
+                    queued_at: r.get(1)?,
+                    size: r.get(2)?,
+                    body: r.get(3)?,
+                    params: r.get(4)?,
+                    recipients,
+                })
+            },
+        )
     }
 
     /// The queue at a glance.

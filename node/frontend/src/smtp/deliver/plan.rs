@@ -185,11 +185,11 @@ impl Ledger {
     }
 }
 
-/// Accounts by the store that holds them.
+/// What goes to a store of its own, by that store.
 pub(super) fn by_store(items: &[Item]) -> BTreeMap<StoreName, Vec<usize>> {
     let mut stores: BTreeMap<StoreName, Vec<usize>> = BTreeMap::new();
     for (at, item) in items.iter().enumerate() {
-        if let Item::Account { store, .. } = item {
+        if let Some(store) = item.store() {
             stores.entry(store.clone()).or_default().push(at);
         }
     }

@@ -21,7 +21,7 @@ pub(super) fn direct(item: &Item) -> Recipient {
         Item::Account { address, account, .. } => {
             Recipient::Deliver { address: address.clone(), account: *account }
         }
-        Item::Held { .. } => elsewhere(item),
+        Item::Out { .. } | Item::Held { .. } => elsewhere(item),
     }
 }
 
@@ -31,6 +31,8 @@ pub(super) fn elsewhere(item: &Item) -> Recipient {
         Item::Account { address, account, store } => {
             Recipient::HandOff { address: address.clone(), account: *account, store: store.clone() }
         }
+        // Whichever store has it sends it.
+        Item::Out { address, .. } => Recipient::Out { address: address.clone() },
         Item::Held { address } => Recipient::Hold { address: address.clone() },
     }
 }

@@ -15,8 +15,8 @@ use super::{
     tape::{Event, Tape, plain},
 };
 use crate::{
-    Append, CopyKind, CreateMailbox, Delivery, Expunge, FlagChange, FlagOp, Flags, Follower, Identity,
-    LogReader, OpenGate, QueueRecipient, QueueUpdate, Replica, Store, WriteError,
+    Append, CopyKind, CreateMailbox, Delivery, Enqueue, Expunge, FlagChange, FlagOp, Flags, Follower,
+    Identity, LogReader, OpenGate, QueueRecipient, QueueUpdate, Replica, Store, WriteError,
     schema::{self, State},
 };
 
@@ -75,15 +75,7 @@ pub fn mail_for(act: &Act) -> Option<Delivery> {
 }
 
 fn recipient(address: String) -> QueueRecipient {
-    QueueRecipient {
-        address,
-        account: None,
-        store: None,
-        attempts: 0,
-        next_attempt: 0,
-        last_error: String::new(),
-        held: false,
-    }
+    QueueRecipient::new(address, 0)
 }
 
 /// What an act is on this store: ids are looked up before anything else is under way.
@@ -130,7 +122,15 @@ async fn perform(store: &Store, (act, ids): (Act, Vec<u64>)) -> Result<Seq, Writ
         Act::Delete(..) => store.delete_mailbox(ids[0]).await?.position(),
         Act::Put { id, to, text } => {
             let to = to.into_iter().map(recipient).collect();
-            store.queue_put(id, "s@example.org".into(), 1_700_000_000, to, text.into()).await?.position()
+            let message = Enqueue {
+                delivery: id,
+                sender: "s@example.org".into(),
+                at: 1_700_000_000,
+                params: String::new(),
+                recipients: to,
+                body: text.into(),
+            };
+            store.queue_put(message).await?.position()
         }
         Act::Done { id, address } => {
             let done = QueueUpdate::Done { outcome: "250".into() };

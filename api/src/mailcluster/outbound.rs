@@ -1,0 +1,48 @@
+//! The way of users' mail to other sites.
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+/// How users' mail gets to other sites: it waits in the queue of the sender's store, which connects to the other site.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Outbound {
+    /// A host that takes all of it. None: the hosts that each domain's MX records name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smarthost: Option<Smarthost>,
+}
+
+/// A host that takes mail for other sites.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Smarthost {
+    /// Its name, or its address.
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = ("self.matches('^[A-Za-z0-9:._-]+$')", "host must be a host name or an address, without brackets"))]
+    pub host: String,
+    /// Its port. Default: 25.
+    #[serde(default = "Smarthost::default_port")]
+    #[schemars(range(min = 1, max = 65_535))]
+    pub port: u16,
+    /// What is asked of the connection. Default: Verify.
+    #[serde(default)]
+    pub tls: SmarthostTls,
+}
+
+impl Smarthost {
+    fn default_port() -> u16 {
+        25
+    }
+}
+
+/// What is asked of the connection to a smarthost.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, schemars::JsonSchema)]
+pub enum SmarthostTls {
+    /// TLS (STARTTLS) or nothing, with a certificate of the host's name by an authority that the image knows.
+    #[default]
+    Verify,
+    /// TLS or nothing, with any certificate.
+    Encrypt,
+    /// TLS when it is offered, else in clear.
+    May,
+}

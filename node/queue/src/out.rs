@@ -1,0 +1,130 @@
+//! Mail for other sites. Whose turn it is, and how many attempts a destination gets at once, is decided by
+//! `mailcluster_outbound::schedule`; here it is fed from the store's queue.
+//!
+//! - In the line stands what is due: a message's recipients of one domain are one entry. What an attempt does not end
+//!   leaves the line, and comes again when the queue says that it is due.
+//! - Before an attempt its recipients are marked, in the log, as tried: when nothing more is heard of it, they are
+//!   tried again after a pause, and a store that was taken over sends nothing.
+
+mod attempt;
+
+use std::{sync::Arc, time::Duration};
+
+use mailcluster_outbound::schedule::{Line, Outcome, Priority};
+use mailcluster_store::OutDue;
+use mailcluster_types::DeliveryId;
+use tokio::{task::JoinSet, time::Instant};
+
+use crate::{
+    attempt::{Context, Stop, readable, unix_now},
+    config::Out,
+};
+
+/// Recipients looked at together.
+const PAGE: usize = 256;
+/// No more is taken into the line while so many entries are in it.
+const LINE: usize = 200_000;
+/// After so long, the queue is looked at from its beginning again: clocks may step back, and a change that the store
+/// refused leaves things as they were.
+const AFRESH: Duration = Duration::from_secs(60);
+/// Least time between looks at the queue, however often it is heard of.
+const BREATH: Duration = Duration::from_millis(5);
+
+/// A message, for its recipients of one domain.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    delivery: DeliveryId,
+    domain: String,
+}
+
+/// How an attempt ended for its destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// It is up, or was not asked.
+    Reached,
+    /// It could not be reached.
+    Away,
+}
+
+/// Sends what is due, until the store stops; for ever nothing where there is no way out.
+pub(crate) async fn run(context: Arc<Context>) -> Stop {
+    let Some(out) = context.config.out.clone() else { return std::future::pending().await };
+    let mut entered = context.store.watch_queue();
+    let mut feeder = Feeder::new();
+    let mut line: Line<Key> = Line::new(out.limits);
+    let mut attempts = JoinSet::new();
+    loop {
+        if let Err(stop) = feeder.feed(&context, &out, &mut line).await {
+            return stop;
+        }
+        while let Some(job) = line.next(unix_now()) {
+            let (context, out) = (context.clone(), out.clone());
+            attempts.spawn(async move {
+                let ended = attempt::attempt(&context, &out, &job.key).await;
+                (job.key, ended)
+            });
+        }
+        tokio::select! {
+            Some(ended) = attempts.join_next() => match ended {
+                Ok((key, Ok(ended))) => leave(&mut line, &key, ended),
+                Ok((_, Err(stop))) => return stop,
+                Err(error) => {
+                    tracing::error!(%error, "an attempt broke");
+                    return Stop;
+                }
+            },
+            _ = entered.changed(), if feeder.may_look() => {}
+            () = tokio::time::sleep(BREATH), if !feeder.may_look() => {}
+            () = tokio::time::sleep(context.config.poll) => {}
+        }
+    }
+}
+
+/// An entry leaves the line in any case: what is not done comes again when it is due.
+fn leave(line: &mut Line<Key>, key: &Key, ended: Ended) {
+    let draw = getrandom::u32().unwrap_or_default();
+    let outcome = if ended == Ended::Reached { Outcome::Done } else { Outcome::NotReached { draw } };
+    line.ended(key, outcome, unix_now());
+    line.remove(key);
+}
+
+/// Knows what of the queue was seen.
+struct Feeder {
+    seen: OutDue,
+    looked: Option<Instant>,
+    afresh: Instant,
+}
+
+impl Feeder {
+    fn new() -> Self {
+        Self { seen: OutDue::start(), looked: None, afresh: Instant::now() + AFRESH }
+    }
+
+    fn may_look(&self) -> bool {
+        self.looked.is_none_or(|looked| looked.elapsed() >= BREATH)
+    }
+
+    /// Takes what is due, and was not seen, into the line.
+    async fn feed(&mut self, context: &Context, out: &Out, line: &mut Line<Key>) -> Result<(), Stop> {
+        if !self.may_look() {
+            return Ok(());
+        }
+        if Instant::now() >= self.afresh {
+            *self = Self::new();
+        }
+        self.looked = Some(Instant::now());
+        while line.len() < LINE {
+            let (now, seen) = (unix_now(), self.seen.clone());
+            let page = readable(context.store.read(move |view| view.queue_out(&seen, now, PAGE)).await)?;
+            let Some(last) = page.last() else { break };
+            self.seen = last.clone();
+            for due in &page {
+                let domain = attempt::domain(&due.address);
+                let destination = out.relay.destination(domain);
+                let key = Key { delivery: due.delivery, domain: domain.to_ascii_lowercase() };
+                line.add(key, &destination, Priority::Normal, due.since);
+            }
+        }
+        Ok(())
+    }
+}

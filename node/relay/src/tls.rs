@@ -1,0 +1,106 @@
+//! TLS towards other sites.
+
+use std::sync::Arc;
+
+use mailcluster_types::BoxStream;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use tokio_rustls::TlsConnector;
+
+/// Why TLS cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// No version of TLS is there.
+    #[error("TLS cannot be set up: {0}")]
+    Setup(#[from] Error),
+}
+
+/// Both ways to lead a handshake.
+#[derive(Clone)]
+pub struct Tls {
+    any: Arc<ClientConfig>,
+    verified: Arc<ClientConfig>,
+}
+
+impl Tls {
+    /// Certificates that must hold are those of authorities that this system knows, and of `more`.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new(more: &[CertificateDer<'static>]) -> Result<Self, TlsError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        let system = rustls_native_certs::load_native_certs();
+        for error in &system.errors {
+            tracing::warn!(%error, "a known authority cannot be read");
+        }
+        roots.add_parsable_certificates(system.certs);
+        roots.add_parsable_certificates(more.iter().cloned());
+        let verified = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let any = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+            .with_no_client_auth();
+        Ok(Self { any: Arc::new(any), verified: Arc::new(verified) })
+    }
+
+    /// Leads the handshake. With `verify` the certificate must be the host's.
+    pub(crate) async fn start(
+        &self,
+        stream: BoxStream,
+        host: &str,
+        verify: bool,
+    ) -> std::io::Result<BoxStream> {
+        let name = ServerName::try_from(host.to_owned()).map_err(std::io::Error::other)?;
+        let config = if verify { &self.verified } else { &self.any };
+        Ok(Box::new(TlsConnector::from(config.clone()).connect(name, stream).await?))
+    }
+}
+
+/// Opportunistic TLS (RFC 7435): whoever could show a false certificate could as well have left out STARTTLS. That the
+/// server has the certificate's key is looked at all the same.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,79 @@
+//! A name server on loopback that knows what it is told and nothing else.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow};
+use hickory_server::{
+    Server,
+    net::runtime::TokioRuntimeProvider,
+    proto::rr::{Name, RData, Record, RecordType, rdata::SOA},
+    store::in_memory::InMemoryZoneHandler,
+    zone_handler::{AxfrPolicy, Catalog, ZoneType},
+};
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    runtime::Runtime,
+};
+
+/// Seconds for which answers may be kept: as good as none.
+const TTL: u32 = 1;
+
+/// Serves until it is dropped.
+pub struct NameServer {
+    addr: SocketAddr,
+    // Its threads end with it.
+    _runtime: Runtime,
+}
+
+impl NameServer {
+    /// Serves these records: a name without its last dot, a type, and the data as zone files have it, in each line.
+    ///
+    /// # Errors
+    /// When a line is no record, or no port is free.
+    pub fn start(zone: &str) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let mut catalog = Catalog::new();
+        catalog.upsert(Name::root().into(), vec![Arc::new(root(zone)?)]);
+        let addr = runtime.block_on(async {
+            let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+            let addr = udp.local_addr()?;
+            let tcp = TcpListener::bind(addr).await?;
+            let mut server = Server::new(catalog);
+            server.register_socket(udp);
+            server.register_listener(tcp, Duration::from_secs(5), 1 << 16);
+            tokio::spawn(async move { server.block_until_done().await });
+            anyhow::Ok(addr)
+        })?;
+        Ok(Self { addr, _runtime: runtime })
+    }
+
+    /// Where it listens, for UDP and TCP.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+/// All names are in one zone, which ends where names do.
+fn root(zone: &str) -> Result<InMemoryZoneHandler<TokioRuntimeProvider>> {
+    let mut root = InMemoryZoneHandler::empty(Name::root(), ZoneType::Primary, AxfrPolicy::Deny);
+    let soa = SOA::new(Name::root(), Name::root(), 1, 600, 600, 600, TTL);
+    root.upsert_mut(Record::from_rdata(Name::root(), TTL, RData::SOA(soa)), 1);
+    for line in zone.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        root.upsert_mut(record(line).with_context(|| format!("{line:?}"))?, 1);
+    }
+    Ok(root)
+}
+
+fn record(line: &str) -> Result<Record> {
+    let mut words = line.splitn(3, ' ');
+    let mut word = || words.next().context("a record has a name, a type and data");
+    let (name, kind, data) = (word()?, word()?, word()?);
+    let kind: RecordType = kind.parse().map_err(|error| anyhow!("{error}"))?;
+    let data = RData::try_from_str(kind, data).map_err(|error| anyhow!("{error}"))?;
+    Ok(Record::from_rdata(Name::from_ascii(format!("{name}."))?, TTL, data))
+}
