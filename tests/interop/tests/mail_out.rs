@@ -157,7 +157,8 @@ fn spoken_to(site: &TcpListener, rcpt: &str) -> Result<String> {
             }
             "DATA" => "554 5.5.1 no recipients",
             "QUIT" => {
-                say("221 bye")?;
+                // Who says it need not wait for the answer.
+                let _gone = say("221 bye");
                 break;
             }
             _ => "500 5.5.2 what?",
