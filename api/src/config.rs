@@ -18,6 +18,8 @@ pub const CONFIG_FILE: &str = "node.yaml";
 pub const IDENTITY_DIR: &str = "/run/mailcluster/identity";
 /// Where the certificates shown to clients are mounted: `<n>.crt` and `<n>.key`, the default first.
 pub const TLS_DIR: &str = "/run/mailcluster/tls";
+/// Where the credentials for the smarthost are mounted, if there are any.
+pub const SMARTHOST_DIR: &str = "/run/mailcluster/smarthost";
 /// Where the store's volume is mounted.
 pub const DATA_DIR: &str = "/var/lib/mailcluster";
 

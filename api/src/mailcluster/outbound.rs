@@ -15,6 +15,9 @@ pub struct Outbound {
 /// A host that takes mail for other sites.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("!has(self.credentialsSecret) || self.tls != 'May'", "credentials are only given over TLS: set outbound.smarthost.tls to Verify or Encrypt, or leave it out"),
+)]
 pub struct Smarthost {
     /// Its name, or its address.
     #[schemars(length(min = 1, max = 253))]
@@ -27,6 +30,11 @@ pub struct Smarthost {
     /// What is asked of the connection. Default: Verify.
     #[serde(default)]
     pub tls: SmarthostTls,
+    /// The name of a Secret of type kubernetes.io/basic-auth in the cluster's namespace, whose username and password are
+    /// for a login there (AUTH PLAIN or LOGIN). While it is missing, mail waits. A change counts without a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub credentials_secret: Option<String>,
 }
 
 impl Smarthost {
@@ -38,7 +46,7 @@ impl Smarthost {
 /// What is asked of the connection to a smarthost.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, schemars::JsonSchema)]
 pub enum SmarthostTls {
-    /// TLS (STARTTLS) or nothing, with a certificate of the host's name by an authority that the image knows.
+    /// TLS (STARTTLS) or nothing, with a certificate of the host's name by an authority of Mozilla's list.
     #[default]
     Verify,
     /// TLS or nothing, with any certificate.

@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, Result, bail};
-use mailcluster_api::mailcluster::{Outbound, SmarthostTls};
+use mailcluster_api::{
+    config::SMARTHOST_DIR,
+    mailcluster::{Outbound, SmarthostTls},
+};
 use mailcluster_outbound::{
     route::{Smarthost, Way, Ways},
     schedule::Backoff,
@@ -44,7 +47,8 @@ pub fn of_config(outbound: Option<&Outbound>, hostname: &str) -> Result<Option<O
             SmarthostTls::Encrypt => Override::Encrypt,
             SmarthostTls::May => Override::May,
         });
-        let access = SmarthostAccess { tls, credentials: None };
+        let credentials = smarthost.credentials_secret.as_ref().map(|_| SMARTHOST_DIR.into());
+        let access = SmarthostAccess { tls, credentials };
         settings.smarthosts.insert((host.clone(), smarthost.port), access);
         settings.ways.default = Way::Via(Smarthost { host, port: smarthost.port });
     }

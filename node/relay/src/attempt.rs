@@ -18,7 +18,7 @@ use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
     dns::{Dns, literal},
-    job::{Attempt, Fate, Job, Settings, SmarthostAccess, Told},
+    job::{Attempt, Credentials, Fate, Job, Settings, SmarthostAccess, Told},
     session::{Broken, Connection, Demands, Encryption, Sent},
     tls::Tls,
 };
@@ -163,6 +163,8 @@ impl Relay {
     }
 
     async fn open(&self, way: &Way, target: &Target, tls: Encryption) -> Result<Connection, Broken> {
+        let credentials = way.access.credentials.as_deref().map(Credentials::read).transpose();
+        let credentials = credentials.map_err(|error| Broken::NoLogin(error.to_string()))?;
         let address = SocketAddr::new(target.address, way.port);
         let lost = |why: String| Broken::Lost(Stage::Connect, why);
         let stream = timeout(self.settings.connect, TcpStream::connect(address))
@@ -170,8 +172,8 @@ impl Relay {
             .map_err(|_| lost(format!("no connection to {address} in time")))?
             .map_err(|error| lost(format!("no connection to {address}: {error}")))?;
         let _ = stream.set_nodelay(true);
-        let credentials = way.access.credentials.as_ref();
-        let demands = Demands { name: &self.settings.name, host: &target.host, tls, credentials };
+        let demands =
+            Demands { name: &self.settings.name, host: &target.host, tls, credentials: credentials.as_ref() };
         Connection::open(Box::new(stream), &self.tls, &demands).await
     }
 }
@@ -226,6 +228,7 @@ impl Ledger {
             }
             Broken::Lost(stage, why) => (*stage, None, why.clone()),
             Broken::NoTls(why) | Broken::Handshake(why) => (Stage::StartTls, None, format!("no TLS: {why}")),
+            Broken::NoLogin(why) => (Stage::Auth, None, format!("no login: {why}")),
         };
         let verdict = judge(Heard { stage, reply, accepted_before: 0 });
         self.verdicts.push(verdict);

@@ -2,7 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
+    fmt, io,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -83,6 +84,23 @@ pub struct Credentials {
     pub password: String,
 }
 
+impl Credentials {
+    /// Reads the files `username` and `password` of this folder, as a mounted Secret has them. A line's end behind the
+    /// text is none of it.
+    ///
+    /// # Errors
+    /// When one of them cannot be read.
+    pub fn read(dir: &Path) -> io::Result<Self> {
+        let read = |name: &str| -> io::Result<String> {
+            let path = dir.join(name);
+            let text = std::fs::read_to_string(&path)
+                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
+            Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+        };
+        Ok(Self { user: read("username")?, password: read("password")? })
+    }
+}
+
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Credentials({}, …)", self.user)
@@ -92,8 +110,9 @@ impl fmt::Debug for Credentials {
 /// How a smarthost is spoken to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SmarthostAccess {
-    /// Who we are there. Credentials are only given over TLS.
-    pub credentials: Option<Credentials>,
+    /// The folder with who we are there (see [`Credentials::read`]), read for each connection, so that a change counts at
+    /// once. Credentials are only given over TLS.
+    pub credentials: Option<PathBuf>,
     /// What is asked of the connection; nothing: TLS when it is offered, and with credentials or nothing.
     pub tls: Option<Override>,
 }

@@ -34,6 +34,8 @@ pub(crate) enum Broken {
     NoTls(String),
     /// The handshake failed.
     Handshake(String),
+    /// There is no way to log in.
+    NoLogin(String),
 }
 
 /// What a session must be.
@@ -223,9 +225,7 @@ impl Connection {
         match (offers("PLAIN"), offers("LOGIN")) {
             (true, _) => self.say(|session| session.auth("PLAIN", Some(&plain))),
             (false, true) => self.say(|session| session.auth("LOGIN", None)),
-            (false, false) => {
-                Err(Broken::NoTls("it offers no login that is known here (PLAIN, LOGIN)".into()))
-            }
+            (false, false) => Err(Broken::NoLogin("it offers none that is known here (PLAIN, LOGIN)".into())),
         }
     }
 

@@ -27,13 +27,15 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Certificates that must hold are those of authorities that this system knows, and of `more`.
+    /// Certificates that must hold are those of authorities that this system knows (an image knows none), that Mozilla's
+    /// list has, and of `more`.
     ///
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(more: &[CertificateDer<'static>]) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = RootCertStore::empty();
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         let system = rustls_native_certs::load_native_certs();
         for error in &system.errors {
             tracing::warn!(%error, "a known authority cannot be read");

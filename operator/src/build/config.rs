@@ -42,6 +42,7 @@ pub fn store(cluster: &Cluster, store: &Store, owner: &OwnerReference) -> Result
         StoreKind::Directory => vec![cluster.names().admin()],
     };
     let mut config = common(cluster);
+    config.outbound = config.outbound.filter(|_| store.kind == StoreKind::Mail);
     config.backend = Some(BackendConfig {
         store: store.name.clone(),
         kind: store.kind,

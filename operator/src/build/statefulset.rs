@@ -9,12 +9,18 @@ use k8s_openapi::{
         core::v1::{
             Affinity, ContainerPort, NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm,
             PersistentVolumeClaimVolumeSource, PodAffinityTerm, PodAntiAffinity, PodSpec, PodTemplateSpec,
-            Toleration, Volume,
+            Toleration, Volume, VolumeMount,
         },
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
-use mailcluster_api::{config::DATA_DIR, labels, mailcluster::PodResources, mailstore::StoreKind, ports};
+use mailcluster_api::{
+    config::{DATA_DIR, SMARTHOST_DIR},
+    labels,
+    mailcluster::PodResources,
+    mailstore::StoreKind,
+    ports,
+};
 
 use super::{NODE_AWAY, pod, select, store_meta};
 use crate::{
@@ -157,7 +163,9 @@ fn pod_spec(cluster: &Cluster, config: &OperatorConfig, store: &Store) -> PodSpe
         service_account: store.name.clone(),
         config: store.name.clone(),
         identity: store.names().identity(),
-        volumes: vec![(data, pod::mount("data", DATA_DIR, false))],
+        volumes: std::iter::once((data, pod::mount("data", DATA_DIR, false)))
+            .chain(smarthost_credentials(cluster, store.kind))
+            .collect(),
         grace: GRACE_SECONDS,
     };
     let mut spec = pod::spec(cluster, config, parts);
@@ -168,6 +176,17 @@ fn pod_spec(cluster: &Cluster, config: &OperatorConfig, store: &Store) -> PodSpe
         container.resources = placement.resources.to_requirements();
     }
     spec
+}
+
+/// The login at the smarthost. No store waits for it: while the Secret is missing, only mail to other sites does.
+fn smarthost_credentials(cluster: &Cluster, kind: StoreKind) -> Option<(Volume, VolumeMount)> {
+    let smarthost = cluster.spec.outbound.as_ref()?.smarthost.as_ref()?;
+    let name = smarthost.credentials_secret.as_ref().filter(|_| kind == StoreKind::Mail)?;
+    let (mut volume, mount) = pod::secret("smarthost", name, SMARTHOST_DIR);
+    if let Some(secret) = &mut volume.secret {
+        secret.optional = Some(true);
+    }
+    Some((volume, mount))
 }
 
 fn store_ports(kind: StoreKind) -> Vec<ContainerPort> {
