@@ -7,7 +7,7 @@
 //! - [`reply`]: what an answer of a server, or its absence, means for a recipient.
 //! - [`dsn`]: who is told what of a message, and the report's octets.
 //!
-//! Nothing of the node calls these yet: mail to other sites is held in the queue.
+//! Of these [`tls`]'s DANE and MTA-STS are not asked yet.
 
 pub mod dsn;
 pub mod reply;

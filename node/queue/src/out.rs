@@ -24,6 +24,11 @@ use crate::{
 const PAGE: usize = 256;
 /// No more is taken into the line while so many entries are in it.
 const LINE: usize = 200_000;
+/// Ids are not drawn in the order in which messages come in, nor do these come in at once: what became due in the last so
+/// many seconds is looked at again,
+const LATE: i64 = 10;
+/// so often.
+const BACK: Duration = Duration::from_secs(1);
 /// After so long, the queue is looked at from its beginning again: clocks may step back, and a change that the store
 /// refused leaves things as they were.
 const AFRESH: Duration = Duration::from_secs(60);
@@ -92,12 +97,14 @@ fn leave(line: &mut Line<Key>, key: &Key, ended: Ended) {
 struct Feeder {
     seen: OutDue,
     looked: Option<Instant>,
+    back: Instant,
     afresh: Instant,
 }
 
 impl Feeder {
     fn new() -> Self {
-        Self { seen: OutDue::start(), looked: None, afresh: Instant::now() + AFRESH }
+        let now = Instant::now();
+        Self { seen: OutDue::start(), looked: None, back: now + BACK, afresh: now + AFRESH }
     }
 
     fn may_look(&self) -> bool {
@@ -109,22 +116,37 @@ impl Feeder {
         if !self.may_look() {
             return Ok(());
         }
-        if Instant::now() >= self.afresh {
+        let now = Instant::now();
+        if now >= self.afresh {
             *self = Self::new();
+        } else if now >= self.back {
+            self.back = now + BACK;
+            let since = unix_now().saturating_sub(LATE);
+            take(OutDue { since, ..OutDue::start() }, (context, out), line).await?;
         }
-        self.looked = Some(Instant::now());
-        while line.len() < LINE {
-            let (now, seen) = (unix_now(), self.seen.clone());
-            let page = readable(context.store.read(move |view| view.queue_out(&seen, now, PAGE)).await)?;
-            let Some(last) = page.last() else { break };
-            self.seen = last.clone();
-            for due in &page {
-                let domain = attempt::domain(&due.address);
-                let destination = out.relay.destination(domain);
-                let key = Key { delivery: due.delivery, domain: domain.to_ascii_lowercase() };
-                line.add(key, &destination, Priority::Normal, due.since);
-            }
-        }
+        self.looked = Some(now);
+        self.seen = take(self.seen.clone(), (context, out), line).await?;
         Ok(())
     }
+}
+
+/// Takes what is due behind `seen` into the line; what is there already stays as it is. Answers what was seen.
+async fn take(
+    mut seen: OutDue,
+    (context, out): (&Context, &Out),
+    line: &mut Line<Key>,
+) -> Result<OutDue, Stop> {
+    while line.len() < LINE {
+        let (now, after) = (unix_now(), seen.clone());
+        let page = readable(context.store.read(move |view| view.queue_out(&after, now, PAGE)).await)?;
+        let Some(last) = page.last() else { break };
+        seen = last.clone();
+        for due in page {
+            let domain = attempt::domain(&due.address);
+            let destination = out.relay.destination(domain);
+            let key = Key { delivery: due.delivery, domain: domain.to_ascii_lowercase() };
+            line.add(key, &destination, Priority::Normal, due.since);
+        }
+    }
+    Ok(seen)
 }

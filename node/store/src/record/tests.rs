@@ -32,7 +32,7 @@ fn recipient() -> Recipient {
         next_attempt: 1_700_000_300,
         last_error: "451 4.3.0 not now".into(),
         held: true,
-        noticed: true,
+        noticed: false,
     }
 }
 
@@ -198,7 +198,7 @@ fn queue() -> Samples {
                 at: 1_700_000_005,
                 recipients: vec![recipient()],
                 body_crc: crc32c::crc32c(b"queued"),
-                params: "SMTPUTF8".into(),
+                params: String::new(),
             }
             .into(),
             b"queued",
