@@ -21,10 +21,10 @@ pub fn run(tool: StoreTool) -> Result<()> {
         StoreTool::Fsck { dir, compare_in } => {
             let mut tell = |what: &str| println!("{what}");
             let done = tools::fsck(&dir, compare_in.as_deref(), &mut tell)?;
-            let tools::Checked { segments, batches, messages, problems } = done;
+            let tools::Checked { segments, packs, batches, messages, problems } = done;
             writeln!(
                 out,
-                "{segments} segments, {batches} batches, {messages} messages: {problems} problems"
+                "{segments} segments, {packs} packs, {batches} batches, {messages} messages: {problems} problems"
             )?;
             anyhow::ensure!(
                 problems == 0,

@@ -143,8 +143,13 @@ impl Copying<'_> {
         let outgoing = self.outgoing(at_least).await?;
         let offer = outgoing.offer();
         let at = Link { epoch: offer.at.epoch, seq: offer.at.seq, crc: offer.at.crc };
-        let snapshot =
-            Snapshot { id: offer.id.clone(), at: Some(at), files: offer.files, octets: offer.octets };
+        let snapshot = Snapshot {
+            id: offer.id.clone(),
+            at: Some(at),
+            files: offer.files,
+            octets: offer.octets,
+            contiguous_from: offer.contiguous_from,
+        };
         let (mirror, id, octets) = (self.mirror, &offer.id, offer.octets);
         tracing::info!(mirror, id, octets, seq = offer.at.seq, "sending a snapshot");
         self.say(from_primary::Message::Snapshot(snapshot)).await?;

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -123,6 +126,8 @@ pub struct Progress {
     me: String,
     state: Mutex<State>,
     news: watch::Sender<News>,
+    /// Has the store other replicas? As long as nobody has said otherwise.
+    has_others: AtomicBool,
 }
 
 /// The log of a replica that has begun an epoch.
@@ -156,9 +161,15 @@ impl Progress {
             me,
             state: Mutex::new(state),
             news: watch::Sender::new(News { written: end, commit, is_over: false }),
+            has_others: AtomicBool::new(true),
         };
         progress.change(|_| ());
         progress
+    }
+
+    /// Has the store other replicas, or may it soon have?
+    pub fn set_others(&self, there: bool) {
+        self.has_others.store(there, Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -333,6 +344,10 @@ impl Mirrors for Progress {
             state.waiting = None;
             state.commit >= seq
         })
+    }
+
+    fn are_there(&self) -> bool {
+        self.has_others.load(Ordering::Relaxed)
     }
 }
 

@@ -91,5 +91,6 @@ impl Fed {
 fn offer(snapshot: Snapshot) -> Result<Offer, Status> {
     let at = snapshot.at.ok_or_else(out_of_place)?;
     let at = Link { epoch: at.epoch, seq: at.seq, crc: at.crc };
-    Ok(Offer { id: snapshot.id, at, files: snapshot.files, octets: snapshot.octets })
+    let Snapshot { id, files, octets, contiguous_from, .. } = snapshot;
+    Ok(Offer { id, at, files, octets, contiguous_from })
 }

@@ -51,6 +51,40 @@ struct Asked {
     stop: bool,
 }
 
+/// Keeps checkpoints away while a snapshot of the index is held for long.
+pub struct Hold {
+    held: AtomicBool,
+    pages: Arc<AtomicI32>,
+    most: i32,
+}
+
+/// As long as it is there, no checkpoint begins.
+pub struct Held<'a>(&'a Hold);
+
+impl Hold {
+    /// From now on none begins; one that runs goes on to its end.
+    pub fn hold(&self) -> Held<'_> {
+        self.held.store(true, Ordering::Release);
+        Held(self)
+    }
+}
+
+impl Held<'_> {
+    /// Has the write-ahead log of an index of so many pages grown so long that it must end?
+    pub fn is_too_long(&self, index: i32) -> bool {
+        self.0.pages.load(Ordering::Relaxed) > self.0.most.max(index)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.held.store(false, Ordering::Release);
+    }
+}
+
+/// Pages of the write-ahead log up to which checkpoints may be kept away, at least.
+const HELD_PAGES: i32 = 65_536;
+
 /// The thread.
 pub struct Checkpointer {
     signal: Arc<Signal>,
@@ -64,6 +98,7 @@ pub struct Checkpointer {
     worked_on: AtomicI32,
     /// Pages from which it begins anew.
     limit: i32,
+    hold: Arc<Hold>,
 }
 
 impl Checkpointer {
@@ -88,11 +123,21 @@ impl Checkpointer {
             let thread = builder.spawn(move || work(&conn, &theirs, &flag)).map_err(|e| e.to_string())?;
             (Some(thread), None)
         };
-        Ok(Self { signal, failed, thread, here, pages, worked_on: AtomicI32::new(0), limit })
+        let most = limit.saturating_mul(16).max(HELD_PAGES);
+        let hold = Arc::new(Hold { held: AtomicBool::new(false), pages: pages.clone(), most });
+        Ok(Self { signal, failed, thread, here, pages, worked_on: AtomicI32::new(0), limit, hold })
+    }
+
+    /// What keeps checkpoints away.
+    pub fn hold(&self) -> Arc<Hold> {
+        self.hold.clone()
     }
 
     /// Called by the committer after each commit.
     pub fn after_commit(&self) {
+        if self.hold.held.load(Ordering::Acquire) {
+            return;
+        }
         let pages = self.pages.load(Ordering::Relaxed);
         let Some(work) = due(pages, self.worked_on.load(Ordering::Relaxed), self.limit) else { return };
         self.worked_on.store(pages, Ordering::Relaxed);

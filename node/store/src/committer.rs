@@ -19,6 +19,7 @@ use crate::{
     machine,
     plan::{Op, Value},
     replica::{Gate, Identity, Replica},
+    rewrite::{Answer, Chore, Parts, Rewriter},
     space::Space,
     stats::Stats,
     store::Store,
@@ -45,8 +46,20 @@ pub type Reply = oneshot::Sender<Result<Confirmed, WriteError>>;
 pub enum Job {
     /// A change; the permit bounds the octets that wait.
     Change(Op, Reply, OwnedSemaphorePermit),
+    /// Something that is no change.
+    Aside(Aside),
     /// Stop, and give the replica back.
     Stop(oneshot::Sender<Replica>),
+}
+
+/// What the committer does between two batches.
+pub enum Aside {
+    /// For the rewriter.
+    Chore(Chore, oneshot::Sender<Result<(), String>>),
+    /// The rewriter is to begin now.
+    Reclaim(Answer),
+    /// Something may have failed: that is seen behind each batch.
+    Look,
 }
 
 /// What the handles share with the committer.
@@ -120,8 +133,30 @@ pub fn start(
     });
     let (sender, receiver) = mpsc::channel(QUEUE);
     let dir = engine.dir.display().to_string();
-    let mut committer =
-        Committer { engine, shared: shared.clone(), epoch, checkpointer: Some(checkpointer), deposed: false };
+    let rewriter = Rewriter::start(Parts {
+        dir: engine.dir.clone(),
+        identity: engine.identity.clone(),
+        disk: engine.options.disk.clone(),
+        pool: shared.pool.clone(),
+        space: engine.space.clone(),
+        stats: engine.stats.clone(),
+        gate: shared.gate.clone(),
+        mirrors: engine.mirrors.clone(),
+        jobs: sender.downgrade(),
+        checkpoints: checkpointer.hold(),
+        segment_size: engine.log.size,
+        is_eager: engine.options.eager_rewriting,
+        patience: engine.options.patience,
+    });
+    let rewriter = rewriter.map_err(|source| OpenError::Io { dir: dir.clone(), source })?;
+    let mut committer = Committer {
+        engine,
+        shared: shared.clone(),
+        epoch,
+        rewriter: Some(rewriter),
+        checkpointer: Some(checkpointer),
+        deposed: false,
+    };
     let work = async move {
         let end = Ended(committer.shared.clone());
         let asked = committer.work(receiver).await;
@@ -146,6 +181,7 @@ struct Committer {
     engine: Engine,
     shared: Arc<Shared>,
     epoch: Epoch,
+    rewriter: Option<Rewriter>,
     checkpointer: Option<Checkpointer>,
     /// It is no longer the primary.
     deposed: bool,
@@ -162,25 +198,50 @@ impl Committer {
                 let Ok(job) = jobs.try_recv() else { break };
                 asked = batch.add(job);
             }
+            let aside = std::mem::take(&mut batch.aside);
             self.commit(batch).await;
+            for job in aside {
+                self.do_aside(job);
+            }
             if asked.is_some() || self.deposed || !self.is_sound() {
                 break;
             }
         }
         self.shared.serving.store(false, Ordering::Release);
+        if let Some(rewriter) = &self.rewriter {
+            // It is waited for when nothing of it is left to be refused.
+            rewriter.stop();
+        }
         if self.deposed && asked.is_none() {
             self.shared.stopped.send_replace(true);
             asked = wait_to_be_stopped(&mut jobs).await;
         }
-        jobs.close();
-        while let Ok(job) = jobs.try_recv() {
-            refuse(job);
-        }
+        refuse_all(&mut jobs).await;
         asked
     }
 
+    /// What is no change.
+    fn do_aside(&mut self, job: Aside) {
+        match (job, &self.rewriter) {
+            (Aside::Chore(chore, answer), _) => {
+                let may = self.shared.gate.may_write();
+                let done = if may {
+                    self.engine.do_chore(&chore)
+                } else {
+                    Err("the volume may not be written".into())
+                };
+                // It may have been told to stop.
+                let _ = answer.send(done);
+                self.ask_for_checkpoint();
+            }
+            (Aside::Reclaim(answer), Some(rewriter)) => rewriter.ask(answer),
+            (Aside::Reclaim(_), None) | (Aside::Look, _) => {}
+        }
+    }
+
     fn is_sound(&mut self) -> bool {
-        let index_failed = self.checkpointer.as_ref().is_some_and(Checkpointer::has_failed);
+        let index_failed = self.checkpointer.as_ref().is_some_and(Checkpointer::has_failed)
+            || self.rewriter.as_ref().is_some_and(Rewriter::has_failed);
         if index_failed && !self.engine.broken {
             self.engine.broke("the index could not be written or synced");
         }
@@ -265,6 +326,10 @@ impl Committer {
             let _ = reply.0.send(answer);
         }
         self.shared.notify(changed);
+        self.ask_for_checkpoint();
+    }
+
+    fn ask_for_checkpoint(&self) {
         if let Some(checkpointer) = &self.checkpointer {
             checkpointer.after_commit();
         }
@@ -277,6 +342,7 @@ impl Committer {
         if !self.shared.gate.may_write() {
             self.engine.leave();
         }
+        self.rewriter = None;
         self.checkpointer = None;
         let pool = self.shared.pool.clone();
         if let (Some(asked), false) = (asked, self.engine.broken) {
@@ -296,6 +362,14 @@ async fn wait_to_be_stopped(jobs: &mut mpsc::Receiver<Job>) -> Option<oneshot::S
     None
 }
 
+/// Nobody is left waiting: neither who has sent something, nor who is about to. (Nobody keeps a place in the queue for long.)
+async fn refuse_all(jobs: &mut mpsc::Receiver<Job>) {
+    jobs.close();
+    while let Some(job) = jobs.recv().await {
+        refuse(job);
+    }
+}
+
 /// The store no longer serves; who wants the replica is answered.
 fn refuse(job: Job) -> Option<oneshot::Sender<Replica>> {
     match job {
@@ -303,6 +377,8 @@ fn refuse(job: Job) -> Option<oneshot::Sender<Replica>> {
             let _ = reply.send(Err(WriteError::NotServing));
             None
         }
+        // Who waits for the answer sees that there will be none.
+        Job::Aside(_) => None,
         Job::Stop(asked) => Some(asked),
     }
 }
@@ -312,6 +388,7 @@ struct Batch {
     ops: Vec<Op>,
     replies: Vec<(Reply, OwnedSemaphorePermit)>,
     octets: u64,
+    aside: Vec<Aside>,
 }
 
 impl Batch {
@@ -323,17 +400,55 @@ impl Batch {
                 self.replies.push((reply, permit));
                 None
             }
+            Job::Aside(aside) => {
+                self.aside.push(aside);
+                None
+            }
             Job::Stop(asked) => Some(asked),
         }
     }
 
     fn split_off(&mut self, at: usize) -> Self {
-        Self { ops: self.ops.split_off(at), replies: self.replies.split_off(at), octets: 0 }
+        Self { ops: self.ops.split_off(at), replies: self.replies.split_off(at), ..Self::default() }
     }
 
     fn answer_all(self, error: &WriteError) {
         for (reply, _) in self.replies {
             let _ = reply.send(Err(error.clone()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn what_comes_while_the_store_stops_is_refused_and_never_left_waiting() {
+        let (sender, mut jobs) = mpsc::channel(4);
+        let (answer, mut answered) = oneshot::channel();
+        // The other handles of a store keep what nobody takes.
+        let other = sender.clone();
+        let permit = sender.try_reserve_owned().unwrap();
+        let refusing = std::thread::spawn(move || {
+            let waits = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            waits.block_on(refuse_all(&mut jobs));
+        });
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !other.is_closed() {
+            assert!(Instant::now() < deadline, "it is not closed");
+            std::thread::yield_now();
+        }
+        // The thread has looked by now and found nothing, if it does not wait for those who may still send.
+        for _ in 0..1000 {
+            std::thread::yield_now();
+        }
+        permit.send(Job::Aside(Aside::Chore(Chore::ContiguousFrom(1), answer)));
+        refusing.join().unwrap();
+        let told = answered.try_recv();
+        assert!(matches!(told, Err(oneshot::error::TryRecvError::Closed)), "{told:?}");
+        drop(other);
     }
 }

@@ -9,7 +9,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use mailcluster_types::{Epoch, Seq};
@@ -52,7 +52,14 @@ pub struct Options {
     pub(crate) skip_sync: bool,
     /// How segments are made ahead.
     pub(crate) spares: Making,
+    /// Gives back the room of small stores, too, which otherwise is not worth it.
+    pub(crate) eager_rewriting: bool,
+    /// For how long what was rewritten waits for views of before to end; else a later round removes it.
+    pub(crate) patience: Duration,
 }
+
+/// For how long views are waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Default for Options {
     fn default() -> Self {
@@ -62,6 +69,8 @@ impl Default for Options {
             segment_size: None,
             skip_sync: false,
             spares: Making::default(),
+            eager_rewriting: false,
+            patience: PATIENCE,
         }
     }
 }

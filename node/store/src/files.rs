@@ -1,4 +1,4 @@
-//! Reads bodies out of segments, with a bounded number of open files.
+//! Reads bodies out of segments and packs, with a bounded number of open files.
 
 use std::{
     collections::VecDeque,
@@ -9,8 +9,6 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use mailcluster_types::Seq;
-
 use crate::{error::ReadError, segment};
 
 const OPEN_FILES: usize = 64;
@@ -20,8 +18,8 @@ const UNCHECKED: u32 = 1 << 20;
 /// Where a body lies on this replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// First sequence of the segment.
-    pub segment: Seq,
+    /// First sequence of the segment, or the number of a pack.
+    pub segment: u64,
     /// Octets from its start.
     pub offset: u64,
     /// Octets of the body.
@@ -30,10 +28,10 @@ pub struct Place {
     pub crc: u32,
 }
 
-/// The segments, for reading.
+/// Segments and packs, for reading.
 pub struct SegmentFiles {
     log: PathBuf,
-    open: Mutex<VecDeque<(Seq, Arc<File>)>>,
+    open: Mutex<VecDeque<(u64, Arc<File>)>>,
 }
 
 impl SegmentFiles {
@@ -41,7 +39,8 @@ impl SegmentFiles {
         Self { log, open: Mutex::new(VecDeque::new()) }
     }
 
-    fn file(&self, segment: Seq) -> io::Result<Arc<File>> {
+    /// The file of a segment or pack. Whoever holds it can read it to its end, even when it is given back meanwhile.
+    pub fn file(&self, segment: u64) -> io::Result<Arc<File>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, file)) = open.iter().find(|(first, _)| *first == segment) {
             return Ok(file.clone());
@@ -54,64 +53,84 @@ impl SegmentFiles {
         Ok(file)
     }
 
+    /// A file was given back: its room is free when nobody reads it any more.
+    pub fn forget(&self, segment: u64) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|(number, _)| *number != segment);
+    }
+
+    /// The file that a body lies in.
+    pub fn of(&self, place: &Place) -> Result<Arc<File>, ReadError> {
+        self.file(place.segment).map_err(|e| place.failed(&e))
+    }
+
     /// The prefix and the body, verified.
     pub fn read(&self, prefix: &[u8], place: &Place) -> Result<Vec<u8>, ReadError> {
-        self.reaches(place)?;
+        let file = self.of(place)?;
+        place.is_within(&file)?;
         let mut text = Vec::with_capacity(prefix.len() + place.len as usize);
         text.extend_from_slice(prefix);
         text.resize(prefix.len() + place.len as usize, 0);
         let body = &mut text[prefix.len()..];
-        self.read_at(place, 0, body)?;
+        place.read_at(&file, 0, body)?;
         place.verify(crc32c::crc32c(body))?;
         Ok(text)
     }
+}
 
+impl Place {
     /// Memory is taken for what the segment has, not on the word of the index.
-    fn reaches(&self, place: &Place) -> Result<(), ReadError> {
-        if place.len < UNCHECKED {
+    fn is_within(&self, file: &File) -> Result<(), ReadError> {
+        if self.len < UNCHECKED {
             return Ok(());
         }
-        let length = self.file(place.segment).and_then(|file| file.metadata()).map(|file| file.len());
-        match length {
-            Ok(length) if place.offset.saturating_add(u64::from(place.len)) > length => Err(
-                ReadError::Damaged(format!("segment {} at {}: it ends there", place.segment, place.offset)),
-            ),
+        match file.metadata().map(|file| file.len()) {
+            Ok(length) if self.offset.saturating_add(u64::from(self.len)) > length => {
+                Err(ReadError::Damaged(format!("{self}: it ends there")))
+            }
             // Reading it says what is wrong.
             _ => Ok(()),
         }
     }
 
     /// Fills `piece` with the body's octets from `from` on; it must lie within the body. Not verified.
-    pub fn read_at(&self, place: &Place, from: u64, piece: &mut [u8]) -> Result<(), ReadError> {
-        let read = self.file(place.segment).and_then(|file| file.read_exact_at(piece, place.offset + from));
-        read.map_err(|e| match e.kind() {
+    pub fn read_at(&self, file: &File, from: u64, piece: &mut [u8]) -> Result<(), ReadError> {
+        file.read_exact_at(piece, self.offset + from).map_err(|e| self.failed(&e))
+    }
+
+    fn failed(&self, error: &io::Error) -> ReadError {
+        match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof => {
-                ReadError::Damaged(format!("segment {} at {}: {e}", place.segment, place.offset))
+                ReadError::Damaged(format!("{self}: {error}"))
             }
-            _ => ReadError::Io(e.to_string()),
-        })
+            _ => ReadError::Io(error.to_string()),
+        }
     }
 
     /// Checks a body against its checksum, `buffer` by `buffer`.
-    pub fn verify(&self, place: &Place, buffer: &mut [u8]) -> Result<(), ReadError> {
+    pub fn check(&self, file: &File, buffer: &mut [u8]) -> Result<(), ReadError> {
         let (mut from, mut crc) = (0, 0);
-        while from < u64::from(place.len) {
-            let left = usize::try_from(u64::from(place.len) - from).unwrap_or(usize::MAX);
+        while from < u64::from(self.len) {
+            let left = usize::try_from(u64::from(self.len) - from).unwrap_or(usize::MAX);
             let length = left.min(buffer.len());
             let Some(piece) = buffer.get_mut(..length).filter(|piece| !piece.is_empty()) else { break };
-            self.read_at(place, from, piece)?;
+            self.read_at(file, from, piece)?;
             crc = crc32c::crc32c_append(crc, piece);
             from += u64::try_from(piece.len()).unwrap_or(u64::MAX);
         }
-        place.verify(crc)
+        self.verify(crc)
     }
-}
 
-impl Place {
     fn verify(&self, crc: u32) -> Result<(), ReadError> {
         if crc == self.crc {
             return Ok(());
         }
-        Err(ReadError::Damaged(format!("segment {} at {}", self.segment, self.offset)))
+        Err(ReadError::Damaged(self.to_string()))
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at {}", segment::name(self.segment), self.offset)
     }
 }

@@ -7,6 +7,7 @@
 //! `may_acknowledge`, so no code path can say OK to a client without it.
 
 mod apply;
+mod base;
 mod batch;
 mod catch_up;
 mod checkpoint;
@@ -22,11 +23,13 @@ mod mirrors;
 mod model;
 mod names;
 mod ops;
+mod pack;
 mod plan;
 mod record;
 mod recover;
 mod replay;
 mod replica;
+mod rewrite;
 mod schema;
 mod segment;
 mod snapshot;
@@ -63,6 +66,7 @@ pub use ops::{
     FlagChange, FlagOp, FlagsChanged, QueueUpdate,
 };
 pub use replica::{Gate, Identity, OpenGate, Receipt, Replica, ReplicaDescription, StoreKind};
+pub use rewrite::Reclaimed;
 pub use snapshot::{Cancel, Incoming, Offer, Outgoing, PinnedFile, Received};
 pub use standby::Follower;
 pub use stats::{Histogram, Stats};

@@ -15,6 +15,7 @@ use crate::{
     error::FollowError,
     replica::Identity,
     segment::{self, Found, Reader, SEGMENT_HEADER},
+    superblock::Superblock,
 };
 
 /// A batch as it travels between replicas.
@@ -74,9 +75,10 @@ impl LogReader {
     /// From which record on the log of the store in `dir` has no gaps.
     ///
     /// # Errors
-    /// When the directory cannot be read.
+    /// When the superblock or the directory cannot be read.
     pub fn first(dir: &Path) -> io::Result<Seq> {
-        Ok(segment::list(&Engine::log_dir(dir))?.first().copied().unwrap_or(1))
+        let given_back = Superblock::read(dir).map_err(io::Error::other)?.contiguous_from;
+        Ok(segment::list(&Engine::log_dir(dir))?.first().copied().unwrap_or(1).max(given_back))
     }
 
     /// Octets of the segments that are full.
@@ -97,6 +99,9 @@ impl LogReader {
     pub fn after(dir: &Path, identity: Identity, after: Seq) -> io::Result<Self> {
         let log = Engine::log_dir(dir);
         let gone = || io::Error::new(io::ErrorKind::NotFound, format!("the log has no record {after}"));
+        if after + 1 < Self::first(dir)? {
+            return Err(gone());
+        }
         let firsts = segment::list(&log)?;
         let first = firsts.iter().rev().find(|first| **first <= after + 1).copied().ok_or_else(gone)?;
         let reader = Reader::open(&log, first, &identity)?.ok_or_else(gone)?;

@@ -22,15 +22,18 @@ pub enum Piece {
     Torn(String),
 }
 
-/// The first thing in a log that is not as it was written.
-pub fn damage(log: &Path, identity: &Identity) -> io::Result<Option<String>> {
+/// The first thing in a log that is not as it was written, from this segment on (0: all of it).
+pub fn damage(log: &Path, identity: &Identity, from: Seq) -> io::Result<Option<String>> {
     let mut found = None;
     let mut each = |piece| {
         if let Piece::Damage(what) = piece {
             found.get_or_insert(what);
         }
     };
-    LogWalk::new(log, identity, &mut each).run()?;
+    let mut walk = LogWalk::new(log, identity, from, &mut each);
+    walk.from = from;
+    walk.link.seq = from.saturating_sub(1);
+    walk.run()?;
     Ok(found)
 }
 
@@ -38,6 +41,10 @@ pub fn damage(log: &Path, identity: &Identity) -> io::Result<Option<String>> {
 pub struct LogWalk<'a> {
     pub log: &'a Path,
     pub identity: &'a Identity,
+    /// Segments before this record may have been given back.
+    pub contiguous_from: Seq,
+    /// Segments before this one are passed over.
+    from: Seq,
     pub each: &'a mut dyn FnMut(Piece),
     /// The last batch.
     pub link: Link,
@@ -46,13 +53,19 @@ pub struct LogWalk<'a> {
 }
 
 impl<'a> LogWalk<'a> {
-    pub fn new(log: &'a Path, identity: &'a Identity, each: &'a mut dyn FnMut(Piece)) -> Self {
-        Self { log, identity, each, link: Link::default(), segments: 0 }
+    pub fn new(
+        log: &'a Path,
+        identity: &'a Identity,
+        contiguous_from: Seq,
+        each: &'a mut dyn FnMut(Piece),
+    ) -> Self {
+        Self { log, identity, contiguous_from, from: 0, each, link: Link::default(), segments: 0 }
     }
 
     /// Walks all of it.
     pub fn run(&mut self) -> io::Result<()> {
-        let firsts = segment::list(self.log)?;
+        let mut firsts = segment::list(self.log)?;
+        firsts.retain(|first| *first >= self.from);
         for (at, first) in firsts.iter().enumerate() {
             if at == 0 && *first > self.link.seq + 1 {
                 self.missing(*first);
@@ -68,6 +81,11 @@ impl<'a> LogWalk<'a> {
     }
 
     fn missing(&mut self, next: Seq) {
+        // What comes next follows another than the last one that is here.
+        self.link.crc = 0;
+        if next <= self.contiguous_from {
+            return;
+        }
         self.damage(format!("records {} to {} are missing", self.link.seq + 1, next - 1));
     }
 

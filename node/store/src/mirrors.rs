@@ -15,6 +15,9 @@ pub trait Mirrors: Send + Sync + 'static {
     /// Resolves when this record, which is synced here, is where it must be for anybody to see it. `false`: this replica is
     /// no longer the primary, and nobody knows whether the record will stay.
     fn until_committed(&self, end: (Epoch, Seq)) -> Committed<'_>;
+
+    /// Does anybody copy the log, or may soon? Then it stays as it was written.
+    fn are_there(&self) -> bool;
 }
 
 /// There are none: what is synced is committed.
@@ -25,5 +28,9 @@ impl Mirrors for NoMirrors {
 
     fn until_committed(&self, _: (Epoch, Seq)) -> Committed<'_> {
         Box::pin(std::future::ready(true))
+    }
+
+    fn are_there(&self) -> bool {
+        false
     }
 }

@@ -74,7 +74,10 @@ impl Recovery<'_> {
         if self.state.link.seq == 0 {
             (segment, offset) = (first, SEGMENT_HEADER);
             if first != 1 {
-                return Err(OpenError::Damaged(format!("{}: the log starts at {first}", self.log.display())));
+                return Err(OpenError::Damaged(format!(
+                    "{}: the log starts at {first}, and there is no index of what came before",
+                    self.log.display()
+                )));
             }
         } else {
             self.check_applied()?;

@@ -10,7 +10,8 @@ use crate::{
     batch::{HEADER, Header},
     engine::place,
     error::OpenError,
-    record::{self, DecodeError},
+    files::Place,
+    record::{self, DecodeError, Record},
     schema::State,
 };
 
@@ -29,6 +30,17 @@ pub struct Placed {
 }
 
 impl Placed {
+    /// Its records that have bodies, and where these lie.
+    pub fn bodies(&self, payload: &Bytes) -> Vec<(Place, Record)> {
+        let base = self.offset + HEADER as u64;
+        let records = record::decode_all(payload).unwrap_or_default().into_iter();
+        let placed = records.filter_map(|framed| {
+            let at = base + framed.body_at as u64;
+            Some((place(&framed.record, self.segment, at, framed.body.len())?, framed.record))
+        });
+        placed.collect()
+    }
+
     /// Payload octets, and something for the batch itself.
     pub fn cost(&self) -> u64 {
         u64::from(self.header.length) + 4096

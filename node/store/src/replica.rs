@@ -11,19 +11,21 @@ use rusqlite::{Connection, ErrorCode};
 
 use crate::{
     apply::Hot,
-    committer,
+    base, committer,
+    disk::Disk,
     engine::{Engine, Options},
     error::{Fenced, FollowError, OpenError},
     files::SegmentFiles,
     log_walk, machine,
     mirrors::NoMirrors,
+    pack,
     record::EpochStart,
     recover::Recovery,
     schema::{self, State},
     snapshot,
     space::{self, Space},
     store::Store,
-    superblock::{FORMAT, Superblock},
+    superblock::Superblock,
     view::{Pool, View},
     volume::{self, io_error},
 };
@@ -216,7 +218,7 @@ impl Replica {
             }
             // What the index's file has on disk is as doubtful as the log's tail was.
             tracing::warn!(store = %expected.store, "a sync failed here before: rebuilding the index");
-            forget_index(dir, expected)?;
+            forget_index(dir, expected, block.contiguous_from)?;
             block.poisoned.clear();
         }
         let replica = Self::assemble(dir, expected, options, (lock, block.clone()))?;
@@ -233,7 +235,8 @@ impl Replica {
         (lock, superblock): (fs::File, Superblock),
     ) -> Result<Self, OpenError> {
         let log = Engine::log_dir(dir);
-        let conn = open_index(dir, identity)?;
+        remove_unfinished(dir, &options.disk)?;
+        let conn = open_index(dir, identity, superblock.contiguous_from, &options.disk)?;
         let mut state = State::load(&conn).map_err(|e| OpenError::Index(e.to_string()))?;
         let space = Arc::new(Space::new(dir, options.volume.clone()));
         let segment_size = options.segment_size.unwrap_or_else(|| space::segment_size(space.measure().1));
@@ -291,7 +294,7 @@ impl Replica {
             end: (end.epoch, end.seq),
             promise: self.engine.superblock.promise,
             in_sync_version: tail.in_sync_version().max(state.in_sync_version),
-            format: FORMAT,
+            format: self.engine.superblock.format(),
             newest: state.clock,
         }
     }
@@ -398,20 +401,49 @@ fn has_mirrors(dir: &Path, me: &Identity) -> bool {
 
 /// Removes the index, for the log to make it anew; not when the log is damaged: then the index may be all that tells of
 /// some of the mail.
-fn forget_index(dir: &Path, identity: &Identity) -> Result<(), OpenError> {
+fn forget_index(dir: &Path, identity: &Identity, contiguous_from: Seq) -> Result<(), OpenError> {
     let log = Engine::log_dir(dir);
-    if let Some(what) = log_walk::damage(&log, identity).map_err(|e| io_error(&log, e))? {
+    let damage = if contiguous_from > 0 {
+        base::beginning(dir, identity, contiguous_from)?.err()
+    } else {
+        log_walk::damage(&log, identity, 0).map_err(|e| io_error(&log, e))?
+    };
+    if let Some(what) = damage {
         return Err(OpenError::Damaged(format!("{what}, and the index is of no use")));
     }
     schema::remove(dir).map_err(|e| io_error(dir, e))
 }
 
-/// Opens the index; one that is unreadable, of another version or another replica's is rebuilt from the log.
-fn open_index(dir: &Path, identity: &Identity) -> Result<Connection, OpenError> {
+/// Removes what giving room back had begun and not ended.
+fn remove_unfinished(dir: &Path, disk: &Arc<dyn Disk>) -> Result<(), OpenError> {
+    for path in [pack::unfinished(&Engine::log_dir(dir)), base::unfinished(dir), dir.join("index.new")] {
+        if path.exists() {
+            disk.remove(&path).map_err(|e| io_error(&path, e))?;
+        }
+    }
+    Ok(())
+}
+
+/// Opens the index; one that is unreadable, of another version or another replica's is rebuilt from the log, and from the
+/// newest base where the beginning of the log was given back.
+fn open_index(
+    dir: &Path,
+    identity: &Identity,
+    contiguous_from: Seq,
+    disk: &Arc<dyn Disk>,
+) -> Result<Connection, OpenError> {
     let (cluster, replica) = (identity.cluster.to_bytes(), identity.replica.to_bytes());
     let ids = (&cluster[..], &replica[..]);
+    let failed = |e: rusqlite::Error| OpenError::Index(e.to_string());
+    let begin = || begin_index(dir, identity, contiguous_from, disk);
+    if contiguous_from > 0 && !schema::path(dir).exists() {
+        begin()?;
+    }
     match schema::open_writer(dir, ids) {
-        Ok(conn) => Ok(conn),
+        Ok(conn) if State::load(&conn).map_err(failed)?.link.seq > 0 => return Ok(conn),
+        // One that never got anything.
+        Ok(conn) if contiguous_from == 0 => return begin().map(|()| conn),
+        Ok(_) => {}
         Err(e)
             if matches!(e, rusqlite::Error::InvalidQuery)
                 || matches!(
@@ -420,9 +452,26 @@ fn open_index(dir: &Path, identity: &Identity) -> Result<Connection, OpenError> 
                 ) =>
         {
             tracing::warn!(error = %e, "the index is of no use: rebuilding it from the log");
-            forget_index(dir, identity)?;
-            schema::open_writer(dir, ids).map_err(|e| OpenError::Index(e.to_string()))
+            forget_index(dir, identity, contiguous_from)?;
         }
-        Err(e) => Err(OpenError::Index(e.to_string())),
+        Err(e) => return Err(failed(e)),
     }
+    begin()?;
+    schema::open_writer(dir, ids).map_err(failed)
+}
+
+/// What an index made anew begins with: nothing, and then no base may outlive it, or a base. Nothing is left out: what is
+/// damaged is for `export`.
+fn begin_index(
+    dir: &Path,
+    identity: &Identity,
+    contiguous_from: Seq,
+    disk: &Arc<dyn Disk>,
+) -> Result<(), OpenError> {
+    if contiguous_from == 0 {
+        return base::remove_all(dir, disk).map_err(|e| io_error(&base::folder(dir), e));
+    }
+    let lost = |why| OpenError::Damaged(format!("{why}, and the index is gone"));
+    let base = base::beginning(dir, identity, contiguous_from)?.map_err(lost)?;
+    base::restore(dir, &base, identity, dir, &mut |what| tracing::warn!(what, "some mail cannot be read"))
 }

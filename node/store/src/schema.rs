@@ -261,7 +261,12 @@ fn wait_a_little(tries: i32) -> bool {
 
 /// The files of an index.
 pub fn files(dir: &Path) -> impl Iterator<Item = std::path::PathBuf> {
-    ["", "-wal", "-shm"].map(|suffix| dir.join(format!("index.sqlite{suffix}"))).into_iter()
+    file_paths(dir).into_iter()
+}
+
+/// The index itself, its write-ahead log, and what its connections share.
+pub fn file_paths(dir: &Path) -> [std::path::PathBuf; 3] {
+    ["", "-wal", "-shm"].map(|suffix| dir.join(format!("index.sqlite{suffix}")))
 }
 
 /// Removes an index that cannot be used, so that it is rebuilt.

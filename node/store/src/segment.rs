@@ -2,6 +2,9 @@
 //!
 //! Header: magic `MCSEGM01`, format u32, zero u32, nonce u64, first sequence u64, cluster and replica id (16 octets
 //! each), CRC-32C of the first 64 octets. Little-endian.
+//!
+//! A pack (`log/<number>.pack`, see `pack`) has the same header with the magic `MCPACK01` and its number, and batches of
+//! the same form.
 
 use std::{
     fs::{self, File},
@@ -28,34 +31,64 @@ pub const SEGMENT_HEADER: u64 = 4096;
 /// A segment's size on volumes that have room for many.
 pub const SEGMENT_SIZE: u64 = 64 << 20;
 const HEAD_MAGIC: &[u8; 8] = b"MCSEGM01";
+const PACK_MAGIC: &[u8; 8] = b"MCPACK01";
+/// Set in the number of a pack, so that the index tells packs from segments by their numbers. No sequence gets there.
+pub const PACK: u64 = 1 << 62;
 
-/// Where a segment lies.
-pub fn path(log: &Path, first: Seq) -> PathBuf {
-    log.join(format!("{first:020}.seg"))
+/// Is this the number of a pack?
+pub fn is_pack(number: u64) -> bool {
+    number & PACK != 0
+}
+
+/// Where a segment or a pack lies.
+pub fn path(log: &Path, number: u64) -> PathBuf {
+    let kind = if is_pack(number) { "pack" } else { "seg" };
+    log.join(format!("{:020}.{kind}", number & !PACK))
+}
+
+/// A segment or a pack, for people.
+pub fn name(number: u64) -> String {
+    let kind = if is_pack(number) { "pack" } else { "segment" };
+    format!("{kind} {}", number & !PACK)
 }
 
 /// The first sequences of all segments, ascending.
 pub fn list(log: &Path) -> io::Result<Vec<Seq>> {
-    let mut firsts = Vec::new();
-    for entry in fs::read_dir(log)? {
-        let name = entry?.file_name();
-        let number: Option<Seq> =
-            name.to_str().and_then(|n| n.strip_suffix(".seg")).and_then(|n| n.parse().ok());
-        firsts.extend(number);
-    }
-    firsts.sort_unstable();
-    Ok(firsts)
+    numbers(log, ".seg")
 }
 
-fn new_nonce() -> io::Result<u64> {
+/// The numbers of all packs, ascending.
+pub fn packs(log: &Path) -> io::Result<Vec<u64>> {
+    Ok(numbers(log, ".pack")?.into_iter().map(|number| number | PACK).collect())
+}
+
+fn numbers(log: &Path, suffix: &str) -> io::Result<Vec<u64>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(log)? {
+        let name = entry?.file_name();
+        let number: Option<u64> =
+            name.to_str().and_then(|n| n.strip_suffix(suffix)).and_then(|n| n.parse().ok());
+        found.extend(number.filter(|number| !is_pack(*number)));
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn magic(number: u64) -> &'static [u8; 8] {
+    if is_pack(number) { PACK_MAGIC } else { HEAD_MAGIC }
+}
+
+/// A number that no other file's batches have.
+pub fn draw_nonce() -> io::Result<u64> {
     let mut nonce = [0; 8];
     getrandom::fill(&mut nonce).map_err(io::Error::from)?;
     Ok(u64::from_le_bytes(nonce))
 }
 
-fn encode_head(identity: &Identity, nonce: u64, first: Seq) -> Vec<u8> {
+/// The header of a segment, or of a pack.
+pub fn encode_head(identity: &Identity, nonce: u64, first: u64) -> Vec<u8> {
     let mut out = Vec::with_capacity(4096);
-    out.extend_from_slice(HEAD_MAGIC);
+    out.extend_from_slice(magic(first));
     out.extend_from_slice(&FORMAT.to_le_bytes());
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(&nonce.to_le_bytes());
@@ -113,7 +146,7 @@ impl Writer {
         first: Seq,
         size: u64,
     ) -> io::Result<Self> {
-        let nonce = new_nonce()?;
+        let nonce = draw_nonce()?;
         let mut file = disk.create(&log.join("next.new"))?;
         if let Err(e) = file.allocate(size) {
             // Without reserved room each sync also writes the length: slower, just as safe.
@@ -159,7 +192,7 @@ impl Writer {
 
     /// Makes of the spare the segment that begins with `first`.
     fn put_spare(&self, mut file: Box<dyn LogFile>, first: Seq) -> io::Result<Self> {
-        let nonce = new_nonce()?;
+        let nonce = draw_nonce()?;
         file.write_at(0, &encode_head(&self.identity, nonce, first))?;
         let whose = (&self.disk, self.log.as_path(), &self.identity);
         let mut writer = Self::at(whose, file, Head { first, nonce }, (SEGMENT_HEADER, self.size));
@@ -294,12 +327,9 @@ impl Reader {
         let len = file.metadata()?.len();
         let mut head = vec![0; 4096];
         let got = read_up_to(&file, &mut head, 0)?;
-        let Some(found) = decode_head(&head[..got], identity) else {
+        let Some(found) = decode_head(&head[..got], identity, first) else {
             return Ok(None);
         };
-        if found.first != first {
-            return Ok(None);
-        }
         Ok(Some(Self { file, head: found, len }))
     }
 
@@ -359,6 +389,11 @@ impl Reader {
         Ok(None)
     }
 
+    /// Octets of the file, as it was opened.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
     /// Opens a segment whose own header may be damaged: its first batch tells the nonce then.
     pub fn salvage(log: &Path, first: Seq) -> io::Result<Option<Self>> {
         let file = File::open(path(log, first))?;
@@ -371,16 +406,14 @@ impl Reader {
     }
 }
 
-fn decode_head(bytes: &[u8], identity: &Identity) -> Option<Head> {
+fn decode_head(bytes: &[u8], identity: &Identity, number: u64) -> Option<Head> {
     let crc = u32::from_le_bytes(bytes.get(64..68)?.try_into().ok()?);
-    let ours = bytes.get(..8)? == HEAD_MAGIC
+    let ours = bytes.get(..8)? == magic(number)
+        && bytes.get(24..32)? == number.to_le_bytes()
         && crc32c::crc32c(&bytes[..64]) == crc
         && bytes.get(32..48)? == identity.cluster.to_bytes();
     ours.then_some(())?;
-    Some(Head {
-        nonce: u64::from_le_bytes(bytes.get(16..24)?.try_into().ok()?),
-        first: u64::from_le_bytes(bytes.get(24..32)?.try_into().ok()?),
-    })
+    Some(Head { nonce: u64::from_le_bytes(bytes.get(16..24)?.try_into().ok()?), first: number })
 }
 
 /// Reads until the buffer is full or the file ends.

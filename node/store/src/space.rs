@@ -96,14 +96,17 @@ impl Space {
         (free.saturating_sub(self.written.load(Ordering::Relaxed)), total)
     }
 
+    /// The same, asked now.
+    pub fn measure_now(&self) -> (u64, u64) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.measure()
+    }
+
     /// Would `size` octets leave the reserve untouched?
     pub fn has_room(&self, size: u64) -> bool {
         let fits = |(free, total): (u64, u64)| free.saturating_sub(reserve(total)) > size;
         // What was written meanwhile is counted generously: nothing is refused by that count alone.
-        fits(self.measure()) || {
-            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            fits(self.measure())
-        }
+        fits(self.measure()) || { fits(self.measure_now()) }
     }
 
     /// Counts what was written to the log (and, roughly, to the index).

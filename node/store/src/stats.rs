@@ -17,6 +17,11 @@ pub struct Stats {
     commit_seconds: Counts,
     commit_changes: Counts,
     failures: AtomicU64,
+    live: AtomicU64,
+    dead: AtomicU64,
+    packed: AtomicU64,
+    removed_files: AtomicU64,
+    removed: AtomicU64,
 }
 
 impl Default for Stats {
@@ -25,6 +30,11 @@ impl Default for Stats {
             commit_seconds: Counts::new(SECONDS),
             commit_changes: Counts::new(CHANGES),
             failures: AtomicU64::new(0),
+            live: AtomicU64::new(0),
+            dead: AtomicU64::new(0),
+            packed: AtomicU64::new(0),
+            removed_files: AtomicU64::new(0),
+            removed: AtomicU64::new(0),
         }
     }
 }
@@ -46,6 +56,43 @@ impl Stats {
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Octets of the log that are still needed, and those that are not, as of the last look; zeros before the first.
+    #[must_use]
+    pub fn live_and_dead(&self) -> (u64, u64) {
+        (self.live.load(Ordering::Relaxed), self.dead.load(Ordering::Relaxed))
+    }
+
+    /// Octets written to packs, to give the room of other files back.
+    #[must_use]
+    pub fn packed_octets(&self) -> u64 {
+        self.packed.load(Ordering::Relaxed)
+    }
+
+    /// Segments and packs that were removed, and their octets.
+    #[must_use]
+    pub fn removed_files(&self) -> (u64, u64) {
+        (self.removed_files.load(Ordering::Relaxed), self.removed.load(Ordering::Relaxed))
+    }
+
+    /// Batches that were committed.
+    pub(crate) fn commits(&self) -> u64 {
+        self.commit_seconds.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    pub(crate) fn surveyed(&self, live: u64, dead: u64) {
+        self.live.store(live, Ordering::Relaxed);
+        self.dead.store(dead, Ordering::Relaxed);
+    }
+
+    pub(crate) fn packed(&self, octets: u64) {
+        self.packed.fetch_add(octets, Ordering::Relaxed);
+    }
+
+    pub(crate) fn gave_back(&self, octets: u64) {
+        self.removed_files.fetch_add(1, Ordering::Relaxed);
+        self.removed.fetch_add(octets, Ordering::Relaxed);
     }
 
     pub(crate) fn committed(&self, changes: usize, took: Duration) {

@@ -6,7 +6,7 @@ use mailcluster_types::{AccountId, DeliveryId, Epoch, ModSeq, ReplicaId, Seq, St
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    committer::{Job, Shared},
+    committer::{Aside, Job, Shared},
     error::{ReadError, Refusal, WriteError},
     machine,
     model::{Account, Alias, Domain},
@@ -16,6 +16,7 @@ use crate::{
     },
     plan::{self, Op, Value},
     replica::{Identity, Receipt, Replica, StoreKind},
+    rewrite::Reclaimed,
     stats::Stats,
     view::View,
 };
@@ -120,6 +121,18 @@ impl Store {
         let replica = answer.await.ok();
         self.stopped().await;
         replica
+    }
+
+    /// Gives the room of expunged mail back now, as far as it is worth it; by itself a store does so now and then. Ends when
+    /// nothing is left that would be.
+    ///
+    /// # Errors
+    /// Why less was given back than could have been, for people; nothing is lost by that.
+    pub async fn reclaim(&self) -> Result<Reclaimed, String> {
+        let stops = || "the store stops".to_owned();
+        let (answer, answered) = oneshot::channel();
+        self.jobs.send(Job::Aside(Aside::Reclaim(answer))).await.map_err(|_| stops())?;
+        answered.await.map_err(|_| stops())?
     }
 
     /// Resolves when the store has stopped serving, for whatever reason.

@@ -18,13 +18,15 @@ use crate::{
     replica::{Identity, StoreKind},
 };
 
-/// The on-disk format that this version writes.
+/// The on-disk format of a volume whose log is all there.
 pub const FORMAT: u32 = 1;
 /// That of a volume on which a snapshot takes the place of what was there: a version that does not know of snapshots must
 /// not open what is half-way between two states.
 const INSTALLING: u32 = 2;
+/// That of a volume on which a part of the log was given back: a version that does not know of packs must not open it.
+const PACKED: u32 = 3;
 /// The newest on-disk format that this version reads.
-const NEWEST: u32 = INSTALLING;
+const NEWEST: u32 = PACKED;
 const MAGIC: &[u8; 8] = b"MCSTORE1";
 const PREFIX: usize = 20;
 
@@ -55,6 +57,9 @@ pub struct Superblock {
     /// A whole snapshot takes the place of index and log; whoever opens the volume finishes that first.
     #[prost(bool, tag = "8")]
     pub installing: bool,
+    /// From this record on the log has no gaps; 0: it has none at all.
+    #[prost(uint64, tag = "9")]
+    pub contiguous_from: u64,
 }
 
 impl Superblock {
@@ -72,6 +77,7 @@ impl Superblock {
             promise: 0,
             poisoned: String::new(),
             installing: false,
+            contiguous_from: 0,
         }
     }
 
@@ -89,12 +95,20 @@ impl Superblock {
         })
     }
 
+    /// The format that the volume has.
+    pub fn format(&self) -> u32 {
+        match self {
+            Self { contiguous_from: 1.., .. } => PACKED,
+            Self { installing: true, .. } => INSTALLING,
+            _ => FORMAT,
+        }
+    }
+
     fn encode_file(&self) -> Vec<u8> {
         let body = self.encode_to_vec();
         let mut out = Vec::with_capacity(PREFIX + body.len());
         out.extend_from_slice(MAGIC);
-        let format = if self.installing { INSTALLING } else { FORMAT };
-        out.extend_from_slice(&format.to_le_bytes());
+        out.extend_from_slice(&self.format().to_le_bytes());
         out.extend_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
         out.extend_from_slice(&crc32c::crc32c(&body).to_le_bytes());
         out.extend_from_slice(&body);

@@ -131,6 +131,8 @@ pub struct Setup {
     pub segment_size: Option<u64>,
     /// Leaves the sync out of the committer.
     pub skip_sync: bool,
+    /// Gives back the room of small stores, too.
+    pub eager_rewriting: bool,
     /// Free octets that the volume is said to have (of 100 GiB); `None`: the truth.
     pub free: Option<Arc<AtomicU64>>,
 }
@@ -146,6 +148,7 @@ impl Setup {
             volume,
             segment_size: self.segment_size,
             skip_sync: self.skip_sync,
+            eager_rewriting: self.eager_rewriting,
             ..Options::default()
         }
     }

@@ -79,6 +79,7 @@ impl Life {
         };
         let all = Arc::new(Mirrors {
             me: self.config.identity.replica.to_string(),
+            is_mirrored: self.is_mirrored(),
             peers: self.config.peers.clone(),
             source,
             troubles: sender.clone(),
@@ -91,6 +92,8 @@ impl Life {
 /// All mirrors of a term: one may take another's place meanwhile.
 struct Mirrors {
     me: String,
+    /// By what was configured; those that are named may be others already, or not known yet.
+    is_mirrored: bool,
     peers: Arc<dyn Peers>,
     source: Source,
     troubles: mpsc::Sender<Trouble>,
@@ -103,6 +106,7 @@ impl Mirrors {
             let ids = self.peers.all();
             fed.retain(|id, _| ids.contains(id));
             self.source.snapshots.tidy(&self.source.dir, &ids);
+            self.source.progress.set_others(self.is_mirrored || ids.iter().any(|id| *id != self.me));
             for id in ids.into_iter().filter(|id| *id != self.me) {
                 let feed = |id: &String| AbortOnDropHandle::new(tokio::spawn(self.clone().feed(id.clone())));
                 fed.entry(id).or_insert_with_key(feed);

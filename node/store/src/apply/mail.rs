@@ -261,7 +261,8 @@ fn take(cx: &Apply<'_>, mailbox: u64, uid: u32) -> Result<Held, ApplyError> {
     Ok(found)
 }
 
-fn insert(cx: &Apply<'_>, row: &Row<'_>) -> Result<(), ApplyError> {
+/// Writes a message's row.
+pub fn insert(cx: &Apply<'_>, row: &Row<'_>) -> Result<(), ApplyError> {
     cx.conn.prepare_cached("INSERT INTO message VALUES(?1,?2,?3,?3,?4,?5,?6,?7,?8,?9,?10)")?.execute(
         params![
             row.mailbox,

@@ -3,6 +3,7 @@
 
 mod directory;
 mod forced;
+pub mod kept;
 mod mail;
 mod mailbox;
 mod queue;
@@ -196,5 +197,6 @@ pub fn apply(cx: &mut Apply<'_>, record: &Record, place: Option<Place>) -> Resul
         Record::Audit(r) => directory::audit(cx, r),
         Record::QueuePut(r) => queue::put(cx, r, place()?),
         Record::QueueUpdate(r) => queue::update(cx, r),
+        Record::Kept(_) => Err(ApplyError::Misfit("a record of a pack")),
     }
 }

@@ -88,7 +88,8 @@ fn note(
     trace::history(cx, &line)
 }
 
-fn write_recipient(cx: &Apply<'_>, delivery: &[u8], r: &Recipient) -> Result<(), ApplyError> {
+/// Writes a recipient's row.
+pub fn write_recipient(cx: &Apply<'_>, delivery: &[u8], r: &Recipient) -> Result<(), ApplyError> {
     let account = (!r.account.is_empty()).then_some(&r.account);
     let store = (!r.store.is_empty()).then_some(&r.store);
     cx.conn.prepare_cached("INSERT OR REPLACE INTO recipient VALUES(?,?,?,?,?,?,?,?,?)")?.execute(

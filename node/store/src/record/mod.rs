@@ -5,6 +5,7 @@
 //! the protobuf, then the body's octets when the kind has one. Little-endian. Kinds and tags are for ever.
 
 mod directory;
+mod kept;
 mod mail;
 mod queue;
 mod system;
@@ -13,6 +14,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 pub use directory::{Audit, PutAccount, PutAlias, PutDomain, PutGaps};
+pub use kept::{Kept, KeptBody, KeptMessage, KeptQueued};
 pub use mail::{
     Append, Copy, CreateMailbox, DeleteMailbox, Deliver, Expunge, FlagGroup, MoveAll, NewMailbox, PutSieve,
     Rename, RenameMailbox, SetFlags, Stored, Subscribe,
@@ -111,6 +113,7 @@ records! {
     PutGaps = 34, 1;
     QueuePut = 40, 1;
     QueueUpdate = 41, 1;
+    Kept = 50, 1;
 }
 
 /// Appends a framed record and its body to `buffer`; answers where in the buffer the body starts.

@@ -40,7 +40,7 @@ type Samples = Vec<(Record, &'static [u8])>;
 
 /// One of each kind, every field set.
 fn samples() -> Samples {
-    [system(), incoming(), messages(), mailboxes(), renames(), accounts(), queue()].concat()
+    [system(), incoming(), messages(), mailboxes(), renames(), accounts(), queue(), kept()].concat()
 }
 
 fn system() -> Samples {
@@ -215,6 +215,33 @@ fn queue() -> Samples {
             b"",
         ),
     ]
+}
+
+fn kept() -> Samples {
+    let message = KeptMessage {
+        account: id(3),
+        address: "user@example.org".into(),
+        mailbox: 1 << 32 | 7,
+        name: "Lists/rust".into(),
+        uid_validity: 1_700_000_000,
+        uid: 12,
+        modseq: 1 << 32 | 11,
+        system: 5,
+        keywords: vec!["Work".into()],
+        internal_date: 1_700_000_001,
+        zone_minutes: -90,
+        delivery: id(4),
+    };
+    let queued = KeptQueued {
+        delivery: id(4),
+        sender: "sender@example.com".into(),
+        at: 1_700_000_002,
+        recipients: vec![recipient()],
+        params: String::new(),
+    };
+    let prefix = Bytes::from_static(b"Delivered-To: user@example.org\r\n");
+    let body = KeptBody { id: 77, prefix, messages: vec![message], queued: Some(queued) };
+    vec![(Kept { body_crc: 0x0102_0304, bodies: vec![body] }.into(), b"kept")]
 }
 
 #[test]

@@ -319,8 +319,12 @@ impl Incoming {
         if let Some(path) = missing(&conn, &log).map_err(reading)? {
             return Err(unfit(format!("{} is missing", path.display())));
         }
-        if self.names.iter().filter_map(|name| segment_of(name)).any(|first| first > state.segment) {
+        let mut segments = self.names.iter().filter_map(|name| segment_of(name));
+        if segments.clone().any(|first| first > state.segment) {
             return Err(unfit("its log goes on behind its index"));
+        }
+        if !segments.any(|first| first == self.offer.contiguous_from.max(1)) {
+            return Err(unfit("its log begins elsewhere than was said"));
         }
         schema::epochs(&conn).map_err(sql)
     }

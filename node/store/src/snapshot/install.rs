@@ -9,6 +9,7 @@ use mailcluster_types::Epoch;
 
 use super::{IN, INDEX, OLD_LOG, Offer, Received, forget, remove_folder, tidy};
 use crate::{
+    base,
     disk::Disk,
     engine::Engine,
     error::{FollowError, OpenError},
@@ -46,6 +47,7 @@ impl Follower {
         let mut block = engine.superblock.clone();
         drop(self);
         let switch = || {
+            block.contiguous_from = received.offer.contiguous_from;
             begin(&options.disk, &dir, &mut block)?;
             finish(&options.disk, &dir, &mut block)?;
             Self::new(Replica::assemble(&dir, &identity, &options, (lock, block))?)
@@ -87,7 +89,9 @@ pub(crate) fn finish(disk: &Arc<dyn Disk>, dir: &Path, block: &mut Superblock) -
     if !block.installing {
         return Ok(());
     }
-    let moved = move_index(disk, dir).and_then(|()| move_log(disk, dir));
+    // What they say of places is of the log that was there.
+    let moved =
+        base::remove_all(dir, disk).and_then(|()| move_index(disk, dir)).and_then(|()| move_log(disk, dir));
     moved.map_err(|e| io_error(dir, e))?;
     if !schema::path(dir).exists() || !Engine::log_dir(dir).exists() {
         return Err(OpenError::Damaged(format!(

@@ -44,6 +44,8 @@ pub struct Offer {
     pub files: u64,
     /// How many octets they have together.
     pub octets: u64,
+    /// Its log has no gaps from this record on; 0: it has all of it.
+    pub contiguous_from: Seq,
 }
 
 impl Offer {

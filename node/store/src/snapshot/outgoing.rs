@@ -25,6 +25,7 @@ use crate::{
     schema::{self, State},
     segment,
     space::{self, RealVolume, Volume},
+    superblock::Superblock,
 };
 
 /// Octets that are copied or read between two pauses.
@@ -99,7 +100,7 @@ impl Outgoing {
         let folder = dir.join(OUT).join(&id);
         fs::create_dir_all(&folder)?;
         // From here on the folder goes with it, whatever happens.
-        let offer = Offer { id, at: crate::Link::default(), files: 0, octets: 0 };
+        let offer = Offer { id, at: crate::Link::default(), files: 0, octets: 0, contiguous_from: 0 };
         let mut made = Self { offer, files: Vec::new(), folder, known: Mutex::default() };
         made.fill(dir, &reader, (rate, cancel))?;
         Ok(Some(made))
@@ -112,6 +113,9 @@ impl Outgoing {
         reader.execute_batch("BEGIN").map_err(io::Error::other)?;
         let state = State::load(reader).map_err(io::Error::other)?;
         self.pin(&log, cancel)?;
+        // It is noted before anything is removed, so all that is not among the files now lies before it.
+        let given_back = Superblock::read(dir).map_err(io::Error::other)?.contiguous_from;
+        self.offer.contiguous_from = given_back.min(state.segment);
         self.copy_index(dir, reader, (rate, cancel))?;
         reader.execute_batch("ROLLBACK").map_err(io::Error::other)?;
         let index = Connection::open(self.folder.join(INDEX)).map_err(io::Error::other)?;

@@ -84,14 +84,18 @@ impl IndexFiles {
     }
 }
 
-/// For each reading, how many frames of its write-ahead log must be there, as the index may have their pages already;
-/// `first` is that of the first reading.
+/// For each reading, how many frames of its write-ahead log must be there, as the index may have their pages already, or
+/// because they were synced; `first` is that of the first reading. Was the write-ahead log synced between this reading and the
+/// one before it? `was_synced` says so.
 #[must_use]
-pub fn floors(readings: &[IndexFiles], first: usize) -> Vec<usize> {
+pub fn floors(readings: &[IndexFiles], was_synced: impl Fn(usize) -> bool, first: usize) -> Vec<usize> {
     let mut floors = Vec::with_capacity(readings.len());
     let mut floor = first;
     for (n, now) in readings.iter().enumerate() {
         let before = n.checked_sub(1).map(|n| &readings[n]);
+        if let Some(before) = before.filter(|_| was_synced(n)) {
+            floor = before.frames();
+        }
         floor = match before {
             _ if now.wal.is_none() => 0,
             None => floor.min(now.frames()),

@@ -191,7 +191,7 @@ impl Volume {
         let now = IndexFiles::read(&inner.dir);
         let (before, floor) = inner.index.clone();
         let readings = [before, now];
-        let floor = floors(&readings, floor)[1];
+        let floor = floors(&readings, |_| false, floor)[1];
         let [before, now] = &readings;
         match how {
             Crash::Process => {

@@ -76,10 +76,20 @@ async fn whole(dir: &Path) {
     drop(store.stop().await);
 }
 
+/// The same, after much of it was expunged and its room given back.
+async fn rewritten(dir: &Path) {
+    whole(dir).await;
+    let store = super::rewrite::serve(&super::rewrite::eager(), dir);
+    super::rewrite::mostly_gone(&store, 200, 1000, 4).await;
+    assert!(store.reclaim().await.unwrap().files > 0);
+    drop(store.stop().await);
+}
+
 fn files(dir: &Path) -> Vec<(PathBuf, u64)> {
     let mut found = Vec::new();
-    for folder in [dir.to_owned(), dir.join("log")] {
-        for entry in fs::read_dir(folder).unwrap() {
+    for folder in [dir.to_owned(), dir.join("log"), dir.join("base")] {
+        let Ok(entries) = fs::read_dir(folder) else { continue };
+        for entry in entries {
             let (path, meta) = entry.map(|e| (e.path(), e.metadata().unwrap())).unwrap();
             if meta.is_file() && meta.len() > 0 {
                 found.push((path, meta.len()));
@@ -92,7 +102,9 @@ fn files(dir: &Path) -> Vec<(PathBuf, u64)> {
 
 fn copied(from: &Path, to: &Path) {
     let _ = fs::remove_dir_all(to);
-    fs::create_dir_all(to.join("log")).unwrap();
+    for folder in ["log", "base"] {
+        fs::create_dir_all(to.join(folder)).unwrap();
+    }
     for (path, _) in files(from) {
         fs::copy(&path, to.join(path.strip_prefix(from).unwrap())).unwrap();
     }
@@ -114,22 +126,41 @@ fn damage(dir: &Path, dice: &mut Dice) -> String {
     format!("{name}: bit {bit} at {at} of {length}")
 }
 
-/// Nothing but what was there is ever read; answers how much of it can be.
-fn right(found: &Mail, truth: &Mail, what: &str) -> usize {
+/// Nothing but what was there is ever read; answers how much of it can be. The lines before a body lie in the index and have
+/// no checksum of their own: that they are not what they were, at least `fsck` has to find.
+fn right(found: &Mail, truth: &Mail, what: &str, problems: u64) -> usize {
+    let is_told = what.starts_with("index.sqlite") && problems > 0;
     for (name, text) in found {
         if let Ok(text) = text {
-            assert_eq!(truth.get(name), Some(&Ok(text.clone())), "{what}: {name:?} reads as something else");
+            let is_right = truth.get(name) == Some(&Ok(text.clone()));
+            assert!(is_right || is_told, "{what}: {name:?} reads as something else");
         }
     }
-    found.values().filter(|text| text.is_ok()).count()
+    found.iter().filter(|(name, text)| text.is_ok() && truth.get(*name) == Some(text)).count()
 }
 
 #[tokio::test]
 async fn whatever_place_is_damaged_the_rest_is_read_and_the_damage_is_said() {
     let home = tempfile::tempdir().unwrap();
-    let (sound, hurt) = (home.path().join("sound"), home.path().join("hurt"));
+    let sound = home.path().join("sound");
     fs::create_dir_all(&sound).unwrap();
     whole(&sound).await;
+    any_place(&home, PLACES, 20);
+}
+
+#[tokio::test]
+async fn a_store_whose_room_was_given_back_says_its_damage_too() {
+    let home = tempfile::tempdir().unwrap();
+    let sound = home.path().join("sound");
+    fs::create_dir_all(&sound).unwrap();
+    rewritten(&sound).await;
+    assert!(files(&sound).iter().any(|(path, _)| path.extension().is_some_and(|e| e == "pack")));
+    any_place(&home, PLACES / 5, 20);
+}
+
+/// Damages one place after the other; never more than `most` messages go with it.
+fn any_place(home: &tempfile::TempDir, places: u64, most: usize) {
+    let (sound, hurt) = (home.path().join("sound"), home.path().join("hurt"));
     let truth = mail(&Replica::open(&sound, &identity()).unwrap().view()).unwrap();
     let before = rows(&sound, &[]);
     assert_eq!(
@@ -139,7 +170,7 @@ async fn whatever_place_is_damaged_the_rest_is_read_and_the_damage_is_said() {
     let long = std::env::var("MAILCLUSTER_LONG").is_ok_and(|value| !value.is_empty());
     let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
     let (mut opened, mut refused, mut harmless, mut lost) = (0, 0, 0, 0);
-    for _ in 0..if long { LONG } else { PLACES } {
+    for _ in 0..if long { LONG } else { places } {
         copied(&sound, &hurt);
         let what = damage(&hurt, &mut dice);
         let scratch = home.path().join("index");
@@ -152,9 +183,9 @@ async fn whatever_place_is_damaged_the_rest_is_read_and_the_damage_is_said() {
                 opened += 1;
                 match mail(&replica.view()) {
                     Ok(found) => {
-                        let read = right(&found, &truth, &what);
+                        let read = right(&found, &truth, &what, problems);
                         lost += truth.len() - read;
-                        assert!(read + 20 >= truth.len(), "{what}: {read} of {} can be read", truth.len());
+                        assert!(read + most >= truth.len(), "{what}: {read} of {} can be read", truth.len());
                         assert!(problems > 0 || read == truth.len(), "{what}: fsck has found nothing");
                     }
                     Err(error) => assert!(matches!(error, ReadError::Damaged(_)), "{what}: {error}"),
@@ -176,7 +207,7 @@ async fn whatever_place_is_damaged_the_rest_is_read_and_the_damage_is_said() {
                 let saved = tools::export_maildir(&hurt, &out, &mut note)
                     .unwrap_or_else(|e| panic!("{what}: {error}: {e}"));
                 lost += truth.len() - usize::try_from(saved.messages).unwrap();
-                assert!(saved.messages + 20 >= truth.len() as u64, "{what}: {saved:?} {lines:?}");
+                assert!(saved.messages + most as u64 >= truth.len() as u64, "{what}: {saved:?} {lines:?}");
             }
         }
     }

@@ -45,6 +45,10 @@ impl Mirrors for Confirms {
     fn until_committed(&self, _: (Epoch, Seq)) -> Committed<'_> {
         Box::pin(std::future::ready(!self.stopped.load(Ordering::Relaxed)))
     }
+
+    fn are_there(&self) -> bool {
+        true
+    }
 }
 
 /// A new replica.

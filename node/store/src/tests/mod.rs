@@ -6,9 +6,14 @@ mod crash;
 mod durability;
 mod falling;
 mod forced;
+mod given_back;
 mod lifecycle;
 mod mirror;
 mod property;
+mod rewrite;
+mod rewrite_crash;
+mod rewrite_damage;
+mod rewrite_faults;
 mod snapshot;
 mod states;
 #[path = "../../tests/common/mod.rs"]

@@ -8,8 +8,8 @@ use super::{
     support::{account, delivery, identity, mailbox, target},
 };
 use crate::{
-    CopyKind, CreateMailbox, Delivered, Expunge, FlagChange, FlagOp, Flags, OpenGate, Replica, Store, schema,
-    testing::Setup,
+    CopyKind, CreateMailbox, Delivered, Delivery, Enqueue, Expunge, FlagChange, FlagOp, Flags, OpenGate,
+    QueueRecipient, QueueUpdate, Replica, Store, schema, testing::Setup,
 };
 use mailcluster_types::{AccountId, ReplicaId};
 use proptest::prelude::*;
@@ -18,7 +18,7 @@ const ME: &[ReplicaId] = &[ReplicaId(9)];
 const NAMES: [&str; 5] = ["INBOX", "Trash", "a", "a/b", "Ä/../x"];
 
 #[derive(Debug, Clone)]
-enum Step {
+pub enum Step {
     Deliver(Vec<u128>, usize),
     Again,
     Flags { who: u128, name: usize, uids: Vec<u32>, op: usize, system: u8 },
@@ -28,10 +28,12 @@ enum Step {
     Delete(u128, usize),
     Rename(u128, usize, usize),
     Account(u128, u64, bool),
+    Queue(usize),
+    Dequeue,
     Reopen,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub fn step() -> impl Strategy<Value = Step> {
     let who = || 1..4u128;
     let name = || 0..NAMES.len();
     let uids = || proptest::collection::vec(1..12u32, 1..6);
@@ -48,6 +50,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (who(), name()).prop_map(|(who, name)| Step::Delete(who, name)),
         1 => (who(), name(), name()).prop_map(|(who, from, to)| Step::Rename(who, from, to)),
         1 => (who(), 2..5u64, any::<bool>()).prop_map(|(who, g, t)| Step::Account(who, g, t)),
+        1 => (0..3000usize).prop_map(Step::Queue),
+        1 => Just(Step::Dequeue),
         1 => Just(Step::Reopen),
     ]
 }
@@ -57,7 +61,7 @@ async fn find(store: &Store, who: u128, name: usize) -> Option<u64> {
 }
 
 /// Does one step; refusals are answers like others.
-async fn act(store: &Store, step: Step, last: &mut Option<crate::Delivery>) {
+pub async fn act(store: &Store, step: Step, last: &mut Option<crate::Delivery>) {
     match step {
         Step::Deliver(to, size) => {
             let new = delivery(to.into_iter().map(target).collect(), &"x".repeat(size));
@@ -75,7 +79,7 @@ async fn act(store: &Store, step: Step, last: &mut Option<crate::Delivery>) {
             let op = [FlagOp::Replace, FlagOp::Add, FlagOp::Remove][op];
             let flags = Flags { system, keywords: [format!("k{}", system % 3)].into() };
             let change = FlagChange { mailbox, uids, op, flags, unchanged_since: None };
-            let _ = store.set_flags(change).await.unwrap().acknowledge();
+            let _ = store.set_flags(change).await.map(|r| r.acknowledge());
         }
         Step::Expunge { who, name, uids, kind } => {
             let Some(mailbox) = find(store, who, name).await else { return };
@@ -87,9 +91,16 @@ async fn act(store: &Store, step: Step, last: &mut Option<crate::Delivery>) {
                 return;
             };
             let kind = if moving { CopyKind::Move } else { CopyKind::Copy };
-            // It may be refused: the quota.
             let _ = store.copy(from, uids, to, kind).await.map(|r| r.acknowledge());
         }
+        step @ (Step::Queue(_) | Step::Dequeue) => act_on_queue(store, step).await,
+        step => act_on_names(store, step).await,
+    }
+}
+
+/// Mailboxes and accounts, by name.
+async fn act_on_names(store: &Store, step: Step) {
+    match step {
         Step::Create(who, name) => {
             let create =
                 CreateMailbox { account: AccountId(who), name: NAMES[name].into(), special_use: None };
@@ -110,7 +121,36 @@ async fn act(store: &Store, step: Step, last: &mut Option<crate::Delivery>) {
             (record.generation, record.tombstone, record.quota_octets) = (generation, tombstone, 20_000);
             let _ = store.put_account(record).await.map(|r| r.acknowledge());
         }
-        Step::Reopen => {}
+        _ => {}
+    }
+}
+
+async fn act_on_queue(store: &Store, step: Step) {
+    match step {
+        Step::Queue(size) => {
+            let Delivery { id, sender, at, body, .. } = delivery(Vec::new(), &"q".repeat(size));
+            let recipient = |address: &str| QueueRecipient {
+                noticed: size % 2 == 0,
+                ..QueueRecipient::new(address.into(), 0)
+            };
+            let message = Enqueue {
+                delivery: id,
+                sender,
+                at,
+                params: "SMTPUTF8".into(),
+                recipients: ["one@example.com", "two@example.com"].map(recipient).to_vec(),
+                body,
+            };
+            store.queue_put(message).await.unwrap().acknowledge().unwrap();
+        }
+        Step::Dequeue => {
+            let queue = store.read(|v| v.queue(None, 10)).await.unwrap();
+            let Some(item) = queue.first() else { return };
+            let update = QueueUpdate::Done { outcome: "delivered".into() };
+            let address = item.recipients[0].address.clone();
+            store.queue_update(item.delivery, address, update).await.unwrap().acknowledge().unwrap();
+        }
+        _ => {}
     }
 }
 

@@ -24,13 +24,13 @@ use super::{
 use crate::{
     Cancel, Committed, Expunge, FollowError, Follower, Identity, Incoming, LogReader, Mirrors, Offer,
     OpenError, OpenGate, Outgoing, PinnedFile, Received, Replica, Store, View, engine::Options, schema,
-    segment, testing::Setup,
+    segment, superblock::Superblock, testing::Setup,
 };
 
-const FAST: u64 = 1 << 40;
-const BOTH: &[ReplicaId] = &[ReplicaId(9), ReplicaId(10)];
+pub const FAST: u64 = 1 << 40;
+pub const BOTH: &[ReplicaId] = &[ReplicaId(9), ReplicaId(10)];
 
-fn other() -> Identity {
+pub fn other() -> Identity {
     Identity { replica: ReplicaId(10), ..identity() }
 }
 
@@ -45,6 +45,10 @@ impl Mirrors for Confirms {
 
     fn until_committed(&self, _: (Epoch, Seq)) -> Committed<'_> {
         Box::pin(std::future::ready(true))
+    }
+
+    fn are_there(&self) -> bool {
+        true
     }
 }
 
@@ -66,7 +70,7 @@ async fn mail(store: &Store, count: usize) {
     }
 }
 
-fn make(dir: &Path) -> Outgoing {
+pub fn make(dir: &Path) -> Outgoing {
     Outgoing::make(dir, 1, FAST, &Cancel::default()).unwrap().unwrap()
 }
 
@@ -95,7 +99,7 @@ pub fn send(outgoing: &Outgoing, to: &mut Incoming, file: &PinnedFile, upto: usi
     (at - from) as u64
 }
 
-fn received(outgoing: &Outgoing, mirror: &Follower, stream: Epoch) -> Received {
+pub fn received(outgoing: &Outgoing, mirror: &Follower, stream: Epoch) -> Received {
     let mut incoming = mirror.receive(stream, outgoing.offer().clone()).unwrap();
     for file in outgoing.files() {
         send(outgoing, &mut incoming, file, usize::MAX);
@@ -104,28 +108,28 @@ fn received(outgoing: &Outgoing, mirror: &Follower, stream: Epoch) -> Received {
     incoming.complete(mirror).unwrap()
 }
 
-fn install(mirror: Follower, stream: Epoch, received: Received) -> Follower {
+pub fn install(mirror: Follower, stream: Epoch, received: Received) -> Follower {
     let (mirror, installed) = mirror.install(stream, &received);
     installed.unwrap();
     mirror.unwrap()
 }
 
 /// Every message's text.
-fn texts(view: &View) -> BTreeMap<u32, Vec<u8>> {
+pub fn texts(view: &View) -> BTreeMap<u32, Vec<u8>> {
     let inbox = view.mailbox_by_name(mailcluster_types::AccountId(1), "INBOX").unwrap().unwrap();
     let messages = view.messages(inbox.id, 1, u32::MAX).unwrap();
     messages.iter().map(|m| (m.uid, view.body(m.body).unwrap().to_vec())).collect()
 }
 
-fn content(dir: &Path) -> Vec<String> {
+pub fn content(dir: &Path) -> Vec<String> {
     rows(dir, &["replica", "segment", "offset", "start", "end"])
 }
 
-fn fresh(dir: &Path) -> Follower {
+pub fn fresh(dir: &Path) -> Follower {
     Follower::new(small().initialise(dir, &other()).unwrap()).unwrap()
 }
 
-fn follow(from: &Path, mirror: &mut Follower, end: Seq) {
+pub fn follow(from: &Path, mirror: &mut Follower, end: Seq) {
     let mut reader = LogReader::after(from, identity(), mirror.end().seq).unwrap();
     while let Some(batch) = reader.next(end).unwrap() {
         mirror.append(9, std::slice::from_ref(&batch)).unwrap();
@@ -133,7 +137,7 @@ fn follow(from: &Path, mirror: &mut Follower, end: Seq) {
     mirror.advance(end).unwrap();
 }
 
-fn copy_of(dir: &Path) -> TempDir {
+pub fn copy_of(dir: &Path) -> TempDir {
     fn copy(from: &Path, to: &Path) {
         for entry in fs::read_dir(from).unwrap() {
             let (entry, to) = (entry.as_ref().unwrap().path(), to.join(entry.as_ref().unwrap().file_name()));
@@ -212,6 +216,13 @@ async fn what_was_offered_by_a_process_that_ended_is_removed_at_the_next_start()
     assert!(!one.path().join("snapshot-out").exists());
 }
 
+/// Its log has no gaps from its first segment on, and the volume says so.
+fn begins_later(dir: &Path) {
+    let mut block = Superblock::read(dir).unwrap();
+    block.contiguous_from = segment::list(&dir.join("log")).unwrap()[0];
+    block.write(&Setup::default_disk(), dir).unwrap();
+}
+
 #[tokio::test]
 async fn one_that_lacks_what_its_index_wants_is_not_offered() {
     let one = tempfile::tempdir().unwrap();
@@ -229,6 +240,7 @@ async fn one_that_lacks_what_its_index_wants_is_not_offered() {
     let inbox = mailbox(&store, 1, "INBOX").await;
     store.expunge(inbox.id, Expunge::These((1..=30).collect())).await.unwrap().acknowledge().unwrap();
     deliver(&store, 1, "the only one").await;
+    begins_later(one.path());
     let outgoing = make(one.path());
     let two = tempfile::tempdir().unwrap();
     let mirror = fresh(two.path());

@@ -2,24 +2,29 @@
 //! of its log. Nothing of the store is changed.
 
 use std::{
+    collections::HashSet,
     fs::{self, File},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use mailcluster_types::{ClusterId, ReplicaId};
+use mailcluster_types::{ClusterId, ReplicaId, Seq};
 use rusqlite::Connection;
 
 use super::ToolError;
 use crate::{
-    apply::{Changed, Hot},
+    apply::{Apply, Changed, Hot, kept},
+    base,
     engine::Engine,
     error::OpenError,
-    files::SegmentFiles,
+    files::{Place, SegmentFiles},
     log_walk::{LogWalk, Piece},
+    pack,
+    record::KeptBody,
     replay::{Index, PER_TRANSACTION, Placed},
     replica::{Identity, Replica, StoreKind},
     schema::{self, State},
+    segment,
     space::{RealVolume, Space},
     superblock::Superblock,
     view::{Pool, View},
@@ -141,10 +146,17 @@ fn by_index(dir: &Path) -> rusqlite::Result<Option<Identity>> {
     Ok(ids.map(|(cluster, replica)| Identity { cluster, store: "".into(), replica, kind }))
 }
 
+/// From where on the log should have no gaps; where the superblock is damaged, every gap is told.
+pub fn contiguous_from(dir: &Path) -> Seq {
+    Superblock::read(dir).map_or(0, |block| block.contiguous_from)
+}
+
 /// Can every page of the index be read, and does it make sense?
 pub fn is_whole(dir: &Path) -> bool {
-    let checked = schema::open_reader(dir).and_then(|conn| integrity(&conn));
-    checked.is_ok_and(|problems| problems.is_empty())
+    let checked = schema::open_reader(dir).and_then(|conn| Ok((State::load(&conn)?, integrity(&conn)?)));
+    // One that has nothing says nothing of what was given back of the log.
+    let is_of_use = |state: &State| state.link.seq > 0 || contiguous_from(dir) == 0;
+    checked.is_ok_and(|(state, problems)| is_of_use(&state) && problems.is_empty())
 }
 
 /// What SQLite finds wrong with an index.
@@ -154,7 +166,8 @@ pub fn integrity(conn: &Connection) -> rusqlite::Result<Vec<String>> {
     Ok(lines.into_iter().filter(|line| line != "ok").collect())
 }
 
-/// Makes an index in `scratch` from what is whole of the log of `dir`; one that is there is gone on with.
+/// Makes an index in `scratch` from what is whole of the log of `dir`, and of what else there is: an index that is there is
+/// gone on with, else a base; where there is none of use, packs tell what they can.
 pub fn rebuild(
     dir: &Path,
     identity: &Identity,
@@ -162,6 +175,7 @@ pub fn rebuild(
     warn: &mut dyn FnMut(&str),
 ) -> Result<(), ToolError> {
     let failed = |e: rusqlite::Error| ToolError::Open(OpenError::Index(e.to_string()));
+    let has_index = schema::path(scratch).exists() || from_base(dir, identity, scratch, warn)?;
     let ids = (identity.cluster.to_bytes(), identity.replica.to_bytes());
     let conn = schema::open_writer(scratch, (&ids.0, &ids.1)).map_err(failed)?;
     let mut anew = Anew {
@@ -169,24 +183,96 @@ pub fn rebuild(
         state: State::load(&conn).map_err(failed)?,
         hot: Hot::new(&identity.store),
         octets: 0,
+        left_out: HashSet::new(),
     };
     conn.execute_batch("BEGIN").map_err(failed)?;
     let mut outcome = Ok(());
-    LogWalk::new(&Engine::log_dir(dir), identity, &mut |piece| match piece {
+    LogWalk::new(&Engine::log_dir(dir), identity, contiguous_from(dir), &mut |piece| match piece {
         Piece::Damage(what) | Piece::Torn(what) => warn(&what),
         // The index that this goes on from has it.
         Piece::Batch(placed, _) if placed.header.last_seq() <= anew.state.link.seq => {}
         Piece::Batch(placed, payload) if outcome.is_ok() => match anew.apply(&placed, &payload) {
             Ok(None) => {}
-            Ok(Some(why)) => warn(&why),
+            Ok(Some(why)) => {
+                anew.left_out.insert(placed.header.seq);
+                warn(&why);
+            }
             Err(error) => outcome = Err(error),
         },
         Piece::Batch(..) => {}
     })
     .run()?;
     outcome.map_err(failed)?;
+    if !has_index {
+        from_packs(&Engine::log_dir(dir), identity, &mut anew, warn).map_err(failed)?;
+        from_left_out(dir, identity, &mut anew)?;
+    }
     anew.state.save(&conn).map_err(failed)?;
     conn.execute_batch("COMMIT").map_err(failed)
+}
+
+/// Begins an index with a base, when there is one that is of use.
+fn from_base(
+    dir: &Path,
+    identity: &Identity,
+    scratch: &Path,
+    warn: &mut dyn FnMut(&str),
+) -> Result<bool, ToolError> {
+    let from = contiguous_from(dir);
+    match base::newest(dir, identity, from)? {
+        Ok(base) => base::restore(dir, &base, identity, scratch, warn).map(|()| true).map_err(Into::into),
+        Err(why) => {
+            if from > 0 || !base::list(dir)?.is_empty() {
+                warn(&why);
+            }
+            Ok(false)
+        }
+    }
+}
+
+/// Adds what packs tell of messages that the log has nothing of.
+fn from_packs(
+    log: &Path,
+    identity: &Identity,
+    anew: &mut Anew<'_>,
+    warn: &mut dyn FnMut(&str),
+) -> rusqlite::Result<()> {
+    let packs = segment::packs(log).unwrap_or_default();
+    // Bodies may have moved more than once: the last pack comes first.
+    for number in packs.into_iter().rev() {
+        let mut failed = None;
+        let walked = pack::walk(log, number, identity, &mut |piece| match piece {
+            pack::Piece::Damage(what) => warn(&what),
+            pack::Piece::Kept(place, kept) => {
+                if let Err(error) = kept.bodies.iter().try_for_each(|row| anew.put(place, row)) {
+                    failed.get_or_insert(error);
+                }
+            }
+        });
+        if let Err(error) = walked {
+            warn(&format!("{}: {error}", segment::name(number)));
+        }
+        failed.map_or(Ok(()), Err)?;
+    }
+    Ok(())
+}
+
+/// Adds the messages of batches that could not be applied: what they need is in segments that are gone.
+fn from_left_out(dir: &Path, identity: &Identity, anew: &mut Anew<'_>) -> Result<(), ToolError> {
+    let mut failed = None;
+    LogWalk::new(&Engine::log_dir(dir), identity, contiguous_from(dir), &mut |piece| {
+        let Piece::Batch(placed, payload) = piece else { return };
+        if !anew.left_out.contains(&placed.header.seq) {
+            return;
+        }
+        for (place, record) in placed.bodies(&payload) {
+            if let Err(error) = kept::of(&record).iter().try_for_each(|row| anew.put(place, row)) {
+                failed.get_or_insert(error);
+            }
+        }
+    })
+    .run()?;
+    failed.map_or(Ok(()), |error| Err(ToolError::Open(OpenError::Index(error.to_string()))))
 }
 
 struct Anew<'a> {
@@ -194,9 +280,24 @@ struct Anew<'a> {
     state: State,
     hot: Hot,
     octets: u64,
+    /// The first records of batches that cannot be applied.
+    left_out: HashSet<Seq>,
 }
 
 impl Anew<'_> {
+    fn put(&mut self, place: Place, row: &KeptBody) -> rusqlite::Result<()> {
+        self.conn.execute_batch("SAVEPOINT kept")?;
+        let (saved, changed) = (self.state, &mut Changed::default());
+        let seq = self.state.link.seq;
+        let mut cx = Apply { conn: self.conn, state: &mut self.state, hot: &mut self.hot, changed, seq };
+        if let Err(error) = kept::put(&mut cx, place, row) {
+            tracing::debug!(%error, row = row.id, "a body of a pack is of no use");
+            self.state = saved;
+            self.conn.execute_batch("ROLLBACK TO kept")?;
+        }
+        self.conn.execute_batch("RELEASE kept")
+    }
+
     /// A batch that cannot be applied without one that is missing is left out, and said.
     fn apply(&mut self, placed: &Placed, payload: &bytes::Bytes) -> rusqlite::Result<Option<String>> {
         let saved = self.state;

@@ -1,5 +1,7 @@
 //! The texts of messages: whole, or piece by piece for whoever must not hold 50 MiB.
 
+use std::{fs::File, sync::Arc};
+
 use bytes::Bytes;
 
 use super::View;
@@ -13,8 +15,15 @@ const PIECE: usize = 64 << 10;
 pub struct StoredBody {
     prefix: Bytes,
     place: Place,
+    text: Text,
+}
+
+#[derive(Debug, Clone)]
+enum Text {
     /// The body, when it is small.
-    whole: Option<Bytes>,
+    Whole(Bytes),
+    /// What it is read from: held, as the file may be given back meanwhile.
+    In(Arc<File>),
 }
 
 impl StoredBody {
@@ -36,8 +45,8 @@ impl View {
     }
 
     /// The same text, to be read by [`Self::piece`]; its checksum is verified here, so that what is damaged is known
-    /// before the first piece is sent. The log is never rewritten: the text can be read even when its last message
-    /// is expunged meanwhile.
+    /// before the first piece is sent. It holds the file: the text can be read even when its last message is expunged
+    /// meanwhile, or when it is moved to another place and its room given back.
     ///
     /// # Errors
     /// [`ReadError::Damaged`] when this one body does not match its checksum.
@@ -46,10 +55,11 @@ impl View {
         let prefix = Bytes::from(prefix);
         if place.len as usize <= PIECE {
             let whole = self.pool.files.read(&[], &place)?;
-            return Ok(StoredBody { prefix, place, whole: Some(whole.into()) });
+            return Ok(StoredBody { prefix, place, text: Text::Whole(whole.into()) });
         }
-        self.pool.files.verify(&place, &mut vec![0; PIECE])?;
-        Ok(StoredBody { prefix, place, whole: None })
+        let file = self.pool.files.of(&place)?;
+        place.check(&file, &mut vec![0; PIECE])?;
+        Ok(StoredBody { prefix, place, text: Text::In(file) })
     }
 
     /// The octets from `offset` on, at most 64 KiB of them; none at the end.
@@ -62,13 +72,14 @@ impl View {
             return Ok(part(&body.prefix, offset));
         }
         let from = offset - prefix;
-        if let Some(whole) = &body.whole {
-            return Ok(part(whole, from));
-        }
+        let file = match &body.text {
+            Text::Whole(whole) => return Ok(part(whole, from)),
+            Text::In(file) => file,
+        };
         let left = usize::try_from(u64::from(body.place.len).saturating_sub(from)).unwrap_or(PIECE);
         let mut piece = vec![0; left.min(PIECE)];
         if !piece.is_empty() {
-            self.pool.files.read_at(&body.place, from, &mut piece)?;
+            body.place.read_at(file, from, &mut piece)?;
         }
         Ok(piece.into())
     }

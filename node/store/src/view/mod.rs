@@ -38,15 +38,52 @@ pub struct Pool {
     files: Arc<SegmentFiles>,
     space: Arc<Space>,
     idle: Mutex<Vec<Connection>>,
+    turns: Mutex<Turns>,
+}
+
+/// Which views began before something became dead: each holds what was current when it began.
+#[derive(Default)]
+struct Turns {
+    current: Arc<()>,
+    /// Those of before, as long as a view holds them.
+    before: Vec<Arc<()>>,
+}
+
+impl Turns {
+    fn forget_ended(&mut self) {
+        self.before.retain(|held| Arc::strong_count(held) > 1);
+    }
 }
 
 impl Pool {
+    /// Segments and packs.
+    pub(crate) fn files(&self) -> &SegmentFiles {
+        &self.files
+    }
+
     pub(crate) fn new(dir: &Path, files: Arc<SegmentFiles>, space: Arc<Space>) -> Self {
-        Self { dir: dir.to_owned(), files, space, idle: Mutex::new(Vec::new()) }
+        Self { dir: dir.to_owned(), files, space, idle: Mutex::new(Vec::new()), turns: Mutex::default() }
+    }
+
+    /// Views that begin from here on are not of before: they see what is committed now.
+    pub(crate) fn turn(&self) {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = std::mem::take(&mut turns.current);
+        turns.before.push(ended);
+        turns.forget_ended();
+    }
+
+    /// Are there views that may have begun before the last turn, or any turn before that?
+    pub(crate) fn has_views_of_before(&self) -> bool {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.forget_ended();
+        !turns.before.is_empty()
     }
 
     /// A snapshot of now.
     pub fn view(self: &Arc<Self>) -> View {
+        // Before the snapshot is made: what it sees is not given back while this is held.
+        let held = self.turns.lock().unwrap_or_else(PoisonError::into_inner).current.clone();
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let opened = idle.map_or_else(|| schema::open_reader(&self.dir), Ok).and_then(|conn| {
             conn.prepare_cached("BEGIN")?.execute([])?;
@@ -54,7 +91,7 @@ impl Pool {
             conn.prepare_cached("SELECT seq FROM state")?.query_row([], |_| Ok(()))?;
             Ok(conn)
         });
-        View { conn: opened.map_err(ReadError::from), pool: self.clone() }
+        View { conn: opened.map_err(ReadError::from), pool: self.clone(), _held: held }
     }
 }
 
@@ -62,6 +99,7 @@ impl Pool {
 pub struct View {
     conn: Result<Connection, ReadError>,
     pool: Arc<Pool>,
+    _held: Arc<()>,
 }
 
 impl Drop for View {
@@ -76,6 +114,12 @@ impl Drop for View {
 }
 
 impl View {
+    /// Another one, of now.
+    #[cfg(test)]
+    pub(crate) fn again(&self) -> Self {
+        self.pool.view()
+    }
+
     fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>, ReadError> {
         let conn = self.conn.as_ref().map_err(Clone::clone)?;
         Ok(conn.prepare_cached(sql)?)

@@ -103,12 +103,23 @@ impl Check<'_> {
         let store = replica.serve(epoch, ME, Arc::new(OpenGate)).map_err(|e| e.to_string())?;
         self.numbers(&store, end.1).await?;
         let end = store.committed().1;
+        let seen = store.read(|view| Ok(Mail::seen(view))).await.map_err(|e| e.to_string())??;
+        let given_back = store.reclaim().await?;
         drop(store.stop().await);
-        let grown = rows(dir, &[]);
+        // With packs, where bodies lie may differ: some are in two places.
+        let has_packs = !segment::packs(&dir.join("log")).unwrap().is_empty();
+        let places: &[&str] = if has_packs { &["segment", "offset"] } else { &[] };
+        let grown = rows(dir, places);
         schema::remove(dir).unwrap();
         let replica =
             Replica::open_with(dir, &identity(), &plain()).map_err(|e| format!("index gone: {e}"))?;
-        ensure!(rows(dir, &[]) == grown, "an index made anew is another");
+        ensure!(rows(dir, places) == grown, "an index made anew is another");
+        let anew = Mail::seen(&replica.view()).map_err(|e| format!("index gone: {e}"))?;
+        ensure!(anew == seen, "after {given_back:?}, other mail: {}", difference(&anew, &seen));
+        let block = Superblock::read(dir).map_err(|e| e.to_string())?;
+        if block.contiguous_from > 0 {
+            return Ok(());
+        }
         let mirror = directory();
         let last = mirrored(dir, mirror.path(), end)?.into_values().next_back().ok_or("an empty log")?;
         ensure!(last.rows == Reference::read(dir).rows, "a mirror's index is another");

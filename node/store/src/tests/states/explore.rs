@@ -44,6 +44,8 @@ pub struct Effort {
     pub second: usize,
     /// One state in so many is recovered under the recorder, which is crashed as well.
     pub again: usize,
+    /// Room is given back: each fate is tried without an index as well, and recoveries give back, too.
+    pub gives_back: bool,
 }
 
 /// What was seen.
@@ -87,7 +89,7 @@ pub struct Explorer<'a> {
 impl Explorer<'_> {
     /// Tries every moment.
     pub async fn run(&mut self, run: &Run, history: &History, depth: usize) {
-        let floors = floors(&run.indexes, run.floor);
+        let floors = floors(&run.indexes, |n| run.events[n - 1].is_index_synced(), run.floor);
         let (mut disk, mut told) = (run.base.clone(), run.told);
         for (n, event) in run.events.iter().enumerate() {
             match event {
@@ -95,7 +97,7 @@ impl Explorer<'_> {
                 Event::Told(seq) => told.seq = told.seq.max(*seq),
                 Event::Ready => told.ready = true,
                 Event::Promised(epoch) => told.promise = *epoch,
-                Event::Cut(_) | Event::AtMost(_) | Event::Committed(_) => {}
+                Event::Cut(_) | Event::AtMost(_) | Event::Committed(_) | Event::IndexSynced => {}
             }
             if depth == 0 && n % self.share.1 != self.share.0 {
                 continue;
@@ -123,8 +125,11 @@ impl Explorer<'_> {
                 continue;
             }
             let image = after_boot(moment.disk.after(&fates));
-            for _ in 0..self.effort.indexes {
-                let index = moment.reading.left(&mut self.rng);
+            let without = usize::from(self.effort.gives_back);
+            for n in 0..self.effort.indexes + without {
+                let is_without = n >= self.effort.indexes;
+                let index =
+                    if is_without { IndexFiles::default() } else { moment.reading.left(&mut self.rng) };
                 let outcome = self.state(&image, &index, (moment.told, history), depth).await;
                 if let Err(why) = outcome {
                     self.seen.sins.push(format!("{fates:?}: {why}"));
@@ -215,6 +220,10 @@ impl Explorer<'_> {
                 perform_all(&store, vec![Act::Deliver { id, to, text }], &tape, &mut history).await;
                 note(&mut history);
             }
+        }
+        if self.effort.gives_back {
+            store.reclaim().await?;
+            note(&mut history);
         }
         drop(store.stop().await);
         let (events, indexes) = tape.finish();

@@ -185,7 +185,7 @@ pub async fn perform_all(store: &Store, acts: Vec<Act>, tape: &Tape, history: &m
 }
 
 /// What is done in one go: some acts on messages, or one on mailboxes. Acts on the state that earlier ones leave.
-fn round(rng: &mut Rng, mail: &Mail) -> Vec<Act> {
+pub fn round(rng: &mut Rng, mail: &Mail) -> Vec<Act> {
     let mut mail = mail.clone();
     let mut acts = Vec::new();
     for _ in 0..1 + rng.below(4) {
@@ -229,7 +229,7 @@ pub async fn live(dir: &Path, tape: &Tape, rng: &mut Rng, rounds: usize) -> Hist
     history
 }
 
-async fn restart(dir: &Path, tape: &Tape, epoch: Epoch) -> Store {
+pub async fn restart(dir: &Path, tape: &Tape, epoch: Epoch) -> Store {
     let mut replica = Replica::open_with(dir, &identity(), &tape.options()).unwrap();
     replica.promise(epoch).unwrap();
     tape.note(Event::Promised(epoch));
@@ -240,17 +240,45 @@ async fn restart(dir: &Path, tape: &Tape, epoch: Epoch) -> Store {
 
 /// Feeds a mirror with the log in `dir` as far as `end`, and answers what its index has after each batch.
 pub fn mirrored(dir: &Path, mirror: &Path, end: Seq) -> Result<BTreeMap<Seq, Reference>, String> {
-    let told = |e: crate::FollowError| e.to_string();
-    let other = Identity { replica: ReplicaId(10), ..identity() };
-    let replica = Replica::initialise_with(mirror, &other, &plain()).map_err(|e| e.to_string())?;
-    let mut follower = Follower::new(replica).map_err(|e| e.to_string())?;
-    let mut reader = LogReader::after(dir, identity(), 0).map_err(|e| e.to_string())?;
-    let mut references = BTreeMap::new();
-    while let Some(batch) = reader.next(end).map_err(|e| e.to_string())? {
-        follower.append(batch.epoch, std::slice::from_ref(&batch)).map_err(told)?;
-        follower.advance(Seq::MAX).map_err(told)?;
-        references.insert(follower.end().seq, Reference::read(mirror));
+    let mut fed = Fed::new(mirror)?;
+    fed.feed(dir, end)?;
+    fed.end()
+}
+
+/// A mirror that is fed bit by bit.
+pub struct Fed<'a> {
+    dir: &'a Path,
+    follower: Follower,
+    references: BTreeMap<Seq, Reference>,
+}
+
+impl<'a> Fed<'a> {
+    pub fn new(dir: &'a Path) -> Result<Self, String> {
+        let other = Identity { replica: ReplicaId(10), ..identity() };
+        let replica = Replica::initialise_with(dir, &other, &plain()).map_err(|e| e.to_string())?;
+        let follower = Follower::new(replica).map_err(|e| e.to_string())?;
+        Ok(Self { dir, follower, references: BTreeMap::new() })
     }
-    let wrong = follower.into_replica().view().verify().map_err(|e| e.to_string())?;
-    if wrong.is_empty() { Ok(references) } else { Err(format!("a mirror's counters are wrong: {wrong:?}")) }
+
+    /// With all that it has not got yet of the log in `dir`, as far as `end`.
+    pub fn feed(&mut self, dir: &Path, end: Seq) -> Result<(), String> {
+        let told = |e: crate::FollowError| e.to_string();
+        let after = self.follower.end().seq;
+        let mut reader = LogReader::after(dir, identity(), after).map_err(|e| e.to_string())?;
+        while let Some(batch) = reader.next(end).map_err(|e| e.to_string())? {
+            self.follower.append(batch.epoch, std::slice::from_ref(&batch)).map_err(told)?;
+            self.follower.advance(Seq::MAX).map_err(told)?;
+            self.references.insert(self.follower.end().seq, Reference::read(self.dir));
+        }
+        Ok(())
+    }
+
+    pub fn end(self) -> Result<BTreeMap<Seq, Reference>, String> {
+        let wrong = self.follower.into_replica().view().verify().map_err(|e| e.to_string())?;
+        if wrong.is_empty() {
+            Ok(self.references)
+        } else {
+            Err(format!("a mirror's counters are wrong: {wrong:?}"))
+        }
+    }
 }

@@ -123,7 +123,7 @@ pub struct MirrorRun<'a> {
 impl MirrorRun<'_> {
     /// Tries every crash, and those of recoveries from them; answers how many states were opened.
     pub fn explore(&self, rng: &mut Rng, depth: usize) -> Result<usize, String> {
-        let floors = floors(&self.indexes, self.floor);
+        let floors = floors(&self.indexes, |n| self.events[n - 1].is_index_synced(), self.floor);
         let (mut disk, mut known, mut opened) = (self.base.clone(), self.known, 0);
         for (n, event) in self.events.iter().enumerate() {
             match event {
@@ -132,7 +132,7 @@ impl MirrorRun<'_> {
                 Event::Cut(seq) => known.confirmed = known.confirmed.min(*seq),
                 Event::AtMost(seq) => known.most = *seq,
                 Event::Committed(seq) => known.committed = known.committed.max(*seq),
-                Event::Ready | Event::Promised(_) => {}
+                Event::Ready | Event::Promised(_) | Event::IndexSynced => {}
             }
             let at = |why: String| {
                 format!("event {n} of {} at depth {depth}, {event:?}: {why}", self.events.len())

@@ -14,6 +14,7 @@ mod explore;
 mod life;
 mod mail;
 mod mirror;
+mod rewriting;
 mod snapshot;
 mod tape;
 
@@ -85,15 +86,23 @@ fn explore(
     })
 }
 
-const SHORT: Effort = Effort { random: 2, indexes: 2, goes_on: 16, again: 96, second: 4 };
-const LONG: Effort = Effort { random: 8, indexes: 4, goes_on: 8, again: 32, second: 1 };
+const SHORT: Effort = Effort { random: 2, indexes: 2, goes_on: 16, again: 96, second: 4, gives_back: false };
+const LONG: Effort = Effort { random: 8, indexes: 4, goes_on: 8, again: 32, second: 1, gives_back: false };
+
+/// A round has many steps.
+const GIVING_BACK: Effort =
+    Effort { random: 1, indexes: 1, goes_on: 24, again: 200, second: 8, gives_back: true };
 
 /// Explores a life of so many rounds (and four times that), says what was tried, and fails with what is wrong.
 fn nothing_is_wrong(name: &str, seed: u64, rounds: usize, faults: Faults) {
     let (rounds, effort) = if is_long() { (4 * rounds, LONG) } else { (rounds, SHORT) };
     let (run, history) = recorded(seed, rounds, faults);
+    nothing_is_wrong_with(name, seed, (&run, &history), effort);
+}
+
+fn nothing_is_wrong_with(name: &str, seed: u64, (run, history): (&Run, &History), effort: Effort) {
     let began = std::time::Instant::now();
-    let seen = explore(&run, &history, seed, (effort, None, 4));
+    let seen = explore(run, history, seed, (effort, None, 4));
     println!(
         "{name}, seed {seed}: {} events, {} records; {} states opened ({} of them crashes of {} recoveries), {} served \
          from; {:.1} s",
@@ -218,4 +227,24 @@ fn syncs_of_a_snapshot_that_do_nothing_are_noticed() {
         println!("{broken:?}: {noticed:?}");
         assert!(noticed.is_err(), "{broken:?}");
     }
+}
+
+#[test]
+fn whatever_a_crash_leaves_of_giving_room_back_has_what_was_acknowledged() {
+    for n in 0..if is_long() { 10 } else { 1 } {
+        let (seed, rounds) = (seed() + n, if is_long() { 12 } else { 2 });
+        let (run, history) = rewriting::recorded(seed, rounds, Faults::default());
+        let effort = Effort { gives_back: true, ..if is_long() { LONG } else { GIVING_BACK } };
+        nothing_is_wrong_with("a life whose room is given back", seed, (&run, &history), effort);
+    }
+}
+
+#[test]
+fn giving_back_what_an_index_on_the_disk_still_needs_is_noticed() {
+    let faults = Faults { no_index_syncs: true, ..Faults::default() };
+    let (run, history) = rewriting::recorded(seed(), 2, faults);
+    let effort = Effort { again: usize::MAX, indexes: 2, goes_on: usize::MAX, ..GIVING_BACK };
+    let seen = explore(&run, &history, seed(), (effort, None, 4));
+    println!("{} faults, like {:?}", seen.sins.len(), seen.sins.first());
+    assert!(!seen.sins.is_empty(), "not noticed");
 }

@@ -39,6 +39,14 @@ pub enum Event {
     AtMost(Seq),
     /// A mirror was told that everything up to here is committed.
     Committed(Seq),
+    /// The index's write-ahead log was synced.
+    IndexSynced,
+}
+
+impl Event {
+    pub fn is_index_synced(&self) -> bool {
+        matches!(self, Self::IndexSynced)
+    }
 }
 
 /// What goes wrong while it is recorded.
@@ -54,6 +62,8 @@ pub struct Faults {
     pub failing_marks: bool,
     /// Acknowledges before it syncs.
     pub skip_sync: bool,
+    /// Syncs of the index's write-ahead log do nothing.
+    pub no_index_syncs: bool,
 }
 
 #[derive(Debug, Default)]
@@ -89,7 +99,13 @@ impl Volume for AnyVolume {
 
 /// Options with small segments.
 pub fn options(disk: Arc<dyn Disk>) -> Options {
-    Options { disk, volume: Arc::new(AnyVolume), segment_size: Some(12 << 10), ..Options::default() }
+    Options {
+        disk,
+        volume: Arc::new(AnyVolume),
+        segment_size: Some(12 << 10),
+        eager_rewriting: true,
+        ..Options::default()
+    }
 }
 
 /// Options that record nothing.
@@ -147,6 +163,20 @@ impl Tape {
         path.strip_prefix(&self.dir).unwrap().to_owned()
     }
 
+    /// A file that SQLite has written: it is there from when it is opened on.
+    fn found(&self, path: &Path, name: &Path) -> io::Result<Ino> {
+        let ino = {
+            let mut recorded = self.recorded.lock().unwrap();
+            let ino = recorded.next;
+            recorded.names.insert(name.to_owned(), ino);
+            recorded.next += 1;
+            ino
+        };
+        self.note(Event::Disk(Op::Create(name.to_owned(), ino)));
+        self.note(Event::Disk(Op::Change(ino, Change::Write(0, fs::read(path)?.into()))));
+        Ok(ino)
+    }
+
     fn wrap(&self, ino: Ino, is_segment: bool, file: Box<dyn LogFile>) -> Box<dyn LogFile> {
         Box::new(TapeFile { tape: self.clone(), ino, is_segment, written: 0, file })
     }
@@ -180,8 +210,15 @@ impl Disk for TapeDisk {
     fn open(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
         let name = self.0.relative(path);
         let file = RealDisk.open(path)?;
-        let ino = self.0.recorded.lock().unwrap().names[&name];
-        if is_index(&name) {
+        if name == Path::new("index.sqlite-wal") {
+            return Ok(Box::new(WalFile(self.0.clone())));
+        }
+        let known = self.0.recorded.lock().unwrap().names.get(&name).copied();
+        let ino = match known {
+            Some(ino) => ino,
+            None => self.0.found(path, &name)?,
+        };
+        if known.is_some() && is_index(&name) {
             // SQLite has written to it since.
             self.0.note(Event::Disk(Op::Change(ino, Change::Cut(0))));
             self.0.note(Event::Disk(Op::Change(ino, Change::Write(0, fs::read(path)?.into()))));
@@ -205,8 +242,12 @@ impl Disk for TapeDisk {
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.0.vanished();
         let name = self.0.relative(path);
-        self.0.note(Event::Disk(Op::Remove(name.clone())));
-        self.0.recorded.lock().unwrap().names.remove(&name);
+        // SQLite makes files, too, of which nobody has asked anything.
+        let is_known = self.0.recorded.lock().unwrap().names.contains_key(&name);
+        if is_known {
+            self.0.note(Event::Disk(Op::Remove(name.clone())));
+            self.0.recorded.lock().unwrap().names.remove(&name);
+        }
         RealDisk.remove(path)
     }
 
@@ -219,6 +260,30 @@ impl Disk for TapeDisk {
         self.0.vanished();
         self.0.note(Event::Disk(Op::SyncDir(self.0.relative(path))));
         Ok(())
+    }
+}
+
+/// The index's write-ahead log, opened to be synced.
+struct WalFile(Tape);
+
+impl LogFile for WalFile {
+    fn write_at(&mut self, _: u64, _: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        if !self.0.recorded.lock().unwrap().faults.no_index_syncs {
+            self.0.note(Event::IndexSynced);
+        }
+        Ok(())
+    }
+
+    fn set_len(&mut self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn allocate(&mut self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
