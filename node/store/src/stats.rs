@@ -17,6 +17,20 @@ pub struct Stats {
     commit_seconds: Counts,
     commit_changes: Counts,
     failures: AtomicU64,
+    mended: AtomicU64,
+    lent: AtomicU64,
+    lost: AtomicU64,
+}
+
+/// What became of places of the log that were found damaged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// Mended with what another replica has.
+    pub mended: u64,
+    /// Read from another replica, and not written here. The same place counts each time.
+    pub lent: u64,
+    /// No other replica had it, or answered. The same place counts each time.
+    pub lost: u64,
 }
 
 impl Default for Stats {
@@ -25,6 +39,9 @@ impl Default for Stats {
             commit_seconds: Counts::new(SECONDS),
             commit_changes: Counts::new(CHANGES),
             failures: AtomicU64::new(0),
+            mended: AtomicU64::new(0),
+            lent: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
         }
     }
 }
@@ -46,6 +63,23 @@ impl Stats {
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
+    }
+
+    /// What became of damage.
+    #[must_use]
+    pub fn damage(&self) -> Damage {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Damage { mended: read(&self.mended), lent: read(&self.lent), lost: read(&self.lost) }
+    }
+
+    /// Damage was found, and another replica had what was there (and is it written here again?), or not.
+    pub(crate) fn restored(&self, is_mended: Option<bool>) {
+        let count = match is_mended {
+            Some(true) => &self.mended,
+            Some(false) => &self.lent,
+            None => &self.lost,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn committed(&self, changes: usize, took: Duration) {

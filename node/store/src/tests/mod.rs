@@ -9,6 +9,7 @@ mod forced;
 mod lifecycle;
 mod mirror;
 mod property;
+mod repair;
 mod snapshot;
 mod states;
 #[path = "../../tests/common/mod.rs"]

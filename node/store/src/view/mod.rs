@@ -16,7 +16,9 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row};
 pub use body::StoredBody;
 pub use directory::DirectoryRecord;
 
-use crate::{error::ReadError, files::SegmentFiles, model::StoreUsage, schema, space::Space};
+use crate::{
+    error::ReadError, files::SegmentFiles, model::StoreUsage, repair::Repairs, schema, space::Space,
+};
 
 /// Connections that are kept for the next view.
 const IDLE: usize = 16;
@@ -38,11 +40,18 @@ pub struct Pool {
     files: Arc<SegmentFiles>,
     space: Arc<Space>,
     idle: Mutex<Vec<Connection>>,
+    /// Where nobody else has the store's log there is none.
+    repairs: Option<Arc<Repairs>>,
 }
 
 impl Pool {
     pub(crate) fn new(dir: &Path, files: Arc<SegmentFiles>, space: Arc<Space>) -> Self {
-        Self { dir: dir.to_owned(), files, space, idle: Mutex::new(Vec::new()) }
+        Self { dir: dir.to_owned(), files, space, idle: Mutex::new(Vec::new()), repairs: None }
+    }
+
+    /// What is damaged is restored so.
+    pub(crate) fn with(self, repairs: Arc<Repairs>) -> Self {
+        Self { repairs: Some(repairs), ..self }
     }
 
     /// A snapshot of now.
