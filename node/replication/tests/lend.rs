@@ -30,7 +30,7 @@ async fn a_batch_is_lent_by_its_name_to_the_primary_that_is_followed() {
     let end = work(&primary.store, 1).await;
     applied(&primary, 2, end).await;
     let all = named(dirs.0.path(), end);
-    assert!(all.len() > 5 && all.iter().any(|(_, batch)| batch.payload.len() > 1 << 20));
+    assert!(all.len() > 5 && all.iter().any(|(_, batch)| batch.payload.len() > 256 << 10));
     for (wanted, batch) in &all {
         assert!(matches!(ask(&mirror, 1, wanted).await, Fetched::Batch(lent) if lent == *batch));
     }
