@@ -18,6 +18,10 @@ pub const FAILOVER_BLOCKED: &str = "FailoverBlocked";
 /// A person had a copy take the store that lacked something, and not every copy follows it yet; the message says what is
 /// known to be missing, and which copies keep it.
 pub const FORCED: &str = "Forced";
+/// Something of a store could not be read on the disk of the copy that serves; the message says what became of it.
+pub const DISK_DAMAGED: &str = "DiskDamaged";
+/// A copy's index differs from that of the copy that serves: one of the two is wrong, and nobody knows which.
+pub const COPIES_DIFFER: &str = "CopiesDiffer";
 /// The client-facing Service has no address yet.
 pub const ADDRESS_PENDING: &str = "AddressPending";
 /// Mail for a store that is away could not be taken by any other.

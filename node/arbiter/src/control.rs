@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use mailcluster_replication::Difference;
 use mailcluster_rpc::control::v1::{
-    DescribeRequest, DescribeResponse, DrainRequest, DrainResponse, ReachabilityRequest,
+    DescribeRequest, DescribeResponse, Differing, DrainRequest, DrainResponse, ReachabilityRequest,
     ReachabilityResponse, State, StatusRequest, StatusResponse, StoreReach,
     control_server::{Control, ControlServer},
 };
+use mailcluster_store::Damage;
 use tonic::{Request, Response, Status};
 
 use crate::status::{ReplicaState, ReplicaStatus, StatusHandle};
@@ -102,6 +104,9 @@ impl<P: Providers> Control for ControlService<P> {
             (answer.snapshot_octets, answer.snapshot_of) = (copied.octets, copied.of);
         }
         if let Some(store) = &status.store {
+            let Damage { mended, lent, lost } = store.stats().damage();
+            (answer.damage_mended, answer.damage_lent, answer.damage_lost) = (mended, lent, lost);
+            answer.differing = status.comparing.differing().into_iter().map(differing).collect();
             answer.epoch = store.epoch();
             answer.last_epoch = answer.last_epoch.max(store.epoch());
             (answer.end_epoch, answer.end_seq) = store.committed();
@@ -152,6 +157,10 @@ impl<P: Providers> Control for ControlService<P> {
             .collect();
         Ok(Response::new(ReachabilityResponse { stores }))
     }
+}
+
+fn differing(found: Difference) -> Differing {
+    Differing { replica: found.mirror, table: found.table.to_owned(), seq: found.at }
 }
 
 fn state(state: &ReplicaState) -> (State, String) {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use mailcluster_failover::Position;
-use mailcluster_replication::Copied;
+use mailcluster_replication::{Comparing, Copied};
 use mailcluster_store::{ReplicaDescription, Store};
 use tokio::sync::{Notify, watch};
 
@@ -54,6 +54,8 @@ pub struct ReplicaStatus {
     pub store: Option<Store>,
     /// How far a snapshot has come that the replica takes.
     pub copied: Option<Copied>,
+    /// What is known of the mirrors' indexes; of a replica that serves.
+    pub comparing: Arc<Comparing>,
 }
 
 struct Inner {

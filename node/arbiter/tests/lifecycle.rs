@@ -77,6 +77,7 @@ fn start(dir: &Path, replica: u128) -> Node {
         durability: Durability::Single,
         mirror_timeout: Duration::from_secs(3),
         peers: Arc::new(Alone),
+        comparing: Arc::default(),
     };
     let (status, gate, shutdown) = (StatusHandle::new(), LeaseGate::new(), CancellationToken::new());
     let events = Arc::new(Events {

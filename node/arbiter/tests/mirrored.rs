@@ -21,8 +21,8 @@ use mailcluster_arbiter::{
 };
 use mailcluster_failover::{Durability, FencingMinimum, LeaseRecord, TargetKind};
 use mailcluster_replication::{Standby, service};
-use mailcluster_store::{Identity, Options, Store, StoreKind};
-use mailcluster_types::{ClusterId, ReplicaId};
+use mailcluster_store::{Enqueue, Identity, Options, QueueRecipient, Store, StoreKind};
+use mailcluster_types::{ClusterId, DeliveryId, ReplicaId};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint, Server};
@@ -214,6 +214,7 @@ impl Cluster {
             durability: self.durability,
             mirror_timeout: Duration::from_millis(500),
             peers: Arc::new(Others { at: self.at.clone(), all: self.all.clone() }),
+            comparing: Arc::default(),
         };
         let (status, gate) = (StatusHandle::new(), LeaseGate::new());
         let (shutdown, server) = (CancellationToken::new(), CancellationToken::new());
@@ -648,5 +649,53 @@ async fn i3_a_forced_takeover_that_ended_before_it_began_is_said_by_the_next_pro
     assert!(write(&store, "goes on").await, "it does not yield to the one with more");
     assert_eq!(cluster.record.read().in_sync, [id(2)]);
     drop(store);
+    cluster.stop().await;
+}
+
+/// Other octets in the place of a text of many `X`.
+fn damage(dir: &std::path::Path) {
+    use std::os::unix::fs::FileExt;
+    for entry in std::fs::read_dir(dir.join("log")).unwrap() {
+        let path = entry.unwrap().path();
+        let octets = std::fs::read(&path).unwrap();
+        let run = octets.windows(1000).position(|octets| octets.iter().all(|octet| *octet == b'X'));
+        let Some(at) = run else { continue };
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        file.write_all_at(b"YYY", u64::try_from(at).unwrap() + 500).unwrap();
+    }
+}
+
+async fn queued(store: &Store) -> Result<Vec<u8>, mailcluster_store::ReadError> {
+    store.read(|view| view.body(1)).await.map(|text| text.to_vec())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_damaged_on_the_disk_of_the_primary_is_read_from_a_mirror() {
+    let mut cluster = Cluster::start(&[1, 2], Durability::Preferred).await;
+    let store = cluster.serving(1).await;
+    let text = "X".repeat(900_000);
+    let message = Enqueue {
+        delivery: DeliveryId(1),
+        sender: "b@example.org".into(),
+        at: 0,
+        params: String::new(),
+        recipients: vec![QueueRecipient { held: true, ..QueueRecipient::new("a@example.org".into(), 0) }],
+        body: text.clone().into(),
+    };
+    store.queue_put(message).await.unwrap().acknowledge().unwrap();
+    assert!(write(&store, "another batch").await);
+    damage(&cluster.dir.path().join("1"));
+    let deadline = Instant::now() + WAIT;
+    // The mirror has it in its index soon, and this primary hears so.
+    while store.stats().damage().lent == 0 {
+        assert!(Instant::now() < deadline, "{:?}", store.stats().damage());
+        if let Ok(read) = queued(&store).await {
+            assert!(read == text.as_bytes());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(cluster.nodes[&1].status.get().store.unwrap().stats().damage().lent, 1);
+    cluster.end(2, false).await;
+    assert!(matches!(queued(&store).await, Err(mailcluster_store::ReadError::Damaged(_))));
     cluster.stop().await;
 }

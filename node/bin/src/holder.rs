@@ -95,6 +95,7 @@ pub fn standalone_config(data_dir: &Path, identity: Identity) -> Result<Lifecycl
         durability: Durability::Single,
         mirror_timeout: Duration::ZERO,
         peers: Arc::new(Alone),
+        comparing: Arc::default(),
     })
 }
 

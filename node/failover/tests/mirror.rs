@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use mailcluster_failover::{
     Position,
     mirror::{
-        Accept, Change, EpochEntry, Hello, InSync, Join, JoinView, Link, LogShape, Member, MembersView,
-        Rejected, ReplaceView, accept, change, fork, hello, join, may_replace,
+        Accept, AskView, Change, EpochEntry, Hello, InSync, Join, JoinView, LendView, Link, LogShape, Member,
+        MembersView, Rejected, ReplaceView, accept, askable, change, fork, hello, join, may_lend,
+        may_replace,
     },
 };
 use proptest::prelude::*;
@@ -363,4 +364,43 @@ fn a_member_whose_place_another_has_is_left_out() {
     let swapped = change(&MembersView { mirrors: &mirrors, ..last.clone() });
     assert_eq!(swapped, Some(Change::Swap("c".into(), "d".into())));
     assert_eq!(change(&MembersView { min: 1, ..last }), Some(Change::Shrink(set(&["c"]))));
+}
+
+#[test]
+fn a_record_is_lent_to_the_own_line_and_never_before_it_is_committed() {
+    // EpochStart(1) at 1, EpochStart(3) at 4.
+    let (epochs, end) = table(&[1, 1, 1, 3, 3, 3]);
+    for (promise, asker, commit, wanted, expected) in [
+        (3, 3, 5, at(3, 5), true),
+        (3, 4, 5, at(1, 3), true),
+        // Another was promised since.
+        (4, 3, 5, at(3, 5), false),
+        // It may have to be cut off again.
+        (3, 3, 5, at(3, 6), false),
+        // Another line has it at another epoch.
+        (3, 3, 5, at(2, 5), false),
+        (3, 3, 5, at(3, 3), false),
+        (3, 3, 9, at(3, 7), false),
+        (3, 3, 5, at(1, 0), false),
+    ] {
+        let view = LendView { promise, asker, own: LogShape { epochs: &epochs, end }, commit, wanted };
+        assert_eq!(may_lend(&view), expected, "{view:?}");
+    }
+}
+
+#[test]
+fn only_who_counts_and_has_it_is_asked_for_a_record() {
+    let (epochs, end) = table(&[1, 1, 1, 3, 3, 3]);
+    let own = LogShape { epochs: &epochs, end };
+    let asked = |effective: &[&str], applied: &[(&str, u64)], wanted| {
+        askable(&AskView { me: "a", own, effective, applied, wanted })
+    };
+    let all = ["a", "b", "c"];
+    assert_eq!(asked(&all, &[("b", 5), ("c", 6)], at(3, 5)), ["b", "c"]);
+    assert_eq!(asked(&all, &[("b", 4), ("c", 6)], at(3, 5)), ["c"], "b is behind");
+    assert_eq!(asked(&all, &[("c", 6)], at(3, 5)), ["c"], "b has not joined at this epoch");
+    assert_eq!(asked(&["a", "b"], &[("b", 5), ("c", 6)], at(3, 5)), ["b"], "c does not count");
+    assert_eq!(asked(&all, &[("a", 6)], at(3, 5)), [""; 0], "not itself");
+    assert_eq!(asked(&all, &[("b", 6), ("c", 6)], at(2, 5)), [""; 0], "it is of another line");
+    assert_eq!(asked(&all, &[("b", 9), ("c", 9)], at(3, 7)), [""; 0], "it is not in this log");
 }

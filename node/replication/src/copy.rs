@@ -197,6 +197,9 @@ impl Copying<'_> {
         let head = File { name: file.name.clone(), octets: file.octets };
         self.say(from_primary::Message::File(head)).await?;
         let (mut at, mut crc) = self.agreed(outgoing, file).await?;
+        if at == 0 {
+            self.check(file).await;
+        }
         let mut opened = {
             let (outgoing, file) = (outgoing.clone(), file.clone());
             blocking(move || outgoing.open(&file)).await?
@@ -220,6 +223,15 @@ impl Copying<'_> {
         match self.source.in_time(next(self.inbound)).await? {
             from_mirror::Message::Received(_) => Ok(()),
             _ => Err(unexpected()),
+        }
+    }
+
+    /// What is damaged here is not to be damaged there, too, where a third replica has it.
+    async fn check(&self, file: &PinnedFile) {
+        let Some(segment) = file.segment() else { return };
+        let repairs = self.source.repairs.clone();
+        if !matches!(blocking(move || repairs.check(segment)).await, Ok(true)) {
+            tracing::error!(mirror = self.mirror, segment, "what is damaged in a segment is copied as it is");
         }
     }
 

@@ -10,13 +10,14 @@ use mailcluster_rpc::mirror::v1::{
     Commit, Confirm, Forked, FromMirror, FromPrimary, Hello, Start, Table, from_mirror, from_primary,
     mirror_client::MirrorClient,
 };
-use mailcluster_store::{Identity, LogReader, LoggedBatch, Offer, machine};
+use mailcluster_store::{Identity, IndexMoment, LogReader, LoggedBatch, Offer, ReadError, Repairs, machine};
 use mailcluster_types::{Epoch, Seq};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming, transport::Channel};
 
 use crate::{
+    compare::{Comparing, Comparison},
     copy::{Copying, Snapshots},
     progress::{Confirmed, Progress},
     wire::{entry, parts, place, position, received},
@@ -44,6 +45,10 @@ pub struct Source {
     pub beat: Duration,
     /// What mirrors get that need more than the log has.
     pub snapshots: Snapshots,
+    /// What is damaged in the log is restored so, before it goes to a mirror.
+    pub repairs: Arc<Repairs>,
+    /// How often the mirrors' indexes are compared with the own, and what has come of it.
+    pub comparing: Arc<Comparing>,
 }
 
 /// How a stream ended.
@@ -120,9 +125,12 @@ impl Source {
         };
         self.snapshots.forget(mirror);
         say(&out, from_primary::Message::Start(Start { after })).await?;
+        let same_index = table.index_version == Offer::INDEX_VERSION;
+        let digests = if same_index { table.digest_version } else { 0 };
+        let comparison = Arc::new(Comparison::new(mirror, &self.comparing, digests));
         tokio::select! {
-            ended = self.send(after, &out) => ended.map(|never| match never {}),
-            ended = self.hear(mirror, &mut inbound) => ended.map(|never| match never {}),
+            ended = self.send(after, &out, &comparison) => ended.map(|never| match never {}),
+            ended = self.hear(&comparison, mirror, &mut inbound) => ended.map(|never| match never {}),
         }
     }
 
@@ -164,6 +172,7 @@ impl Source {
         &self,
         after: Seq,
         out: &mpsc::Sender<FromPrimary>,
+        comparison: &Arc<Comparison>,
     ) -> Result<std::convert::Infallible, Ended> {
         let (dir, identity) = (self.dir.clone(), self.identity.clone());
         let mut reader = blocking(move || LogReader::after(&dir, identity, after)).await?;
@@ -172,7 +181,8 @@ impl Source {
         loop {
             let written = news.borrow_and_update().written;
             loop {
-                let (back, batches) = blocking(move || read(reader, written)).await?;
+                let repairs = self.repairs.clone();
+                let (back, batches) = blocking(move || read(reader, &repairs, written)).await?;
                 reader = back;
                 if batches.is_empty() {
                     break;
@@ -184,16 +194,49 @@ impl Source {
                     }
                 }
             }
+            told = self.compare(comparison, told, out).await?;
             let commit = self.progress.commit();
             if commit > told {
                 told = commit;
                 say(out, committed(commit)).await?;
             }
-            match tokio::time::timeout(self.beat, news.changed()).await {
+            match tokio::time::timeout(comparison.pause(self.beat), news.changed()).await {
                 Ok(changed) => changed.map_err(|_| gone())?,
                 Err(_) => say(out, committed(told)).await?,
             }
         }
+    }
+
+    /// Asks for a slice of the mirror's index, if one is due. Answers what is told to be committed then: nothing behind the
+    /// record at which the indexes are compared.
+    async fn compare(
+        &self,
+        comparison: &Arc<Comparison>,
+        told: Seq,
+        out: &mpsc::Sender<FromPrimary>,
+    ) -> Result<Seq, Ended> {
+        let Some(slice) = comparison.due() else { return Ok(told) };
+        let dir = self.dir.clone();
+        let moment = machine::blocking(move || IndexMoment::now(&dir)).await;
+        let moment = match moment.map_err(|e| ReadError::Io(e.to_string())).flatten() {
+            // The mirror may be further by now: the own index is about to be.
+            Ok(moment) if moment.at().seq < told => None,
+            Ok(moment) => Some(moment),
+            Err(error) => {
+                tracing::warn!(%error, "the index cannot be compared with the mirrors'");
+                None
+            }
+        };
+        let Some(moment) = moment else {
+            comparison.put_off();
+            return Ok(told);
+        };
+        let at = moment.at().seq;
+        if at > told {
+            say(out, committed(at)).await?;
+        }
+        say(out, from_primary::Message::Compare(comparison.begin(moment, slice))).await?;
+        Ok(at)
     }
 
     /// A mirror answers every frame, and has one each beat: one that is silent for long is not there any more, whatever
@@ -209,6 +252,7 @@ impl Source {
     /// Notes what the mirror confirms.
     async fn hear(
         &self,
+        comparison: &Comparison,
         replica: &str,
         inbound: &mut Streaming<FromMirror>,
     ) -> Result<std::convert::Infallible, Ended> {
@@ -218,6 +262,7 @@ impl Source {
                     let Confirm { seq: synced, applied, said_at } = confirm;
                     self.progress.confirm(self.epoch, replica, Confirmed { synced, applied, said_at });
                 }
+                from_mirror::Message::Compared(compared) => comparison.answered(&compared),
                 _ => return Err(unexpected().into()),
             }
         }
@@ -241,11 +286,20 @@ fn committed(seq: Seq) -> from_primary::Message {
 }
 
 /// Some of the batches up to `written`; none when all were read.
-fn read(mut reader: LogReader, written: Seq) -> std::io::Result<(LogReader, Vec<LoggedBatch>)> {
+fn read(
+    mut reader: LogReader,
+    repairs: &Repairs,
+    written: Seq,
+) -> std::io::Result<(LogReader, Vec<LoggedBatch>)> {
     let (mut batches, mut octets) = (Vec::new(), 0);
-    while octets < READ
-        && let Some(batch) = reader.next(written)?
-    {
+    while octets < READ {
+        let next = match reader.next(written) {
+            Err(damaged) if batches.is_empty() => Some(reader.restored(repairs).ok_or(damaged)?),
+            // What was read goes first; this is met again.
+            Err(_) => break,
+            Ok(next) => next,
+        };
+        let Some(batch) = next else { break };
         octets += batch.payload.len();
         batches.push(batch);
     }

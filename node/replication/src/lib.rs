@@ -7,14 +7,19 @@
 //!
 //! The decisions are `mailcluster_failover::mirror`'s; what may be connected to whom is the listener's matter.
 
+mod borrow;
+mod compare;
 mod copy;
 mod feed;
+mod lend;
 mod progress;
 mod receive;
 mod service;
 mod standby;
 mod wire;
 
+pub use borrow::borrow;
+pub use compare::{Compares, Comparing, Difference};
 pub use copy::Snapshots;
 pub use feed::{Ended, Source};
 pub use progress::{Begun, Confirmed, Heard, News, Progress, Standing};

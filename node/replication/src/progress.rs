@@ -313,6 +313,11 @@ impl Progress {
         (state.epochs.clone(), written)
     }
 
+    /// This replica.
+    pub(crate) fn me(&self) -> &str {
+        &self.me
+    }
+
     pub(crate) fn news(&self) -> watch::Receiver<News> {
         self.news.subscribe()
     }

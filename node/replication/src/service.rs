@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use mailcluster_rpc::mirror::v1::{
-    Batch, FromMirror, FromPrimary, Hello, Refused, Table, from_mirror, from_primary,
+    Batch, Compare, FromMirror, FromPrimary, Hello, Lent, Refused, Table, Wanted, from_mirror, from_primary,
     mirror_server::{Mirror, MirrorServer},
 };
-use mailcluster_store::{FollowError, Follower, Identity, LoggedBatch, Offer, machine};
+use mailcluster_store::{FollowError, Follower, Identity, LoggedBatch, Offer, Slice, machine};
 use mailcluster_types::Epoch;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
+    compare::Question,
+    lend::Lending,
     standby::{Greeting, Over, Standby, confirm},
     wire::{Assembly, OutOfPlace, Said, place, position, row},
 };
@@ -28,12 +30,15 @@ const LARGEST: usize = 1 << 20;
 /// The service of a replica that may be fed.
 #[must_use]
 pub fn service(standby: Arc<Standby>, identity: Identity) -> MirrorServer<impl Mirror> {
-    MirrorServer::new(Service { standby, identity: Arc::new(identity) }).max_decoding_message_size(LARGEST)
+    let identity = Arc::new(identity);
+    let lending = Lending::new(standby.clone(), identity.clone());
+    MirrorServer::new(Service { standby, identity, lending }).max_decoding_message_size(LARGEST)
 }
 
 struct Service {
     standby: Arc<Standby>,
     identity: Arc<Identity>,
+    lending: Lending,
 }
 
 #[tonic::async_trait]
@@ -54,6 +59,12 @@ impl Mirror for Service {
         };
         tokio::spawn(fed.run());
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    type LendStream = ReceiverStream<Result<Lent, Status>>;
+
+    async fn lend(&self, request: Request<Wanted>) -> Result<Response<Self::LendStream>, Status> {
+        self.lending.lend(request.into_inner()).await.map(Response::new)
     }
 }
 
@@ -104,6 +115,7 @@ impl Fed {
             arrived.take(&mut assembly, first)?;
             // What waits already is synced with it.
             while arrived.octets < AS_ONE
+                && arrived.question.is_none()
                 && let Some(Ok(Some(message))) = self.next().now_or_never()
             {
                 arrived.take(&mut assembly, message)?;
@@ -115,13 +127,30 @@ impl Fed {
 
     /// Confirms what is synced; the index is brought up to what is committed meanwhile: a client waits for the former.
     async fn take(&self, stream: u64, arrived: Arrived) -> Result<(), Status> {
-        let Arrived { batches, said, .. } = arrived;
+        let Arrived { batches, said, question, .. } = arrived;
         let standby = self.standby.clone();
         let confirm = blocking(move || standby.append(stream, &batches, said)).await?;
         self.say(from_mirror::Message::Confirm(confirm)).await?;
+        if let Some(compare) = question {
+            self.ask(stream, &compare)?;
+        }
         if self.standby.begin_catching_up() {
             tokio::spawn(catch_up(self.standby.clone(), self.answers.clone()));
         }
+        Ok(())
+    }
+
+    /// The answer comes when the index has come so far.
+    fn ask(&self, stream: u64, compare: &Compare) -> Result<(), Status> {
+        let (question, answer) = Question::of(compare).ok_or_else(out_of_place)?;
+        let answers = self.answers.clone();
+        tokio::spawn(async move {
+            // A newer stream has begun, or the replica is not here any more.
+            let Ok(compared) = answer.await else { return };
+            let message = Some(from_mirror::Message::Compared(compared));
+            let _ = answers.send(Ok(FromMirror { message })).await;
+        });
+        self.standby.ask(stream, question);
         Ok(())
     }
 
@@ -151,6 +180,7 @@ impl Fed {
                     end: Some(position(end)),
                     applied: Some(position(applied)),
                     index_version: Offer::INDEX_VERSION,
+                    digest_version: Slice::VERSION,
                 };
                 (Some(stream), from_mirror::Message::Table(table))
             }
@@ -186,6 +216,8 @@ struct Arrived {
     batches: Vec<LoggedBatch>,
     octets: usize,
     said: Said,
+    /// Asked behind all of it: what comes next is taken by itself.
+    question: Option<Compare>,
 }
 
 impl Arrived {
@@ -199,6 +231,10 @@ impl Arrived {
             from_primary::Message::More(part) => assembly.more(&part),
             from_primary::Message::Commit(commit) => {
                 self.note(Said { commit: commit.seq, at: commit.said_at });
+                return Ok(());
+            }
+            from_primary::Message::Compare(compare) => {
+                self.question = Some(compare);
                 return Ok(());
             }
             _ => Err(OutOfPlace),

@@ -20,7 +20,10 @@ use mailcluster_store::{
 use mailcluster_types::{Epoch, Seq};
 use tokio::{sync::watch, time::Instant};
 
-use crate::wire::{Said, entry};
+use crate::{
+    compare::Question,
+    wire::{Said, entry},
+};
 
 /// Why a stream ends from this side.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,9 +47,9 @@ pub(crate) enum Greeting {
     Refused { promise: Epoch },
 }
 
-struct Inner {
-    follower: Option<Follower>,
-    promise: Epoch,
+pub(crate) struct Inner {
+    pub(crate) follower: Option<Follower>,
+    pub(crate) promise: Epoch,
     /// The stream that may write, with the epoch of its primary; each has its own number.
     stream: (u64, Epoch),
     /// The last record that this log and the primary's have both, where a forced promotion left the rest behind.
@@ -65,6 +68,15 @@ struct CatchingUp {
     fault: Option<FollowError>,
     /// The latest that the stream's primary has said, by its clock.
     said_at: u64,
+    /// The primary asks what the index has at a record; it is brought no further before that was answered.
+    question: Option<Question>,
+}
+
+impl CatchingUp {
+    /// How far the index may be brought.
+    fn limit(&self) -> Seq {
+        self.question.as_ref().map_or(self.commit, |question| self.commit.min(question.at.seq))
+    }
 }
 
 impl Inner {
@@ -120,7 +132,7 @@ impl Standby {
     }
 
     /// With its index, which may take as long as a transaction.
-    fn lock_whole(&self) -> MutexGuard<'_, Inner> {
+    pub(crate) fn lock_whole(&self) -> MutexGuard<'_, Inner> {
         self.until_whole(self.lock())
     }
 
@@ -297,24 +309,46 @@ impl Standby {
     pub(crate) fn begin_catching_up(&self) -> bool {
         let mut inner = self.lock();
         let Inner { follower, catching_up, .. } = &mut *inner;
-        let is_behind = follower.as_ref().is_some_and(|follower| follower.applied().1 < catching_up.commit);
-        let begins = is_behind && !catching_up.is_under_way;
+        let limit = catching_up.limit();
+        let is_behind = follower.as_ref().is_some_and(|follower| follower.applied().1 < limit);
+        let begins = (is_behind || catching_up.question.is_some()) && !catching_up.is_under_way;
         catching_up.is_under_way |= begins;
         begins
     }
 
-    /// Puts some of what is committed into the index, and answers what the replica then has; `None`: there is nothing more
-    /// to do.
+    /// The primary of this stream wants to know what the index has at a record, to which it has not come yet, or just has.
+    /// [`Self::catch_up`] answers.
+    pub(crate) fn ask(&self, stream: u64, question: Question) {
+        let mut inner = self.lock();
+        let Inner { follower, catching_up, stream: (newest, _), .. } = &mut *inner;
+        let is_before = follower.as_ref().is_some_and(|follower| follower.applied().1 <= question.at.seq);
+        if *newest == stream && is_before && catching_up.question.is_none() {
+            catching_up.question = Some(question);
+        } else {
+            question.refuse();
+        }
+    }
+
+    /// Puts some of what is committed into the index, or tells the primary what it wants to know of it, and answers what the
+    /// replica then has; `None`: there is nothing more to do.
     pub(crate) fn catch_up(&self) -> Option<Confirm> {
         let work = {
             let mut inner = self.lock();
             let Inner { follower, catching_up, .. } = &mut *inner;
-            let commit = catching_up.commit;
-            match follower.as_mut().map(|follower| follower.begin_advance(commit)) {
-                Some(Ok(Some(work))) => work,
+            let limit = catching_up.limit();
+            match follower.as_mut().map(|follower| (follower.begin_advance(limit), follower.is_whole())) {
+                Some((Ok(Some(work)), _)) => work,
+                Some((Ok(None), true)) if Self::may_answer(follower.as_ref(), catching_up) => {
+                    let (follower, question) = (follower.as_ref()?, catching_up.question.take()?);
+                    let (moment, confirm) = (follower.moment(), confirm(follower, catching_up.said_at));
+                    // Read without the lock: batches come in meanwhile.
+                    drop(inner);
+                    question.answer(moment);
+                    return Some(confirm);
+                }
                 other => {
                     catching_up.is_under_way = false;
-                    catching_up.fault = other.and_then(Result::err);
+                    catching_up.fault = other.and_then(|(outcome, _)| outcome.err());
                     return None;
                 }
             }
@@ -339,6 +373,12 @@ impl Standby {
         drop(inner);
         self.whole.notify_all();
         outcome.ok()
+    }
+
+    /// Has the index come to the record at which it is to be compared, or beyond it?
+    fn may_answer(follower: Option<&Follower>, catching_up: &CatchingUp) -> bool {
+        let applied = follower.map_or(0, |follower| follower.applied().1);
+        catching_up.question.as_ref().is_some_and(|question| applied >= question.at.seq)
     }
 
     /// The epoch of the stream's primary, if the stream may write.

@@ -3,7 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use mailcluster_failover::{Position, mirror::EpochEntry};
 use mailcluster_rpc::mirror::v1::{
-    Batch, EpochStart, FromPrimary, Link as LinkMessage, Position as PositionMessage, from_primary,
+    Batch, EpochStart, FromPrimary, Lent, Link as LinkMessage, Position as PositionMessage, from_primary,
+    lent,
 };
 use mailcluster_store::{EpochMark, Link, LoggedBatch};
 use mailcluster_types::{Epoch, Seq};
@@ -20,8 +21,24 @@ pub(crate) struct Said {
     pub at: u64,
 }
 
-/// The messages that carry a batch.
+/// The messages that carry a batch to a mirror.
 pub(crate) fn parts(batch: LoggedBatch, commit: Seq, said_at: u64) -> impl Iterator<Item = FromPrimary> {
+    let (head, rest) = split(batch, Said { commit, at: said_at });
+    std::iter::once(from_primary::Message::Batch(head))
+        .chain(rest.map(from_primary::Message::More))
+        .map(|message| FromPrimary { message: Some(message) })
+}
+
+/// The messages that carry a batch to a primary whose own is damaged.
+pub(crate) fn lent(batch: LoggedBatch) -> impl Iterator<Item = Lent> {
+    let (head, rest) = split(batch, Said::default());
+    std::iter::once(lent::Message::Batch(head))
+        .chain(rest.map(lent::Message::More))
+        .map(|message| Lent { message: Some(message) })
+}
+
+/// A batch in parts: its head with the first, and the others.
+fn split(batch: LoggedBatch, said: Said) -> (Batch, impl Iterator<Item = Bytes>) {
     let LoggedBatch { epoch, seq, count, prev, mut payload } = batch;
     // A payload is far below 4 GiB: the log's own headers count it in 32 bits.
     let length = u32::try_from(payload.len()).unwrap_or(u32::MAX);
@@ -32,14 +49,12 @@ pub(crate) fn parts(batch: LoggedBatch, commit: Seq, said_at: u64) -> impl Itera
         prev: Some(LinkMessage { epoch: prev.epoch, seq: prev.seq, crc: prev.crc }),
         length,
         payload: payload.split_to(payload.len().min(PART)),
-        commit,
-        said_at,
+        commit: said.commit,
+        said_at: said.at,
     };
     let rest =
         std::iter::from_fn(move || (!payload.is_empty()).then(|| payload.split_to(payload.len().min(PART))));
-    std::iter::once(from_primary::Message::Batch(head))
-        .chain(rest.map(from_primary::Message::More))
-        .map(|message| FromPrimary { message: Some(message) })
+    (head, rest)
 }
 
 /// A message that no primary of ours sends.

@@ -25,6 +25,7 @@ use crate::{
     mirrors::Mirrors,
     plan::{self, Op, Plan, PlanError, Planned, Value},
     record::{self, Record},
+    repair::Repairs,
     replay::Placed,
     replica::Identity,
     schema::State,
@@ -90,6 +91,7 @@ pub struct Engine {
     pub mirrors: Arc<dyn Mirrors>,
     pub space: Arc<Space>,
     pub stats: Arc<Stats>,
+    pub repairs: Arc<Repairs>,
     pub hot: Hot,
     /// The log or the index failed: nothing more is written.
     pub broken: bool,

@@ -12,6 +12,7 @@ mod batch;
 mod catch_up;
 mod checkpoint;
 mod committer;
+mod digest;
 mod disk;
 mod engine;
 mod error;
@@ -27,6 +28,7 @@ mod pack;
 mod plan;
 mod record;
 mod recover;
+mod repair;
 mod replay;
 mod replica;
 mod rewrite;
@@ -53,6 +55,7 @@ mod tests;
 
 pub use batch::Link;
 pub use catch_up::{Done, Work};
+pub use digest::{IndexMoment, Slice, Sliced};
 pub use engine::Options;
 pub use error::{Fenced, FollowError, OpenError, ReadError, Refusal, WriteError};
 pub use log_reader::{LogReader, LoggedBatch};
@@ -65,10 +68,11 @@ pub use ops::{
     Append, Appended, Copied, CopyKind, CreateMailbox, Delivered, Delivery, DeliveryTarget, Enqueue, Expunge,
     FlagChange, FlagOp, FlagsChanged, QueueUpdate,
 };
+pub use repair::{Fetched, Repairs, Siblings, Wanted, lend};
 pub use replica::{Gate, Identity, OpenGate, Receipt, Replica, ReplicaDescription, StoreKind};
 pub use rewrite::Reclaimed;
 pub use snapshot::{Cancel, Incoming, Offer, Outgoing, PinnedFile, Received};
 pub use standby::Follower;
-pub use stats::{Histogram, Stats};
+pub use stats::{Damage, Histogram, Stats};
 pub use store::Store;
 pub use view::{DirectoryRecord, StoredBody, View};

@@ -13,6 +13,7 @@ use crate::{
     batch::{Header, Link, MAX_PAYLOAD},
     engine::Engine,
     error::FollowError,
+    repair::Repairs,
     replica::Identity,
     segment::{self, Found, Reader, SEGMENT_HEADER},
     superblock::Superblock,
@@ -146,6 +147,15 @@ impl LogReader {
             }
         }
         Ok(None)
+    }
+
+    /// The batch that comes next, which could not be read, as another replica has it. Blocks.
+    pub fn restored(&mut self, repairs: &Repairs) -> Option<LoggedBatch> {
+        let batch = repairs.batch(self.at + 1)?;
+        let header = batch.header().ok()?;
+        self.offset += header.span();
+        self.at = header.last_seq();
+        Some(batch)
     }
 
     /// Passes one batch or mark over; `None` at the end.

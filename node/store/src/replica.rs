@@ -21,9 +21,11 @@ use crate::{
     pack,
     record::EpochStart,
     recover::Recovery,
+    repair::Repairs,
     schema::{self, State},
     snapshot,
     space::{self, Space},
+    stats::Stats,
     store::Store,
     superblock::Superblock,
     view::{Pool, View},
@@ -244,7 +246,10 @@ impl Replica {
             Recovery { log: &log, options, identity, segment_size, conn: &conn, state: &mut state };
         let (writer, tail) = recovery.run()?;
         let files = Arc::new(SegmentFiles::new(log));
-        let pool = Arc::new(Pool::new(dir, files, space.clone()));
+        let stats = Arc::<Stats>::default();
+        let repairs =
+            Arc::new(Repairs::new(Engine::log_dir(dir), identity, options.disk.clone(), stats.clone()));
+        let pool = Arc::new(Pool::new(dir, files, space.clone()).with(repairs.clone()));
         let engine = Engine {
             dir: dir.to_owned(),
             identity: identity.clone(),
@@ -256,7 +261,8 @@ impl Replica {
             tail,
             mirrors: Arc::new(NoMirrors),
             space,
-            stats: Arc::default(),
+            stats,
+            repairs,
             hot: Hot::new(&identity.store),
             broken: false,
             untouchable: false,

@@ -360,6 +360,11 @@ impl Reader {
         Ok(Found::Batch(header, payload.into()))
     }
 
+    /// How long the file is.
+    pub fn length(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
     /// Is there, behind `offset`, a header that says that `seq` was synced? Then what is missing was not torn but
     /// damaged.
     pub fn proves_synced(&self, offset: u64, seq: Seq) -> io::Result<bool> {

@@ -1,7 +1,7 @@
 //! What a replica does that does not serve: it takes batches of a primary's log, cuts off what the primary does not have,
 //! has the index brought up to what is committed, and begins an epoch of its own.
 
-use std::{io, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use mailcluster_types::{Epoch, ReplicaId, Seq};
@@ -12,12 +12,14 @@ use crate::{
     batch::{Header, Link},
     catch_up::{Done, Work},
     checkpoint::Checkpointer,
+    digest::IndexMoment,
     engine::{Engine, is_full},
-    error::{FollowError, OpenError},
+    error::{FollowError, OpenError, ReadError},
     log_reader::LoggedBatch,
     mirrors::Mirrors,
     model::{EpochMark, Names},
     record::{self, EpochStart},
+    repair::Repairs,
     replay::Placed,
     replica::{Replica, ReplicaDescription},
     schema, snapshot,
@@ -310,6 +312,26 @@ impl Follower {
         names: Names,
     ) -> Result<(Epoch, Seq), FollowError> {
         self.replica.begin(&EpochStart::forced(epoch, in_sync, names))
+    }
+
+    /// Its index as it is now. Only while nobody works on that.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn moment(&self) -> Result<IndexMoment, ReadError> {
+        IndexMoment::now(&self.replica.dir())
+    }
+
+    /// The root of its volume.
+    #[must_use]
+    pub fn dir(&self) -> PathBuf {
+        self.replica.dir()
+    }
+
+    /// What is done about damage in its log, now and while it serves.
+    #[must_use]
+    pub fn repairs(&self) -> Arc<Repairs> {
+        self.replica.engine.repairs.clone()
     }
 
     /// Who is told of every batch that is written from now on.

@@ -22,6 +22,20 @@ pub struct Stats {
     packed: AtomicU64,
     removed_files: AtomicU64,
     removed: AtomicU64,
+    mended: AtomicU64,
+    lent: AtomicU64,
+    lost: AtomicU64,
+}
+
+/// What became of places of the log that were found damaged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// Mended with what another replica has.
+    pub mended: u64,
+    /// Read from another replica, and not written here. The same place counts each time.
+    pub lent: u64,
+    /// No other replica had it, or answered. The same place counts each time.
+    pub lost: u64,
 }
 
 impl Default for Stats {
@@ -35,6 +49,9 @@ impl Default for Stats {
             packed: AtomicU64::new(0),
             removed_files: AtomicU64::new(0),
             removed: AtomicU64::new(0),
+            mended: AtomicU64::new(0),
+            lent: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
         }
     }
 }
@@ -93,6 +110,23 @@ impl Stats {
     pub(crate) fn gave_back(&self, octets: u64) {
         self.removed_files.fetch_add(1, Ordering::Relaxed);
         self.removed.fetch_add(octets, Ordering::Relaxed);
+    }
+
+    /// What became of damage.
+    #[must_use]
+    pub fn damage(&self) -> Damage {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Damage { mended: read(&self.mended), lent: read(&self.lent), lost: read(&self.lost) }
+    }
+
+    /// Damage was found, and another replica had what was there (and is it written here again?), or not.
+    pub(crate) fn restored(&self, is_mended: Option<bool>) {
+        let count = match is_mended {
+            Some(true) => &self.mended,
+            Some(false) => &self.lent,
+            None => &self.lost,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn committed(&self, changes: usize, took: Duration) {

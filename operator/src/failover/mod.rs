@@ -19,6 +19,7 @@ mod observe;
 mod peers;
 mod replace;
 mod report;
+mod soundness;
 mod unreadable;
 mod watching;
 
@@ -300,7 +301,8 @@ impl Failover {
         let named = store.spec.replicas.iter().filter(|_| store.spec.is_mirrored()).zip(REPLICAS);
         let pods = named.filter_map(|(_, letter)| world.pod_of(store, letter)?.uid());
         let said: Vec<_> = pods.filter_map(|uid| self.heard.described.get(&uid)).collect();
-        part.snapshots = report::snapshots(said.into_iter());
+        part.snapshots = report::snapshots(said.iter().copied());
+        soundness::note(&mut part, store, &said, Timestamp::now());
         (part, finished)
     }
 

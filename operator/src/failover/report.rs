@@ -5,7 +5,7 @@ use k8s_openapi::{
     jiff::{SignedDuration, Timestamp},
 };
 use mailcluster_api::{
-    condition::{Draft, FAILOVER_BLOCKED, FORCED},
+    condition::{COPIES_DIFFER, DISK_DAMAGED, Draft, FAILOVER_BLOCKED, FORCED},
     mailstore::{
         self, Crash, Evidence, LastFailover, MailStoreStatus, NodeIdentity, SnapshotProgress, Target,
     },
@@ -53,12 +53,17 @@ pub struct Part {
     pub blocked: Option<Condition>,
     /// Forced.
     pub forced: Option<Condition>,
+    /// DiskDamaged.
+    pub damaged: Option<Condition>,
+    /// CopiesDiffer.
+    pub differ: Option<Condition>,
 }
 
 impl Part {
     /// As it stands in a status.
     #[must_use]
     pub fn of(status: &MailStoreStatus) -> Self {
+        let known = |type_| status.conditions.iter().find(|c| c.type_ == type_).cloned();
         Self {
             phase: status.phase,
             host: status.host.clone(),
@@ -74,9 +79,15 @@ impl Part {
             crashes: status.crashes.clone(),
             node_identity: status.node_identity.clone(),
             survivors: status.survivors.clone(),
-            blocked: status.conditions.iter().find(|c| c.type_ == FAILOVER_BLOCKED).cloned(),
-            forced: status.conditions.iter().find(|c| c.type_ == FORCED).cloned(),
+            blocked: known(FAILOVER_BLOCKED),
+            forced: known(FORCED),
+            damaged: known(DISK_DAMAGED),
+            differ: known(COPIES_DIFFER),
         }
+    }
+
+    fn conditions(&self) -> impl Iterator<Item = &Condition> {
+        [&self.blocked, &self.forced, &self.damaged, &self.differ].into_iter().flatten()
     }
 
     /// The body of a server-side apply of just this part.
@@ -93,7 +104,7 @@ impl Part {
             "target": self.target,
             "lastFailover": self.last_failover,
             "nodeIdentity": self.node_identity,
-            "conditions": self.blocked.iter().chain(&self.forced).collect::<Vec<_>>(),
+            "conditions": self.conditions().collect::<Vec<_>>(),
         });
         if let Value::Object(fields) = &mut status {
             fields.retain(|_, value| !value.is_null());

@@ -59,6 +59,8 @@ impl Primary {
             progress: progress.clone(),
             beat: BEAT,
             snapshots: Snapshots::default(),
+            repairs: replica.repairs(),
+            comparing: Arc::default(),
         });
         let mut streams = JoinSet::new();
         for mirror in mirrors {

@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use mailcluster_replication::{Ended, Progress, Snapshots, Source};
+use mailcluster_replication::{Ended, Snapshots, Source};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Channel;
 
-use super::{Life, POLL};
+use super::{Life, POLL, term::Term};
 
 /// A stream that broke is begun anew after so long; one that the mirror cannot take up, after longer.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -66,9 +66,11 @@ impl Feeds {
 }
 
 impl Life {
-    /// Keeps a stream to each mirror, at this epoch.
-    pub(super) fn feed(&self, epoch: u64, progress: &Arc<Progress>) -> Feeds {
+    /// Keeps a stream to each mirror, at the term's epoch; what is damaged here is asked for there, at that epoch, too.
+    pub(super) fn feed(&self, term: &Term) -> Feeds {
         let (sender, troubles) = mpsc::channel(4);
+        let (epoch, progress) = (term.record.epoch, &term.progress);
+        term.repairs.ask(Some(self.borrower(term)));
         let source = Source {
             dir: self.config.data_dir.clone(),
             identity: self.config.identity.clone(),
@@ -76,6 +78,8 @@ impl Life {
             progress: progress.clone(),
             beat: self.config.lease() / 4,
             snapshots: Snapshots::default(),
+            repairs: term.repairs.clone(),
+            comparing: self.config.comparing.clone(),
         };
         let all = Arc::new(Mirrors {
             me: self.config.identity.replica.to_string(),
@@ -107,6 +111,7 @@ impl Mirrors {
             fed.retain(|id, _| ids.contains(id));
             self.source.snapshots.tidy(&self.source.dir, &ids);
             self.source.progress.set_others(self.is_mirrored || ids.iter().any(|id| *id != self.me));
+            self.source.comparing.keep(&ids);
             for id in ids.into_iter().filter(|id| *id != self.me) {
                 let feed = |id: &String| AbortOnDropHandle::new(tokio::spawn(self.clone().feed(id.clone())));
                 fed.entry(id).or_insert_with_key(feed);

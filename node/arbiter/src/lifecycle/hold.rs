@@ -49,8 +49,10 @@ impl Life {
         self.gate.follow(progress.clone());
         self.remember(Some(follower.describe()));
         let follower = told(follower, &progress);
-        let mut feeds = self.feed(record.epoch, &progress);
-        let mut term = Term::new((current, record), progress, lease_ms);
+        self.config.comparing.keep(&[]);
+        let log = (progress, follower.repairs());
+        let mut term = Term::new((current, record), log, lease_ms);
+        let mut feeds = self.feed(&term);
         let doors = Doors { over: CancellationToken::new(), events };
         let (why, left) = match self.settle(&mut term, &mut feeds, follower).await {
             Ok(store) => {
@@ -92,7 +94,7 @@ impl Life {
                 Ok(Event::Trouble(Trouble::Promised(promise))) => match self.go_above(term, promise).await {
                     Ok(false) => {}
                     Ok(true) => {
-                        *feeds = self.feed(term.record.epoch, &term.progress);
+                        *feeds = self.feed(term);
                         beginning = Some(begin_epoch(term, store));
                     }
                     Err(why) => return why,
@@ -145,6 +147,7 @@ impl Life {
             _ => heir(&term, &self.config, self.status.take_heir()),
         };
         drop(feeds);
+        term.repairs.ask(None);
         if matches!(why, Why::Poisoned) || self.gate.role() == Role::Poisoned {
             return self.poisoned(&mut term, heir).await;
         }

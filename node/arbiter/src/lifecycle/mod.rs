@@ -5,6 +5,7 @@
 //! A cut-off or deposed holder steps down in the process, at once and without a graceful shutdown; nothing rests on the
 //! process' exit. Only a poisoned replica ends it.
 
+mod borrower;
 mod feeds;
 mod hold;
 mod members;
@@ -17,7 +18,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use mailcluster_failover::{Durability, FencingMinimum, Holder, InForce, Millis, Role};
-use mailcluster_replication::Standby;
+use mailcluster_replication::{Comparing, Standby};
 use mailcluster_store::{Identity, Options, Store, machine};
 use tokio_util::sync::CancellationToken;
 
@@ -61,6 +62,8 @@ pub struct LifecycleConfig {
     pub mirror_timeout: Duration,
     /// The other replicas of the store.
     pub peers: Arc<dyn Peers>,
+    /// How often their indexes are compared with the one that serves.
+    pub comparing: Arc<Comparing>,
 }
 
 impl LifecycleConfig {
@@ -136,6 +139,8 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Outcome {
     let Replica { arbiter, standby } = replica;
+    let comparing = config.comparing.clone();
+    status.update(|status| status.comparing = comparing.clone());
     let life = Life { config, arbiter, gate, status, shutdown, boot_id: clock::boot_id(), standby };
     let ended = tokio::select! {
         ended = life.live(events.as_ref()) => ended,

@@ -83,7 +83,7 @@ impl Life {
                     Ok(false) => {}
                     Ok(true) => {
                         follower = self.begin_anew(term, follower).await?;
-                        *feeds = self.feed(term.record.epoch, &term.progress);
+                        *feeds = self.feed(term);
                     }
                     Err(why) => return Err((why, Left::Follower(Box::new(follower)))),
                 },

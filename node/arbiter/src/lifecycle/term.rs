@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
 
 use mailcluster_failover::{Demotion, LeaseRecord, Millis, Position, demote};
 use mailcluster_replication::Progress;
-use mailcluster_store::Store;
+use mailcluster_store::{Repairs, Store};
 use mailcluster_types::Seq;
 use tokio::{task::JoinHandle, time::Instant};
 
@@ -39,6 +39,8 @@ pub(super) struct Term {
     pub current: Current,
     pub record: LeaseRecord,
     pub progress: Arc<Progress>,
+    /// What is done about damage in the log.
+    pub repairs: Arc<Repairs>,
     /// The store, once it could serve.
     pub store: Option<Store>,
     /// What the replica waits for while it settles, and since when.
@@ -57,13 +59,18 @@ pub(super) struct Term {
 }
 
 impl Term {
-    pub fn new(taken: (Current, LeaseRecord), progress: Arc<Progress>, lease_ms: Millis) -> Self {
+    pub fn new(
+        taken: (Current, LeaseRecord),
+        (progress, repairs): (Arc<Progress>, Arc<Repairs>),
+        lease_ms: Millis,
+    ) -> Self {
         let ((current, record), now) = (taken, boottime());
         Self {
             believed: record.epoch,
             current,
             record,
             progress,
+            repairs,
             store: None,
             settling: None,
             noted: None,

@@ -79,6 +79,7 @@ pub fn start(
             section.mirrors.as_ref().map_or(0, |m| m.timeout_milliseconds.into()),
         ),
         peers: peers(pod, section, routes),
+        comparing: Arc::default(),
     };
     let standby = Arc::new(Standby::default());
     let mirrors = section.mirrors.as_ref().map(|_| {

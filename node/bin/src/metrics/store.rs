@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::Result;
 use mailcluster_arbiter::{LeaseGate, ReplicaState, StatusHandle, clock};
-use mailcluster_replication::Copied;
-use mailcluster_store::{QueueStats, Stats, StoreUsage};
+use mailcluster_replication::{Compares, Copied};
+use mailcluster_store::{Damage, QueueStats, Stats, StoreUsage};
 use prometheus::Registry;
 
 use super::readings::{Kind, Metric, Readings, Sample};
@@ -28,6 +28,8 @@ pub struct StoreNow {
     stats: Option<Arc<Stats>>,
     /// How far a snapshot has come that this copy takes.
     copied: Option<Copied>,
+    /// What was compared with the copies' indexes, and how many of them differ.
+    compared: Option<(Compares, usize)>,
     /// Of the store that serves here.
     figures: Option<Arc<Figures>>,
 }
@@ -64,6 +66,7 @@ pub async fn watch_store(
             lease: renewed.map(|at| (time.saturating_sub(at), gate.lease_until().saturating_sub(time))),
             stats: stats.clone(),
             copied: now.copied,
+            compared: now.store.as_ref().map(|_| (now.comparing.counts(), now.comparing.differing().len())),
             figures: now.store.and_then(|_| told.lock().unwrap_or_else(PoisonError::into_inner).clone()),
         }
     };
@@ -78,6 +81,18 @@ pub async fn watch_store(
         let read = read.map(|(usage, queue)| Arc::new(Figures { usage, queue }));
         *figures.lock().unwrap_or_else(PoisonError::into_inner) = read;
     }
+}
+
+fn damage(now: &StoreNow) -> Vec<Sample> {
+    let told = |stats: &Arc<Stats>| {
+        let Damage { mended, lent, lost } = stats.damage();
+        [(mended, "mended"), (lent, "lent"), (lost, "lost")].map(|(count, of)| Sample::number(count).of(of))
+    };
+    now.stats.iter().flat_map(told).collect()
+}
+
+fn compared(now: &StoreNow, read: impl Fn(&Compares) -> u64) -> Vec<Sample> {
+    now.compared.iter().map(|(counts, _)| Sample::number(read(counts))).collect()
 }
 
 fn figure(now: &StoreNow, read: impl Fn(&Figures) -> u64) -> Vec<Sample> {
@@ -192,6 +207,34 @@ pub const METRICS: &[Metric<StoreNow>] = &[
         read: |now| now.stats.iter().map(|stats| Sample::number(stats.removed_files().1)).collect(),
     },
     Metric {
+        name: "mailcluster_store_damage_total",
+        kind: Kind::Counter,
+        labels: &["outcome"],
+        help: "Damaged places of the log that were read: mended with what another copy has; lent by it, and not written here; or lost.",
+        read: damage,
+    },
+    Metric {
+        name: "mailcluster_store_copies_differing",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Copies whose indexes differ from that of the copy that serves: one of the two is wrong.",
+        read: |now| now.compared.iter().map(|(_, differing)| Sample::count(*differing)).collect(),
+    },
+    Metric {
+        name: "mailcluster_store_compared_slices_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Slices of the index that were compared with the copies'.",
+        read: |now| compared(now, |counts| counts.slices),
+    },
+    Metric {
+        name: "mailcluster_store_compared_indexes_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "How often all of a copy's index was compared.",
+        read: |now| compared(now, |counts| counts.passes),
+    },
+    Metric {
         name: "mailcluster_store_accounts",
         kind: Kind::Gauge,
         labels: &[],
@@ -249,12 +292,21 @@ mod tests {
             lease: Some((10, 20)),
             stats: Some(Arc::default()),
             copied: Some(Copied { octets: 1, of: 2 }),
+            compared: Some((Compares::default(), 0)),
             figures: Some(Arc::new(figures)),
         };
         let samples = |now: &StoreNow| METRICS.iter().map(|m| (m.read)(now).len()).collect::<Vec<_>>();
-        assert!(samples(&here).iter().all(|n| *n == 1), "{:?}", samples(&here));
-        let elsewhere =
-            StoreNow { serving: false, stats: None, copied: None, figures: None, lease: None, ..here };
+        let one = |(n, metric): (&usize, &Metric<StoreNow>)| metric.labels.is_empty() == (*n == 1) && *n > 0;
+        assert!(samples(&here).iter().zip(METRICS).all(one), "{:?}", samples(&here));
+        let elsewhere = StoreNow {
+            serving: false,
+            stats: None,
+            copied: None,
+            compared: None,
+            figures: None,
+            lease: None,
+            ..here
+        };
         let told: Vec<&str> =
             METRICS.iter().filter(|m| !(m.read)(&elsewhere).is_empty()).map(|m| m.name).collect();
         assert_eq!(

@@ -23,6 +23,12 @@ pub struct LogShape<'a> {
 }
 
 impl LogShape<'_> {
+    /// The epoch of a record; `None` where the log has no such record.
+    pub(super) fn epoch_of(&self, seq: u64) -> Option<u64> {
+        let began = self.epochs.iter().rev().find(|entry| entry.first_seq <= seq);
+        began.filter(|_| seq <= self.end.seq).map(|entry| entry.epoch)
+    }
+
     /// The last sequence written at the epoch that stands at `at` in the table.
     fn last_seq(&self, at: usize) -> u64 {
         self.epochs.get(at + 1).map_or(self.end.seq, |next| next.first_seq.saturating_sub(1))

@@ -7,7 +7,7 @@ pub mod support;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use mailcluster_failover::mirror::InSync;
-use mailcluster_replication::{Begun, Ended, Progress, Snapshots, Source, Standby, service};
+use mailcluster_replication::{Begun, Comparing, Ended, Progress, Snapshots, Source, Standby, service};
 use mailcluster_store::{Follower, Identity, OpenGate, Replica, Store, testing::Setup};
 use mailcluster_types::{Epoch, ReplicaId, Seq};
 use support::{account, deliver};
@@ -21,6 +21,8 @@ use tonic::{
 /// What a test waits for comes within this.
 pub const WAIT: Duration = Duration::from_secs(30);
 pub const BEAT: Duration = Duration::from_millis(50);
+/// Indexes are compared all the time.
+const COMPARED: Duration = Duration::from_millis(5);
 
 pub fn identity(n: u128) -> Identity {
     Identity { replica: ReplicaId(n), ..support::identity() }
@@ -76,6 +78,8 @@ impl Primary {
             progress: progress.clone(),
             beat: BEAT,
             snapshots,
+            repairs: replica.repairs(),
+            comparing: Arc::new(Comparing::new(20, COMPARED, COMPARED)),
         });
         let fed = mirror.map(|mirror| feed(&source, mirror));
         until("its first record is committed", || progress.commit() == start).await;

@@ -58,6 +58,14 @@ pub struct PinnedFile {
     pub octets: u64,
 }
 
+impl PinnedFile {
+    /// The segment that it is, by its first record.
+    #[must_use]
+    pub fn segment(&self) -> Option<Seq> {
+        segment_of(&self.name)
+    }
+}
+
 /// A snapshot that is offered. Its files are there as long as this is.
 pub struct Outgoing {
     offer: Offer,

@@ -36,3 +36,12 @@ pub fn rows_of(conn: &Connection, without: &[&str]) -> Vec<String> {
     }
     all
 }
+
+/// Changes an index by hand, as no record does; answers how many rows.
+#[must_use]
+pub fn change(dir: &Path, sql: &str) -> usize {
+    let conn = Connection::open(schema::path(dir)).unwrap();
+    conn.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
+    conn.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+    conn.execute(sql, []).unwrap()
+}

@@ -25,7 +25,7 @@ use crate::{
 
 const BOTH: &[ReplicaId] = &[ReplicaId(9), ReplicaId(10)];
 
-fn other() -> Identity {
+pub(super) fn other() -> Identity {
     Identity { replica: ReplicaId(10), ..identity() }
 }
 
@@ -52,7 +52,7 @@ impl Mirrors for Confirms {
 }
 
 /// A new replica.
-fn fresh(dir: &Path, identity: &Identity) -> Follower {
+pub(super) fn fresh(dir: &Path, identity: &Identity) -> Follower {
     Follower::new(small().initialise(dir, identity).unwrap()).unwrap()
 }
 
@@ -72,7 +72,7 @@ fn primary(dir: &Path) -> (Store, Arc<Confirms>) {
     (first.into_replica().go_on(Arc::new(OpenGate)).unwrap(), confirms)
 }
 
-fn copy(reader: &mut LogReader, to: &mut Follower, end: Seq) {
+pub(super) fn copy(reader: &mut LogReader, to: &mut Follower, end: Seq) {
     while let Some(batch) = reader.next(end).unwrap() {
         to.append(2, from_ref(&batch)).unwrap();
         // As with a stream: what comes before a batch is committed when it is sent.
@@ -86,7 +86,7 @@ fn content(dir: &Path) -> Vec<String> {
 }
 
 /// Does something of each kind that carries bodies or counters.
-async fn work(store: &Store) {
+pub(super) async fn work(store: &Store) {
     for n in 1..=2 {
         store.put_account(account(n)).await.unwrap().acknowledge().unwrap();
     }

@@ -10,6 +10,7 @@ mod given_back;
 mod lifecycle;
 mod mirror;
 mod property;
+mod repair;
 mod rewrite;
 mod rewrite_crash;
 mod rewrite_damage;

@@ -5,10 +5,12 @@ use std::{fs::File, sync::Arc};
 use bytes::Bytes;
 
 use super::View;
-use crate::{error::ReadError, files::Place};
+use crate::{error::ReadError, files::Place, repair::Restored};
 
 /// Octets of a piece; texts up to this size are one.
 const PIECE: usize = 64 << 10;
+/// A body that is damaged here and could not be mended is held in memory up to this size, for as long as it is read.
+const KEPT: usize = 4 << 20;
 
 /// A message's text that is read piece by piece, by [`View::piece`]. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -20,7 +22,7 @@ pub struct StoredBody {
 
 #[derive(Debug, Clone)]
 enum Text {
-    /// The body, when it is small.
+    /// The body, when it is small, or does not lie in its place.
     Whole(Bytes),
     /// What it is read from: held, as the file may be given back meanwhile.
     In(Arc<File>),
@@ -41,7 +43,10 @@ impl View {
     /// [`ReadError::Damaged`] when this one body does not match its checksum.
     pub fn body(&self, body: u64) -> Result<Bytes, ReadError> {
         let (place, prefix) = self.place(body)?;
-        self.pool.files.read(&prefix, &place).map(Bytes::from)
+        self.pool.files.read(&prefix, &place).map(Bytes::from).or_else(|error| {
+            let restored = self.restored(&place, error)?;
+            Ok([&prefix[..], &restored.body[..]].concat().into())
+        })
     }
 
     /// The same text, to be read by [`Self::piece`]; its checksum is verified here, so that what is damaged is known
@@ -53,13 +58,32 @@ impl View {
     pub fn stored_body(&self, body: u64) -> Result<StoredBody, ReadError> {
         let (place, prefix) = self.place(body)?;
         let prefix = Bytes::from(prefix);
+        let text = self.text(&place).or_else(|error| {
+            let Restored { body, is_mended } = self.restored(&place, error.clone())?;
+            if is_mended && body.len() > PIECE {
+                return self.text(&place);
+            }
+            if body.len() <= KEPT { Ok(Text::Whole(body)) } else { Err(error) }
+        })?;
+        Ok(StoredBody { prefix, place, text })
+    }
+
+    fn text(&self, place: &Place) -> Result<Text, ReadError> {
         if place.len as usize <= PIECE {
-            let whole = self.pool.files.read(&[], &place)?;
-            return Ok(StoredBody { prefix, place, text: Text::Whole(whole.into()) });
+            return Ok(Text::Whole(self.pool.files.read(&[], place)?.into()));
         }
-        let file = self.pool.files.of(&place)?;
+        let file = self.pool.files.of(place)?;
         place.check(&file, &mut vec![0; PIECE])?;
-        Ok(StoredBody { prefix, place, text: Text::In(file) })
+        Ok(Text::In(file))
+    }
+
+    /// What another replica has of what is damaged here, for who could not read it; else it stays as it is.
+    fn restored(&self, place: &Place, error: ReadError) -> Result<Restored, ReadError> {
+        if !matches!(error, ReadError::Damaged(_) | ReadError::Io(_)) {
+            return Err(error);
+        }
+        let repairs = self.pool.repairs.as_ref();
+        repairs.and_then(|repairs| repairs.body(&self.pool.files, place)).ok_or(error)
     }
 
     /// The octets from `offset` on, at most 64 KiB of them; none at the end.

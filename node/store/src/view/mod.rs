@@ -16,7 +16,9 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row};
 pub use body::StoredBody;
 pub use directory::DirectoryRecord;
 
-use crate::{error::ReadError, files::SegmentFiles, model::StoreUsage, schema, space::Space};
+use crate::{
+    error::ReadError, files::SegmentFiles, model::StoreUsage, repair::Repairs, schema, space::Space,
+};
 
 /// Connections that are kept for the next view.
 const IDLE: usize = 16;
@@ -39,6 +41,8 @@ pub struct Pool {
     space: Arc<Space>,
     idle: Mutex<Vec<Connection>>,
     turns: Mutex<Turns>,
+    /// Where nobody else has the store's log there is none.
+    repairs: Option<Arc<Repairs>>,
 }
 
 /// Which views began before something became dead: each holds what was current when it began.
@@ -62,7 +66,14 @@ impl Pool {
     }
 
     pub(crate) fn new(dir: &Path, files: Arc<SegmentFiles>, space: Arc<Space>) -> Self {
-        Self { dir: dir.to_owned(), files, space, idle: Mutex::new(Vec::new()), turns: Mutex::default() }
+        Self {
+            dir: dir.to_owned(),
+            files,
+            space,
+            idle: Mutex::new(Vec::new()),
+            turns: Mutex::default(),
+            repairs: None,
+        }
     }
 
     /// Views that begin from here on are not of before: they see what is committed now.
@@ -78,6 +89,11 @@ impl Pool {
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         turns.forget_ended();
         !turns.before.is_empty()
+    }
+
+    /// What is damaged is restored so.
+    pub(crate) fn with(self, repairs: Arc<Repairs>) -> Self {
+        Self { repairs: Some(repairs), ..self }
     }
 
     /// A snapshot of now.

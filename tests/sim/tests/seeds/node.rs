@@ -16,7 +16,7 @@ use mailcluster_arbiter::{
     lifecycle::{Lifecycle, LifecycleConfig, Outcome, Peers, Replica, run},
 };
 use mailcluster_failover::{Durability, FencingMinimum};
-use mailcluster_replication::{Standby, service};
+use mailcluster_replication::{Comparing, Standby, service};
 use mailcluster_store::{
     Identity, Store, StoreKind,
     testing::{
@@ -44,6 +44,11 @@ use crate::{
 /// Small, so that there are many.
 const SEGMENT: u64 = 24 << 10;
 const MIRROR_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Pass after pass.
+fn comparing() -> Arc<Comparing> {
+    Arc::new(Comparing::new(200, Duration::from_millis(400), Duration::from_millis(500)))
+}
 
 pub fn id(place: Place) -> ReplicaId {
     ReplicaId(u128::try_from(place).unwrap() + 1)
@@ -192,6 +197,8 @@ pub struct Node {
     pub is_cut: Arc<AtomicBool>,
     /// It stands still until then.
     pub frozen: Option<u64>,
+    /// What has come of comparing its mirrors' indexes, whenever it served.
+    pub comparing: Arc<Comparing>,
 }
 
 impl Node {
@@ -211,6 +218,7 @@ impl Node {
             offset,
             is_cut: Arc::default(),
             frozen: None,
+            comparing: comparing(),
         }
     }
 
@@ -263,6 +271,7 @@ impl Node {
             durability: around.durability,
             mirror_timeout: MIRROR_TIMEOUT,
             peers: Arc::new(Others { place, around: around.clone() }),
+            comparing: self.comparing.clone(),
         };
         let host = Host {
             place,

@@ -8,6 +8,7 @@ use std::{
 
 use mailcluster_arbiter::ReplicaState;
 use mailcluster_failover::{Durability, LeaseRecord};
+use mailcluster_replication::Compares;
 use mailcluster_store::{
     Follower, LogReader, Message, Replica, Store,
     testing::{
@@ -71,6 +72,8 @@ pub struct Told {
     pub faults: usize,
     /// How long it took to serve again.
     pub healed_after: u64,
+    /// Slices of indexes that were compared, and whole indexes.
+    pub compared: (u64, u64),
 }
 
 pub struct World {
@@ -161,6 +164,7 @@ impl World {
         })?;
         told.healed_after = self.now - healed;
         self.finish()?;
+        told.compared = self.compared()?;
         (told.counts, told.epochs) = (self.ledger.counts(), self.ledger.epochs());
         Ok(told)
     }
@@ -428,6 +432,22 @@ impl World {
             return Err(format!("in the end: {sin}"));
         }
         self.compare()
+    }
+
+    /// Indexes were compared all the time, and never differed.
+    fn compared(&self) -> Result<(u64, u64), String> {
+        let mut sum = (0, 0);
+        for (place, node) in self.nodes.iter().enumerate() {
+            let Compares { slices, passes, alarms } = node.comparing.counts();
+            if alarms > 0 {
+                return Err(format!(
+                    "replica {place} found that another's index differs: {:?}",
+                    node.comparing.differing()
+                ));
+            }
+            sum = (sum.0 + slices, sum.1 + passes);
+        }
+        Ok(sum)
     }
 
     /// All replicas have the same log, and at its end the same index.
