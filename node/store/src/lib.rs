@@ -15,6 +15,7 @@ mod disk;
 mod engine;
 mod error;
 mod files;
+pub mod left_behind;
 mod log_reader;
 mod log_walk;
 pub mod machine;
@@ -62,6 +63,7 @@ pub use ops::{
     Append, Appended, Copied, CopyKind, CreateMailbox, Delivered, Delivery, DeliveryTarget, Expunge,
     FlagChange, FlagOp, FlagsChanged, QueueUpdate,
 };
+pub use record::Mark;
 pub use replica::{Gate, Identity, OpenGate, Receipt, Replica, ReplicaDescription, StoreKind};
 pub use snapshot::{Cancel, Incoming, Offer, Outgoing, PinnedFile, Received};
 pub use standby::Follower;

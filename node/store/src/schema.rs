@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig, params};
 use crate::{batch::Link, model::EpochMark};
 
 /// Rises with every change of the tables: an index of another version is rebuilt from the log.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The order of columns in [`State`]'s row and the tables. The counters are apart from names and hashes so that
 /// their pages are dense: a batch dirties few.
@@ -60,6 +60,8 @@ CREATE TABLE audit(id INTEGER PRIMARY KEY, at INT NOT NULL, who TEXT NOT NULL, w
 CREATE TABLE sieve(account INT NOT NULL, name TEXT NOT NULL, script BLOB NOT NULL, active INT NOT NULL,
   PRIMARY KEY(account, name)) WITHOUT ROWID;
 CREATE TABLE gap(store TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE salvaged(place INT NOT NULL, number INT NOT NULL, born INT NOT NULL,
+  PRIMARY KEY(place, number, born)) WITHOUT ROWID;
 CREATE TABLE epochs(epoch INTEGER PRIMARY KEY, first_seq INT NOT NULL, forced INT NOT NULL);
 INSERT INTO state VALUES(1, 1, zeroblob(0), zeroblob(0), 0, 0, 0, 0, 0, 0, 0, zeroblob(0), 0, 0, 0, 0, 0, 0, 0, 0, 0);
 ";

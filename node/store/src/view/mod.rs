@@ -16,7 +16,13 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row};
 pub use body::StoredBody;
 pub use directory::DirectoryRecord;
 
-use crate::{error::ReadError, files::SegmentFiles, model::StoreUsage, schema, space::Space};
+use crate::{
+    error::ReadError,
+    files::SegmentFiles,
+    model::{EpochMark, StoreUsage},
+    schema,
+    space::Space,
+};
 
 /// Connections that are kept for the next view.
 const IDLE: usize = 16;
@@ -76,6 +82,24 @@ impl Drop for View {
 }
 
 impl View {
+    /// What this connection sees within its transaction, which is rolled back with the view.
+    pub(crate) fn over(conn: Connection, pool: &Arc<Pool>) -> Self {
+        Self { conn: Ok(conn), pool: pool.clone() }
+    }
+
+    /// The connection that it reads by.
+    pub(crate) fn connection(&self) -> Result<&Connection, ReadError> {
+        self.conn.as_ref().map_err(Clone::clone)
+    }
+
+    /// The epochs of what is applied, ascending.
+    ///
+    /// # Errors
+    /// As [`ReadError`] says.
+    pub fn epochs(&self) -> Result<Vec<EpochMark>, ReadError> {
+        Ok(schema::epochs(self.connection()?)?)
+    }
+
     fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>, ReadError> {
         let conn = self.conn.as_ref().map_err(Clone::clone)?;
         Ok(conn.prepare_cached(sql)?)
