@@ -30,7 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mailcluster-net", &["types", "proto-smtp"]),
     ("mailcluster-queue", &["types", "store", "lmtp", "message", "proto-smtp"]),
     ("mailcluster-outbound", &["proto-smtp"]),
-    ("mailcluster-directory", &["types", "store", "auth", "rpc"]),
+    ("mailcluster-directory", &["types", "failover", "store", "auth", "rpc"]),
     ("mailcluster-replication", &["types", "failover", "store", "rpc"]),
     ("mailcluster-arbiter", &["types", "api", "failover", "store", "replication", "rpc"]),
     (
