@@ -395,6 +395,18 @@ pub enum Store {
         #[arg(long, default_value_t = 0)]
         wait: u32,
     },
+    /// Bring back what a forced failover left behind, from a file that `mailcluster-node store salvage` wrote on the copy that
+    /// kept it.
+    ///
+    /// Messages that the store does not have come with new UIDs; flags, moves and expunges are taken over where the message
+    /// was not touched since; nothing that was changed since is undone, and each such thing is listed. It can be said again at
+    /// any time, also after it broke off: nothing is done twice.
+    Salvage {
+        /// The store.
+        store: String,
+        /// The file; - is standard input.
+        file: PathBuf,
+    },
     /// Make a store's Lease anew from what its volume says, after the Lease was lost or restored from a backup.
     RestoreLease {
         /// The store.

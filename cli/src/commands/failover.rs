@@ -1,11 +1,12 @@
-//! `failover`, `fence confirm`, `store adopt`, `store replace-replica` and `store restore-lease`: what a person asks of the operator, as annotations on
-//! MailStores and Nodes. The operator carries it out, or says in the MailStore's conditions why not. The directory,
+//! `failover`, `fence confirm`, `store adopt`, `store replace-replica` and `store restore-lease`: what a person asks of the
+//! operator, as annotations on MailStores and Nodes; and `store salvage`. The operator carries it out, or says in the MailStore's conditions why not. The directory,
 //! which does not see annotations, is asked to note each of them in the audit log ([`Note`]).
 
 mod adopt;
 mod force;
 mod note;
 mod replace;
+mod salvage;
 
 use std::{
     io::{self, BufRead, IsTerminal, Write},
@@ -265,6 +266,7 @@ pub async fn store_command(command: Store, global: &Global) -> Result<(), Failur
         Store::ReplaceReplica { store, copy, yes, wait } => {
             return replace::run(replace::Asked { store, copy, yes, wait }, global).await;
         }
+        Store::Salvage { store, file } => return salvage::run(&store, &file, global).await,
     };
     let cluster = Cluster::find(global).await?;
     store(&cluster, &name).await?;

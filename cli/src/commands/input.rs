@@ -49,7 +49,7 @@ fn is_stdin(file: &Path) -> bool {
 ///
 /// # Errors
 /// When it cannot be opened.
-pub fn open(file: &Path) -> Result<Box<dyn BufRead>, Failure> {
+pub fn open(file: &Path) -> Result<Box<dyn BufRead + Send>, Failure> {
     if is_stdin(file) {
         return Ok(Box::new(BufReader::new(io::stdin())));
     }

@@ -146,6 +146,17 @@ pub enum StoreTool {
         #[arg(long, value_name = "FOLDER")]
         compare_in: Option<PathBuf>,
     },
+    /// Writes what only this copy has after a forced failover went on without it, for `kubectl mailcluster store salvage`:
+    /// mail, flags, moves and all else behind the record at which the two lines part. Nothing of the copy is changed.
+    Salvage {
+        /// The store's directory.
+        dir: PathBuf,
+        /// The last record that both lines have, as the store's condition Forced says: EPOCH/RECORD.
+        #[arg(long, value_name = "EPOCH/RECORD", value_parser = record)]
+        after: (u64, u64),
+        /// The file to write; - is standard output.
+        out: PathBuf,
+    },
     /// Writes every account's mail as Maildir++ into OUT/<address>.
     Export {
         /// The store's directory.
@@ -153,4 +164,10 @@ pub enum StoreTool {
         /// Where to write; must not exist or be empty.
         out: PathBuf,
     },
+}
+
+/// A record by its epoch and number.
+fn record(text: &str) -> Result<(u64, u64), String> {
+    let parsed = text.split_once('/').and_then(|(epoch, seq)| Some((epoch.parse().ok()?, seq.parse().ok()?)));
+    parsed.ok_or_else(|| "a record is named like 3/1234".to_owned())
 }

@@ -1,9 +1,13 @@
 //! `mailcluster-node store …`: reading a store that no server has open.
 
-use std::io::Write;
+use std::{
+    fs::File,
+    io::{BufWriter, Write},
+    path::Path,
+};
 
-use anyhow::Result;
-use mailcluster_store::tools;
+use anyhow::{Context, Result};
+use mailcluster_store::{left_behind, tools};
 
 use crate::args::StoreTool;
 
@@ -31,6 +35,7 @@ pub fn run(tool: StoreTool) -> Result<()> {
                 "the store is damaged: restore it, or save what can be read with `mailcluster-node store export`"
             );
         }
+        StoreTool::Salvage { dir, after, out: file } => salvage(&dir, after, &file, &mut out)?,
         StoreTool::Export { dir, out: folder } => {
             let done = tools::export_maildir(&dir, &folder, &mut |progress, damaged| {
                 if let Some(line) = damaged {
@@ -43,5 +48,26 @@ pub fn run(tool: StoreTool) -> Result<()> {
         }
     }
     out.flush()?;
+    Ok(())
+}
+
+fn salvage(dir: &Path, after: (u64, u64), file: &Path, stdout: &mut dyn Write) -> Result<()> {
+    let mut tell = |progress: &left_behind::Gathered, damaged: Option<&str>| {
+        if let Some(line) = damaged {
+            eprintln!("{line}");
+        }
+        eprint!("\r{} items, {} octets of text", progress.items, progress.octets);
+    };
+    let done = if file.as_os_str() == "-" {
+        left_behind::gather(dir, after, stdout, &mut tell)?
+    } else {
+        let named = || file.display().to_string();
+        let mut out = BufWriter::new(File::create_new(file).with_context(named)?);
+        let done = left_behind::gather(dir, after, &mut out, &mut tell).with_context(named)?;
+        out.into_inner().map_err(std::io::IntoInnerError::into_error).with_context(named)?.sync_all()?;
+        done
+    };
+    let left_behind::Gathered { items, octets, damaged } = done;
+    eprintln!("\r{items} items, {octets} octets of text; {damaged} texts are damaged and left out");
     Ok(())
 }

@@ -8,9 +8,11 @@ use futures::{Stream, StreamExt, stream};
 use mailcluster_rpc::{directory::v1::Record, store::v1 as pb};
 use mailcluster_store::{DirectoryRecord, HistoryKey, ReadError, Store};
 use mailcluster_types::{AccountId, DeliveryId, StoreName, Unavailable};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, transport::Channel};
 
-use crate::{convert, serve::MAX_MESSAGE};
+use crate::{convert, salvage, serve::MAX_MESSAGE};
 
 /// Longest wait for a store's answer.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -19,8 +21,14 @@ const PAGE: usize = 1000;
 /// Most events or queue items of one answer.
 const MOST: u32 = 1000;
 
+/// Parts of a file that wait to be handed on.
+const WAITING: usize = 4;
+
 /// Records, or an error that ends them.
 pub type RecordStream = Pin<Box<dyn Stream<Item = Result<DirectoryRecord, Unavailable>> + Send>>;
+
+/// A file as it arrives, or an error that ends it.
+pub type Octets = Pin<Box<dyn Stream<Item = Result<Vec<u8>, Status>> + Send>>;
 
 /// A store that can be asked.
 #[async_trait]
@@ -33,6 +41,8 @@ pub trait StoreQuery: Send + Sync + 'static {
     async fn queue(&self, request: pb::ListQueueRequest) -> Result<pb::ListQueueResponse, Status>;
     /// Every directory record it carries.
     async fn records(&self) -> Result<RecordStream, Unavailable>;
+    /// Takes over what a forced promotion left behind; `octets` are a file's.
+    async fn salvage(&self, octets: Octets) -> Result<pb::SalvageResponse, Status>;
 }
 
 /// Finds stores to ask.
@@ -107,6 +117,10 @@ impl StoreQuery for LocalStore {
     async fn records(&self) -> Result<RecordStream, Unavailable> {
         Ok(Box::pin(every_record(self.0.clone())))
     }
+
+    async fn salvage(&self, octets: Octets) -> Result<pb::SalvageResponse, Status> {
+        salvage::salvage(&self.0, octets).await
+    }
 }
 
 #[derive(Clone)]
@@ -165,6 +179,15 @@ impl RemoteStore {
     }
 }
 
+/// A stream that breaks is a file that is cut short, to the store.
+async fn hand_on(mut octets: Octets, to: mpsc::Sender<pb::SalvageRequest>) {
+    while let Some(Ok(octets)) = octets.next().await {
+        if to.send(pb::SalvageRequest { octets }).await.is_err() {
+            return;
+        }
+    }
+}
+
 async fn within<T>(
     call: impl Future<Output = Result<tonic::Response<T>, Status>> + Send,
 ) -> Result<T, Status> {
@@ -195,5 +218,13 @@ impl StoreQuery for RemoteStore {
         Ok(Box::pin(stream.map(move |record: Result<Record, Status>| {
             record.and_then(convert::record_from_pb).map_err(unavailable)
         })))
+    }
+
+    /// However long that takes: the file's sender is the one who gives up.
+    async fn salvage(&self, octets: Octets) -> Result<pb::SalvageResponse, Status> {
+        let (sender, pieces) = mpsc::channel(WAITING);
+        tokio::spawn(hand_on(octets, sender));
+        let mut client = self.client.clone();
+        client.salvage(ReceiverStream::new(pieces)).await.map(tonic::Response::into_inner)
     }
 }

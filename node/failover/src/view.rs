@@ -139,8 +139,8 @@ pub enum PodState {
     CrashLoop,
     /// Settling, serving or draining.
     Active,
-    /// It keeps what a forced failover left behind, and follows nobody.
-    Forked,
+    /// It keeps what a forced failover left behind, and follows nobody; the last record of both lines, in words.
+    Forked(String),
     /// It refuses its volume or its lease; the reason in words.
     Refused(String),
     /// Its sync failed.
@@ -204,7 +204,7 @@ impl ReplicaView {
     /// Does it keep what a forced failover left behind?
     #[must_use]
     pub fn is_forked(&self) -> bool {
-        self.pod.as_ref().is_some_and(|pod| pod.state == PodState::Forked)
+        self.pod.as_ref().is_some_and(|pod| matches!(pod.state, PodState::Forked(_)))
     }
 }
 

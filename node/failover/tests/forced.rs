@@ -238,7 +238,7 @@ fn an_order_for_a_copy_that_cannot_take_the_store_is_refused() {
         ),
         (
             "it keeps another fork",
-            |o| o.replicas[1].pod.as_mut().unwrap().state = PodState::Forked,
+            |o| o.replicas[1].pod.as_mut().unwrap().state = PodState::Forked("3/9".into()),
             "earlier forced failover",
         ),
         ("another has more", |o| force(o).copy = "cc".into(), "copy bb has more"),

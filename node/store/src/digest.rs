@@ -102,6 +102,7 @@ const TABLES: &[Table] = &[
     table("audit", &["id"], &["at", "who", "what"]),
     table("sieve", &["account", "name"], &["script", "active"]),
     table("gap", &["store"], &[]),
+    table("salvaged", &["place", "number", "born"], &[]),
 ];
 
 /// A part of an index.

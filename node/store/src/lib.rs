@@ -17,6 +17,7 @@ mod disk;
 mod engine;
 mod error;
 mod files;
+pub mod left_behind;
 mod log_reader;
 mod log_walk;
 pub mod machine;
@@ -68,6 +69,7 @@ pub use ops::{
     Append, Appended, Copied, CopyKind, CreateMailbox, Delivered, Delivery, DeliveryTarget, Enqueue, Expunge,
     FlagChange, FlagOp, FlagsChanged, QueueUpdate,
 };
+pub use record::Mark;
 pub use repair::{Fetched, Repairs, Siblings, Wanted, lend};
 pub use replica::{Gate, Identity, OpenGate, Receipt, Replica, ReplicaDescription, StoreKind};
 pub use rewrite::Reclaimed;

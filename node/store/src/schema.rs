@@ -60,6 +60,8 @@ CREATE TABLE audit(id INTEGER PRIMARY KEY, at INT NOT NULL, who TEXT NOT NULL, w
 CREATE TABLE sieve(account INT NOT NULL, name TEXT NOT NULL, script BLOB NOT NULL, active INT NOT NULL,
   PRIMARY KEY(account, name)) WITHOUT ROWID;
 CREATE TABLE gap(store TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE salvaged(place INT NOT NULL, number INT NOT NULL, born INT NOT NULL,
+  PRIMARY KEY(place, number, born)) WITHOUT ROWID;
 CREATE TABLE epochs(epoch INTEGER PRIMARY KEY, first_seq INT NOT NULL, forced INT NOT NULL);
 INSERT INTO state VALUES(1, 1, zeroblob(0), zeroblob(0), 0, 0, 0, 0, 0, 0, 0, zeroblob(0), 0, 0, 0, 0, 0, 0, 0, 0, 0);
 ";

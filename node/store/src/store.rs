@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::{
     committer::{Aside, Job, Shared},
     error::{ReadError, Refusal, WriteError},
+    left_behind::{Item, Salvaged},
     machine,
     model::{Account, Alias, Domain},
     ops::{
@@ -327,6 +328,15 @@ impl Store {
     /// As [`WriteError`] says.
     pub async fn audit(&self, at: i64, who: String, what: String) -> Result<Receipt<()>, WriteError> {
         self.submit_done(Op::Audit(at, who, what)).await
+    }
+
+    /// Takes one thing over from a line that a forced promotion has left behind, beside what is here by now; doing so again
+    /// does nothing. `fork` is the highest MODSEQ of both lines.
+    ///
+    /// # Errors
+    /// As [`WriteError`] says.
+    pub async fn salvage(&self, fork: ModSeq, item: Item) -> Result<Receipt<Salvaged>, WriteError> {
+        expect!(self.submit(Op::Salvage(fork, Box::new(item))).await?, Value::Salvaged(v) => *v)
     }
 
     /// Runs `read` on a consistent snapshot of the index, on a bounded pool of threads.

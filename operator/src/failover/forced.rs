@@ -60,7 +60,7 @@ fn state(copy: &ReplicaView) -> &'static str {
         Some(PodState::Standby) => "stands by",
         Some(PodState::CrashLoop) => "stands by after a crash loop",
         Some(PodState::Active) => "takes over",
-        Some(PodState::Forked) => "keeps a line that was left behind",
+        Some(PodState::Forked(_)) => "keeps a line that was left behind",
         Some(PodState::Refused(_)) => "refuses its volume",
         Some(PodState::Poisoned) => "its disk failed a sync",
     }
@@ -120,8 +120,12 @@ fn kept(store: &str, o: &Observation) -> String {
     let all = o.replicas.iter().zip(REPLICAS).filter(|(copy, _)| copy.is_forked());
     let told = |(copy, letter): (&ReplicaView, char)| {
         let end = copy.volume.map(|v| v.end).unwrap_or_default();
+        let after = match copy.pod.as_ref().map(|pod| &pod.state) {
+            Some(PodState::Forked(after)) => after.as_str(),
+            _ => "",
+        };
         format!(
-            " Copy {letter} ({}) keeps what was left behind, up to {end}, and follows nobody: `kubectl mailcluster store replace-replica {store} {letter}` gives its place to a new one and keeps its volume, from which `mailcluster-node store export` saves mail.",
+            " Copy {letter} ({}) keeps what was left behind, from {after} up to {end}, and follows nobody: `kubectl mailcluster store replace-replica {store} {letter}` gives its place to a new one and keeps its volume, from which `mailcluster-node store salvage --after {after}` writes what `kubectl mailcluster store salvage {store}` brings back.",
             copy.id
         )
     };

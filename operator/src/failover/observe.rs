@@ -303,7 +303,7 @@ fn pod_state(described: &DescribeResponse) -> PodState {
     match described.state() {
         State::Waiting => PodState::Waiting,
         State::Standby => PodState::Standby,
-        State::Forked => PodState::Forked,
+        State::Forked => PodState::Forked(described.reason.clone()),
         State::CrashLoop => PodState::CrashLoop,
         State::Candidate | State::Settling | State::Primary | State::Draining => PodState::Active,
         State::Poisoned => PodState::Poisoned,

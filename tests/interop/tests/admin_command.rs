@@ -143,6 +143,8 @@ const OF_CLUSTERS: &[Case] = &[
     ("fence confirm node1 --yes", "", 2, Error("clusters")),
     ("rebalance", "", 2, Error("clusters")),
     ("store replace-replica demo-0 b --yes", "", 2, Error("clusters")),
+    ("store salvage demo-0 -", "", 2, Error("clusters")),
+    ("store salvage demo-0", "", 2, Error("FILE")),
     ("store restore-lease demo-0", "", 2, Error("clusters")),
     ("store adopt --pv disk-0 --to node1", "", 2, Error("clusters")),
     ("status --cluster demo", "", 2, Error("--cluster")),

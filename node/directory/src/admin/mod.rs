@@ -7,6 +7,7 @@ mod domains;
 mod fan_out;
 mod import;
 mod records;
+mod salvage;
 
 use mailcluster_store::{Account, Alias, Domain, Receipt, Refusal, View, WriteError};
 

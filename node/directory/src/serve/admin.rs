@@ -6,7 +6,9 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use mailcluster_rpc::{
     admin::v1::{self as pb, admin_server},
     directory::v1::Record,
+    store::v1::SalvageResponse,
 };
+use mailcluster_types::StoreName;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{AdminAccess, MAX_MESSAGE, admin_form as form};
@@ -274,5 +276,14 @@ impl admin_server::Admin for AdminServer {
     async fn list_queue(&self, request: Request<pb::ListQueueRequest>) -> Answer<pb::ListQueueResponse> {
         let (_, asked) = self.admit(request).await?;
         answer(self.service.queues(self.dialer.as_ref(), asked).await)
+    }
+
+    async fn salvage(&self, request: Request<Streaming<pb::SalvageRequest>>) -> Answer<SalvageResponse> {
+        let (who, mut pieces) = self.admit(request).await?;
+        let first = pieces.message().await?.unwrap_or_default();
+        let rest = pieces.map(|piece| piece.map(|piece| piece.octets));
+        let octets = stream::iter([Ok(first.octets)]).chain(rest);
+        let store = StoreName::from(first.store);
+        self.service.salvage(&who, self.dialer.as_ref(), &store, Box::pin(octets)).await.map(Response::new)
     }
 }

@@ -8,7 +8,7 @@ use mailcluster_rpc::{
     store::v1::{self as pb, store_admin_server},
 };
 use mailcluster_store::Store;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{MAX_MESSAGE, PeerCheck, Wish, admit};
 use crate::{LocalStore, StoreQuery, convert};
@@ -73,5 +73,14 @@ impl store_admin_server::StoreAdmin for StoreAdminServer {
             Ok(record) => Ok(convert::record_to_pb(record)),
             Err(error) => Err(Status::unavailable(error.to_string())),
         }))))
+    }
+
+    async fn salvage(
+        &self,
+        request: Request<Streaming<pb::SalvageRequest>>,
+    ) -> Result<Response<pb::SalvageResponse>, Status> {
+        let pieces = self.admit(request)?;
+        let octets = pieces.map(|piece| piece.map(|piece| piece.octets));
+        self.store.salvage(Box::pin(octets)).await.map(Response::new)
     }
 }

@@ -7,6 +7,7 @@ pub mod kept;
 mod mail;
 mod mailbox;
 mod queue;
+mod salvaged;
 pub mod trace;
 
 #[cfg(test)]
@@ -180,6 +181,7 @@ pub fn apply(cx: &mut Apply<'_>, record: &Record, place: Option<Place>) -> Resul
             cx.state.in_sync_version = r.version;
             set_in_sync(cx.conn, &r.in_sync)
         }
+        Record::Salvaged(r) => salvaged::mark(cx, r),
         Record::Deliver(r) => mail::deliver(cx, r, place()?),
         Record::Append(r) => mail::append(cx, r, place()?),
         Record::SetFlags(r) => mail::set_flags(cx, r),

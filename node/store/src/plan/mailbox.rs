@@ -78,7 +78,7 @@ pub fn find(cx: &Plan<'_>, account: i64, name: &str) -> Result<Option<u64>, Plan
 }
 
 /// Missing parents of a name that is to be made; refuses when the account has too many mailboxes.
-fn missing_parents(cx: &mut Plan<'_>, account: i64, name: &str) -> Result<Vec<NewMailbox>, PlanError> {
+pub fn missing_parents(cx: &mut Plan<'_>, account: i64, name: &str) -> Result<Vec<NewMailbox>, PlanError> {
     let mut made = Vec::new();
     for parent in names::parents(name) {
         if find(cx, account, parent)?.is_none() {

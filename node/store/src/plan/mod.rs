@@ -2,6 +2,7 @@
 
 mod deliver;
 mod directory;
+mod left_behind;
 mod mailbox;
 mod message;
 mod queue;
@@ -10,12 +11,13 @@ pub use mailbox::special_use;
 pub use message::parse_keywords;
 
 use bytes::Bytes;
-use mailcluster_types::{AccountId, DeliveryId, Epoch, ReplicaId, StoreName, Uid};
+use mailcluster_types::{AccountId, DeliveryId, Epoch, ModSeq, ReplicaId, StoreName, Uid};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::{
     apply::Hot,
     error::Refusal,
+    left_behind::{Item, Salvaged},
     model::{Account, Alias, Domain},
     ops::{
         Append, Appended, Copied, CopyKind, CreateMailbox, Delivered, Delivery, Enqueue, Expunge, FlagChange,
@@ -63,6 +65,8 @@ pub enum Op {
     QueuePut(Enqueue, u32),
     QueueUpdate(DeliveryId, String, QueueUpdate),
     Audit(i64, String, String),
+    /// With the highest MODSEQ of both lines.
+    Salvage(ModSeq, Box<Item>),
     EpochStart(Epoch, Vec<ReplicaId>),
     InSync(u64, Vec<ReplicaId>),
 }
@@ -78,6 +82,7 @@ impl Op {
             Self::QueuePut(q, _) => q.body.len() + q.recipients.len() * 256,
             Self::PutAccounts(all) => all.len() * 600,
             Self::Copy { uids, .. } => uids.len() * 8,
+            Self::Salvage(_, item) => item.octets(),
             _ => 0,
         };
         body as u64 + 512
@@ -93,6 +98,7 @@ impl Op {
         match self {
             Self::Deliver(..) | Self::Append(..) | Self::QueuePut(..) | Self::PutAccounts(_) => true,
             Self::Copy { kind, .. } => *kind == CopyKind::Copy,
+            Self::Salvage(_, item) => item.brings_text(),
             _ => false,
         }
     }
@@ -109,6 +115,7 @@ pub enum Value {
     Expunged(Vec<Uid>),
     Copied(Copied),
     Mailbox(u64),
+    Salvaged(Box<Salvaged>),
 }
 
 /// Records to append (none when nothing changes), each with its body, and the answer.
@@ -251,6 +258,7 @@ pub fn plan(cx: &mut Plan<'_>, op: Op) -> Result<Planned, PlanError> {
         Op::QueuePut(message, crc) => queue::put(cx, message, crc),
         Op::QueueUpdate(delivery, address, update) => queue::update(cx, delivery, address, update),
         Op::Audit(at, who, what) => Ok(Planned::one(crate::record::Audit { at, who, what }, Value::Done)),
+        Op::Salvage(fork, item) => left_behind::salvage(cx, fork, *item),
         Op::EpochStart(epoch, in_sync) => Ok(Planned::one(EpochStart::new(epoch, &in_sync), Value::Done)),
         Op::InSync(version, in_sync) => Ok(Planned::one(InSync::new(version, &in_sync), Value::Done)),
     }

@@ -20,7 +20,7 @@ pub use mail::{
     Rename, RenameMailbox, SetFlags, Stored, Subscribe,
 };
 pub use queue::{QueuePut, QueueUpdate, Recipient};
-pub use system::{EpochStart, InSync};
+pub use system::{EpochStart, InSync, Mark, Salvaged};
 
 /// Octets before the protobuf.
 pub const FRAME: usize = 12;
@@ -114,6 +114,7 @@ records! {
     QueuePut = 40, 1;
     QueueUpdate = 41, 1;
     Kept = 50, 1;
+    Salvaged = 60, 1;
 }
 
 /// Appends a framed record and its body to `buffer`; answers where in the buffer the body starts.

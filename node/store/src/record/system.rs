@@ -32,6 +32,29 @@ pub struct InSync {
     pub in_sync: Vec<Vec<u8>>,
 }
 
+/// Things of a line that was left behind were brought into this one, or are not to be any more.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Salvaged {
+    /// Which.
+    #[prost(message, repeated, tag = "1")]
+    pub marks: Vec<Mark>,
+}
+
+/// Names one thing of such a line, for ever. A message by where and when it came to be there: (mailbox, UID, MODSEQ). What a
+/// record made by (epoch, number within the record, sequence): a mailbox's id is above every epoch.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, prost::Message)]
+pub struct Mark {
+    /// Mailbox or epoch.
+    #[prost(uint64, tag = "1")]
+    pub place: u64,
+    /// UID or number.
+    #[prost(uint32, tag = "2")]
+    pub number: u32,
+    /// MODSEQ or sequence.
+    #[prost(uint64, tag = "3")]
+    pub born: u64,
+}
+
 impl EpochStart {
     /// Not forced.
     pub fn new(epoch: Epoch, in_sync: &[ReplicaId]) -> Self {

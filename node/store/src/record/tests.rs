@@ -47,6 +47,7 @@ fn system() -> Samples {
     vec![
         (EpochStart { epoch: 5, in_sync: vec![id(1), id(2)], forced: true, anew: false }.into(), b""),
         (InSync { version: 6, in_sync: vec![id(1)] }.into(), b""),
+        (Salvaged { marks: vec![Mark { place: 1 << 32 | 7, number: 12, born: 1 << 32 | 10 }] }.into(), b""),
     ]
 }
 

@@ -17,7 +17,12 @@ pub use body::StoredBody;
 pub use directory::DirectoryRecord;
 
 use crate::{
-    error::ReadError, files::SegmentFiles, model::StoreUsage, repair::Repairs, schema, space::Space,
+    error::ReadError,
+    files::SegmentFiles,
+    model::{EpochMark, StoreUsage},
+    repair::Repairs,
+    schema,
+    space::Space,
 };
 
 /// Connections that are kept for the next view.
@@ -134,6 +139,25 @@ impl View {
     #[cfg(test)]
     pub(crate) fn again(&self) -> Self {
         self.pool.view()
+    }
+
+    /// What this connection sees within its transaction, which is rolled back with the view.
+    pub(crate) fn over(conn: Connection, pool: &Arc<Pool>) -> Self {
+        let held = pool.turns.lock().unwrap_or_else(PoisonError::into_inner).current.clone();
+        Self { conn: Ok(conn), pool: pool.clone(), _held: held }
+    }
+
+    /// The connection that it reads by.
+    pub(crate) fn connection(&self) -> Result<&Connection, ReadError> {
+        self.conn.as_ref().map_err(Clone::clone)
+    }
+
+    /// The epochs of what is applied, ascending.
+    ///
+    /// # Errors
+    /// As [`ReadError`] says.
+    pub fn epochs(&self) -> Result<Vec<EpochMark>, ReadError> {
+        Ok(schema::epochs(self.connection()?)?)
     }
 
     fn prepare(&self, sql: &str) -> Result<CachedStatement<'_>, ReadError> {

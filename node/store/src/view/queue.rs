@@ -106,7 +106,8 @@ impl View {
         found.into_iter().filter_map(|delivery| self.queue_item(delivery).transpose()).collect()
     }
 
-    fn queue_item(&self, delivery: DeliveryId) -> Result<Option<QueueItem>, ReadError> {
+    /// One entry.
+    pub fn queue_item(&self, delivery: DeliveryId) -> Result<Option<QueueItem>, ReadError> {
         let key = delivery.to_bytes();
         let recipients = self.all(
             "SELECT address, account, store, attempts, next_attempt, last_error, held, noticed FROM recipient \

@@ -111,7 +111,7 @@ fn what_is_known_to_be_missing_stands_in_the_status() {
     let said = condition("demo-0", &o, &part, now()).unwrap();
     assert_eq!((said.status.as_str(), said.reason.as_str()), ("True", "CopiesMissing"));
     assert!(said.message.contains("epoch 6") && said.message.contains("at least 28"), "{}", said.message);
-    o.replicas[0] = copy("aa", PodState::Forked, Some(131));
+    o.replicas[0] = copy("aa", PodState::Forked("3/120".into()), Some(131));
     let said = condition("demo-0", &o, &part, now()).unwrap();
     assert_eq!((said.status.as_str(), said.reason.as_str()), ("True", "ForkKept"));
     assert!(said.message.contains("replace-replica demo-0 a"), "{}", said.message);

@@ -9,6 +9,7 @@ mod certificates;
 mod chart;
 mod directory;
 mod faults;
+mod forced;
 mod mirrors;
 mod moves;
 mod network;
@@ -64,6 +65,7 @@ const SERVICE: &[(&str, Needs, Scenario)] = &[
     ("a_primary_that_ends_hands_its_store_to_a_mirror", TheLab, mirrors::handed_over),
     ("f16_a_hanging_mirror_is_left_out_and_let_in_again", TheLab, mirrors::hanging_mirror),
     ("a_mirror_whose_disk_is_empty_is_replaced_by_a_new_copy", TheLab, mirrors::replaced),
+    ("a_copy_that_is_behind_serves_by_force_and_what_it_lacks_is_brought", TheLab, forced::forced),
     ("primaries_are_spread_over_the_nodes_again", TheLab, mirrors::rebalanced),
     ("a_drained_node_hands_its_mirrored_stores_over", TheLab, upkeep::drained),
     ("every_copy_is_made_anew_and_hardly_anybody_notices", TheLab, upkeep::renewed),

@@ -19,16 +19,18 @@ use crate::{
 };
 
 const NAME: &str = "twin";
-const COPIES: usize = 3;
+pub const COPIES: usize = 3;
 /// A disk for a copy that is replaced.
 const SPARE: &str = "spare";
+/// A disk for a copy that takes the place of one that was lost for good.
+pub const AFTER: &str = "after";
 /// Octets of a large message, and how many of them have a new copy get files: those have more than 64 MiB, which records
 /// would be sent for below.
 const LARGE: usize = 2 << 20;
 const MANY: usize = 48;
 
 /// The name of a volume: the lab keeps those of an earlier run.
-fn volume(of: &str, node: &str) -> String {
+pub fn volume(of: &str, node: &str) -> String {
     format!("{NAME}-{of}-{node}-{}", std::process::id())
 }
 
@@ -289,7 +291,8 @@ pub fn taken_down(stage: &Stage) -> Result<Ledger> {
     let twin = mirrored(stage)?;
     beside::delete(&twin)?;
     let nodes = twin.site.lab()?.state()?.nodes;
-    let disks = nodes.iter().flat_map(|node| ["directory", "store", SPARE].map(|of| volume(of, &node.name)));
+    let disks =
+        nodes.iter().flat_map(|node| ["directory", "store", SPARE, AFTER].map(|of| volume(of, &node.name)));
     beside::remove(&twin, &disks.collect::<Vec<_>>())?;
     Ok(Ledger::default())
 }
