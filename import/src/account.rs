@@ -20,15 +20,6 @@ use crate::{
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Longest mailbox name in octets that a server takes.
 const MAX_NAME: usize = 1000;
-/// Mailboxes that clients look for, under the names that people have for them.
-const SPECIAL: [(&str, &[&str]); 5] = [
-    ("\\Sent", &["Sent", "Sent Messages", "Sent Items", "Gesendet"]),
-    ("\\Drafts", &["Drafts", "Entwürfe"]),
-    ("\\Trash", &["Trash", "Deleted Messages", "Deleted Items", "Papierkorb"]),
-    ("\\Junk", &["Junk", "Spam", "Junk E-mail"]),
-    ("\\Archive", &["Archive", "Archiv"]),
-];
-
 /// What is brought into one account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
@@ -271,16 +262,7 @@ fn open_or_create<S: Read + Write>(
     if let Some(opened) = settle::open(client, name)? {
         return Ok(Ok(opened));
     }
-    let special = SPECIAL.iter().find(|(_, names)| names.contains(&name)).map(|(special, _)| *special);
-    let mut create = |what: &str| client.command(&format!("CREATE {}{what}", quoted(name)), &mut |_| ());
-    let mut answer = match special {
-        // There may be another mailbox for it.
-        Some(special) => create(&format!(" (USE ({special}))"))?,
-        None => create("")?,
-    };
-    if special.is_some() && answer.condition != Condition::Ok {
-        answer = create("")?;
-    }
+    let answer = client.command(&format!("CREATE {}", quoted(name)), &mut |_| ())?;
     match (answer.condition, answer.code.as_str()) {
         (Condition::Ok, _) | (_, "ALREADYEXISTS") => {}
         (Condition::No, "CANNOT") | (Condition::Bad, _) => return Ok(Err(answer.text)),

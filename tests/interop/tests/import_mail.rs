@@ -116,9 +116,10 @@ fn a_maildir_comes_in_whole_and_what_cannot_is_told() -> Result<()> {
     ensure!(told["messages"] == count && told["skipped"] == 1, "{told}");
     let found = world.stored()?;
     is_same(&found, &expected)?;
-    let subscribed: Vec<_> =
-        found.iter().filter(|(_, m)| m.subscribed).map(|(name, _)| name.as_str()).collect();
-    ensure!(subscribed == ["INBOX", "Lists/Rust"], "{subscribed:?}");
+    // Sent is there, and subscribed to, from the start.
+    let subscribed: Vec<_> = found.iter().map(|(name, m)| (name.as_str(), m.subscribed)).collect();
+    let expected_ones = [("Entw\u{fc}rfe", false), ("INBOX", true), ("Lists/Rust", true), ("Sent", true)];
+    ensure!(subscribed == expected_ones, "{subscribed:?}");
     ensure!(found["Sent"].special_use == "\\Sent", "{:?}", found["Sent"].special_use);
 
     // Nothing is new: nothing comes.
