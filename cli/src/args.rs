@@ -79,6 +79,16 @@ pub enum Command {
     /// Addresses that stand for accounts.
     #[command(subcommand)]
     Alias(Alias),
+    /// Bring mail from Maildirs and mbox files into accounts: messages, folders, flags, dates, subscriptions.
+    ///
+    /// Run it where the mail is. It logs in over IMAP to the frontends, with a ticket for each account that the directory
+    /// gives an administrator: nobody's password is needed. Accounts must exist and not be suspended. UIDs are new, so
+    /// clients fetch what they keep again.
+    ///
+    /// What was brought stands in the folder of --state. The same command goes on where the last one ended, however that
+    /// was, and later brings what has come since and the flags that have changed; no message comes twice. Nothing is
+    /// deleted, and nothing of the source is changed. What could not be brought is told, a line each, with the reason.
+    Import(Import),
     /// The cluster at a glance: stores, hosts, epochs, the last failover, queues.
     Status,
     /// What happened to a message: delivered, queued, handed on, moved, expunged.
@@ -118,6 +128,37 @@ pub enum Command {
         #[arg(long, default_value_t = 50)]
         limit: u32,
     },
+}
+
+#[derive(Args)]
+pub struct Import {
+    /// The account's address.
+    #[arg(required_unless_present = "list", requires = "source")]
+    pub account: Option<String>,
+    /// A Maildir (folders as Maildir++ has them: .Name.Child) or an mbox file.
+    pub source: Option<PathBuf>,
+    /// Many accounts: a file with a line for each source, an address, a blank, and the path; or divided by TAB, and a
+    /// mailbox as third. Lines that begin with # are passed over.
+    #[arg(long, value_name = "FILE", conflicts_with = "account")]
+    pub list: Option<PathBuf>,
+    /// The mailbox that the source becomes; of a Maildir, the folders lie below it.
+    #[arg(long, value_name = "NAME", default_value = "INBOX")]
+    pub mailbox: String,
+    /// The frontends' IMAP over TLS, like mail.example.org:993.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub server: String,
+    /// The name that the server's certificate must have; default: the host of --server.
+    #[arg(long, value_name = "NAME")]
+    pub tls_name: Option<String>,
+    /// PEM certificates that are trusted to have issued the server's; default: the system's.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Where it is kept what was brought, a file for each account. Keep it until the last run.
+    #[arg(long, value_name = "FOLDER", default_value = "mailcluster-import")]
+    pub state: PathBuf,
+    /// Accounts at the same time.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub jobs: u8,
 }
 
 #[derive(Subcommand)]

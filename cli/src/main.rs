@@ -6,6 +6,7 @@ mod connect;
 mod copies;
 mod csv;
 mod failure;
+mod job_list;
 mod output;
 mod units;
 

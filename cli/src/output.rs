@@ -25,6 +25,11 @@ pub fn raw(text: &str) {
     }
 }
 
+/// Prints a line beside the answer, on standard error.
+pub fn note(text: &str) {
+    eprintln!("{}", printable(text));
+}
+
 /// Prints JSON.
 pub fn json(value: &Value) {
     raw(&format!("{value:#}\n"));

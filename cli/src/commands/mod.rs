@@ -5,6 +5,7 @@ mod alias;
 mod directory;
 mod domain;
 mod failover;
+mod import;
 mod input;
 mod mail;
 mod rebalance;
@@ -29,6 +30,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Domain(command) => domain::run(command, &mut admin(&global).await?, out).await,
         Command::Account(command) => account::run(command, &global).await,
         Command::Alias(command) => alias::run(command, &mut admin(&global).await?, out).await,
+        Command::Import(asked) => import::run(asked, &global).await,
         Command::Status => status::run(&global).await,
         Command::Trace(trace) => mail::trace(trace, &mut admin(&global).await?, out).await,
         Command::Queue(command) => mail::queue(command, &mut admin(&global).await?, out).await,

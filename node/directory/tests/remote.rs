@@ -18,7 +18,7 @@ use mailcluster_directory::{
 };
 use mailcluster_rpc::directory::v1 as pb;
 use mailcluster_store::StoreKind;
-use mailcluster_types::{AccountId, AuthOutcome, Directory, Located, Resolution, Unavailable};
+use mailcluster_types::{AccountId, AuthOutcome, AuthRequest, Directory, Located, Resolution, Unavailable};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -177,6 +177,43 @@ async fn it_answers_as_the_directory_does() {
     assert_eq!(far.remote.may_send_as(ann, &"bob@example.org".parse().unwrap()).await, Ok(false));
     world.directory.delete_account("test", "ann@example.org").await.unwrap();
     assert_eq!(far.remote.locate(ann).await, Ok(Located::Deleted));
+}
+
+#[tokio::test]
+async fn a_ticket_lets_in_over_imap_and_is_not_remembered() {
+    let world = World::ready(&["t-0"]).await;
+    let ann = world.add("ann@example.org").await.id;
+    world.add("bob@example.org").await;
+    let served = serve(&world, everyone()).await;
+    let far = Far::new(Some(served.address));
+    let (ticket, account) =
+        world.directory.issue_ticket("test", "Ann@example.org", "import of /srv/ann").await.unwrap();
+    assert_eq!(account.id, ann);
+    assert!(matches!(far.login("ann", &ticket).await, Ok(AuthOutcome::Accepted(a)) if a.id == ann));
+    assert_eq!(far.login("bob", &ticket).await, Ok(AuthOutcome::Rejected), "another's");
+    for service in ["submission", "pop3"] {
+        let request = AuthRequest { service, ..login("ann", &ticket, "192.0.2.7") };
+        assert_eq!(far.remote.authenticate(&request).await, Ok(AuthOutcome::Rejected), "{service}");
+    }
+    let (what, who) = (format!("login ticket for {}: import of /srv/ann", account.address), "test");
+    let log = world.directory.audit_log(10).await.unwrap();
+    assert!(log.iter().any(|entry| entry.1 == who && entry.2 == what), "{log:?}");
+    for (address, purpose) in [("eve@example.org", "x"), ("ann@example.org", ""), ("ann@example.org", "a\nb")]
+    {
+        assert!(
+            world.directory.issue_ticket("test", address, purpose).await.is_err(),
+            "{address} {purpose:?}"
+        );
+    }
+    served.task.abort();
+    far.route.send_replace(Some("127.0.0.1:1".parse().unwrap()));
+    until("the directory is gone", || async { far.resolve("fresh@example.org").await.is_err() }).await;
+    assert!(far.login("ann", &ticket).await.is_err(), "nobody but the directory knows whether it has ended");
+
+    world.directory.set_suspended("test", "ann@example.org", true).await.unwrap();
+    assert!(world.directory.issue_ticket("test", "ann@example.org", "x").await.is_err(), "suspended");
+    let request = login("ann", &ticket, "192.0.2.7");
+    assert_eq!(world.directory.authenticate(&request).await, Ok(AuthOutcome::Rejected), "suspended since");
 }
 
 #[tokio::test]

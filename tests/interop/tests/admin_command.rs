@@ -122,6 +122,20 @@ const MAIL: &[Case] = &[
     ("queue list --store nowhere", "", 3, Error("no store")),
 ];
 
+/// What it does when it is given a server is looked at in `import_mail.rs`.
+const IMPORTS: &[Case] = &[
+    ("import", "", 2, Error("--server")),
+    ("import ann@example.test --server 127.0.0.1:1", "", 2, Error("SOURCE")),
+    ("import ann@example.test /nonexistent", "", 2, Error("--server")),
+    ("import ann@example.test /nonexistent --server localhost", "", 2, Error("HOST:PORT")),
+    ("import ann@example.test /nonexistent --server 127.0.0.1:1 --jobs 0", "", 2, Error("--jobs")),
+    ("import ann@example.test /nonexistent --server 127.0.0.1:1 --tls-name -", "", 2, Error("certificate")),
+    ("import ann@example.test /nonexistent --server 127.0.0.1:1 --ca /nowhere", "", 1, Error("/nowhere")),
+    ("import ann@example.test --list /nonexistent --server 127.0.0.1:1", "", 2, Error("--list")),
+    ("import --list /nonexistent --server 127.0.0.1:1", "", 1, Error("/nonexistent")),
+    ("import --list - --mailbox Old --state /nonexistent --server 127.0.0.1:1", "ann\n", 1, Error("line 1")),
+];
+
 const RECORDS: &[Case] = &[
     ("directory export", "", 0, Lines("{\"")),
     ("directory import -", "{\"domain\":{\"name\":\"late.test\",\"generation\":1}}\n", 0, Object(MERGED)),
@@ -235,7 +249,7 @@ fn every_subcommand_ends_and_answers_as_promised() -> Result<()> {
         run(&node, cases, "")?;
     }
     let id = send(&node)?;
-    for cases in [MAIL, RECORDS, OF_CLUSTERS] {
+    for cases in [MAIL, IMPORTS, RECORDS, OF_CLUSTERS] {
         run(&node, cases, &id)?;
     }
     Ok(())
@@ -275,7 +289,7 @@ fn help(words: &[String]) -> Result<String> {
 
 #[test]
 fn no_subcommand_is_missing_here() -> Result<()> {
-    let tables = [DOMAINS, ACCOUNTS, ALIASES, MAIL, RECORDS, OF_CLUSTERS].concat();
+    let tables = [DOMAINS, ACCOUNTS, ALIASES, MAIL, IMPORTS, RECORDS, OF_CLUSTERS].concat();
     let mut open: Vec<Vec<String>> = vec![Vec::new()];
     let mut seen = 0;
     while let Some(words) = open.pop() {

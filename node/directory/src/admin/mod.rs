@@ -8,6 +8,7 @@ mod fan_out;
 mod import;
 mod records;
 mod salvage;
+mod tickets;
 
 use mailcluster_store::{Account, Alias, Domain, Receipt, Refusal, View, WriteError};
 
@@ -17,6 +18,7 @@ pub use accounts::{AccountPage, Credential, NewAccount};
 pub use domains::DomainCounts;
 pub use import::{ImportOutcome, ImportRow};
 pub(crate) use records::MergeCounts;
+pub(crate) use tickets::VALID as TICKET_VALID;
 
 /// How many records are read or put at a time.
 pub(crate) const PAGE: usize = 1000;

@@ -11,7 +11,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use mailcluster_auth::{CacheAnswer, LoginCache, LoginCacheConfig, Lru, Throttle, ThrottlePolicy, Verdict};
+use mailcluster_auth::{
+    CacheAnswer, LoginCache, LoginCacheConfig, Lru, Throttle, ThrottlePolicy, Verdict, is_ticket,
+};
 use mailcluster_rpc::directory::v1 as pb;
 use mailcluster_types::{
     AccountId, Address, AuthOutcome, AuthRequest, Directory, Located, Resolution, ResolvedAccount,
@@ -215,7 +217,8 @@ impl RemoteDirectory {
         match outcome {
             AuthOutcome::Accepted(account) => {
                 state.throttle.succeeded(login.client, login.user);
-                if state.cache.still_holds(asked) {
+                // A ticket ends by itself, which only the directory knows of.
+                if state.cache.still_holds(asked) && !is_ticket(login.password) {
                     state.logins.verified(asked.at, login.user, login.password, generation, account.clone());
                 }
             }

@@ -191,6 +191,15 @@ impl admin_server::Admin for AdminServer {
         Ok(Response::new(form::import_outcome(outcome)))
     }
 
+    async fn issue_ticket(
+        &self,
+        request: Request<pb::IssueTicketRequest>,
+    ) -> Answer<pb::IssueTicketResponse> {
+        let (who, asked) = self.admit(request).await?;
+        let issued = self.service.issue_ticket(&who, &asked.address, &asked.purpose).await;
+        answer(issued.map(form::ticket))
+    }
+
     async fn add_alias(&self, request: Request<pb::AddAliasRequest>) -> Answer<pb::Alias> {
         let (who, asked) = self.admit(request).await?;
         self.service.add_alias(&who, &asked.address, &asked.targets, asked.replace).await?;

@@ -5,7 +5,11 @@ use mailcluster_rpc::{admin::v1 as pb, directory::v1::Secret};
 use mailcluster_store::Account;
 use mailcluster_types::AccountStatus;
 
-use crate::{Credential, ImportOutcome, ImportRow, admin::MergeCounts, lookup};
+use crate::{
+    Credential, ImportOutcome, ImportRow,
+    admin::{MergeCounts, TICKET_VALID},
+    lookup,
+};
 
 pub(super) fn account(account: Account, aliases: Vec<String>) -> pb::Account {
     let state = match lookup::status(&account) {
@@ -34,6 +38,11 @@ pub(super) fn credential(credential: Option<pb::Credential>) -> Credential {
         Some(Kind::Hash(secret)) => Credential::Hash(secret.value),
         None => Credential::None,
     }
+}
+
+pub(super) fn ticket((ticket, account): (String, Account)) -> pb::IssueTicketResponse {
+    let valid_seconds = u32::try_from(TICKET_VALID.as_secs()).unwrap_or(u32::MAX);
+    pb::IssueTicketResponse { ticket: Some(ticket.into()), valid_seconds, address: account.address }
 }
 
 pub(super) fn import_row(row: pb::ImportRow) -> ImportRow {
