@@ -47,7 +47,7 @@ const MIRROR_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Pass after pass.
 fn comparing() -> Arc<Comparing> {
-    Arc::new(Comparing::new(200, Duration::from_millis(400), Duration::from_millis(500)))
+    Arc::new(Comparing::new(200, Duration::from_millis(50), Duration::from_millis(500)))
 }
 
 pub fn id(place: Place) -> ReplicaId {
