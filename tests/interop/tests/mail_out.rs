@@ -115,7 +115,7 @@ fn mail_that_is_put_off_is_tried_again_and_survives_a_crash() -> Result<()> {
     let mut here = sender("later-here", &names, site.local_addr()?.port())?;
     let outcome = submit(&here, &[JOE], "later")?;
     ensure!(accepted(&outcome), "{outcome:?}");
-    ensure!(spoken_to(&site, "451 4.7.1 come back later")? == "", "it was put off");
+    ensure!(spoken_to(&site, "451 4.7.1 come back later")?.is_empty(), "it was put off");
     wait_until("the queue says why", LIMIT, || {
         here.admin(&["queue", "list"], "").is_ok_and(|listed| listed.contains("come back later"))
     })?;
@@ -132,12 +132,12 @@ fn mail_that_is_put_off_is_tried_again_and_survives_a_crash() -> Result<()> {
 fn spoken_to(site: &TcpListener, rcpt: &str) -> Result<String> {
     let (stream, _) = site.accept()?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let lines = BufReader::new(stream.try_clone()?).lines();
     let say = |text: &str| write!(&stream, "{text}\r\n");
     say("220 mx.elsewhere.test")?;
     let mut text = String::new();
     let mut in_message = false;
-    while let Some(line) = lines.next() {
+    for line in lines {
         let line = line?;
         let reply = match line.get(..4).unwrap_or_default() {
             _ if in_message && line != "." => {

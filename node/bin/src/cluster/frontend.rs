@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
-use mailcluster_api::ports;
+use mailcluster_api::{config::FrontendConfig, ports};
 use mailcluster_arbiter::control;
 use mailcluster_directory::{RemoteConfig, RemoteDirectory};
 use mailcluster_frontend::{FrontendContext, FrontendLimits};
@@ -42,6 +42,16 @@ const PORTS: [(Proto, u16); 7] = [
     (Proto::Pop3s, ports::FRONTEND_POP3S),
 ];
 
+/// Bounds of sessions.
+fn limits(section: &FrontendConfig) -> FrontendLimits {
+    FrontendLimits {
+        max_message: section.limits.message_bytes,
+        max_recipients: section.limits.recipients as usize,
+        spool_dir: std::env::temp_dir(),
+        ..FrontendLimits::default()
+    }
+}
+
 /// Runs until SIGTERM.
 pub async fn run(options: FrontendArgs) -> Result<()> {
     let pod = Pod::start(&options.config).await?;
@@ -57,12 +67,6 @@ pub async fn run(options: FrontendArgs) -> Result<()> {
     let directory = RemoteDirectory::start(source, remembers, ending.clone())?;
     let backends = RemoteBackends::new(routes.mail.clone(), pod.identity.clone());
     tokio::spawn(backends.clone().run_probes(PROBE, ending.clone()));
-    let limits = FrontendLimits {
-        max_message: section.limits.message_bytes,
-        max_recipients: section.limits.recipients as usize,
-        spool_dir: std::env::temp_dir(),
-        ..FrontendLimits::default()
-    };
     let clients = ClientPorts {
         context: FrontendContext {
             directory: directory.clone(),
@@ -71,7 +75,7 @@ pub async fn run(options: FrontendArgs) -> Result<()> {
             tls: Some(Arc::new(tls.clone())),
             shutdown: ending.clone(),
             sends_out: pod.config.outbound.is_some(),
-            limits: Arc::new(limits),
+            limits: Arc::new(limits(section)),
         },
         tls,
         limits: ConnectionLimits::new(

@@ -157,6 +157,17 @@ async fn the_directory_keeps_records_and_tells_what_changed() {
     assert_eq!(store.read(|v| v.domain("example.org")).await.unwrap(), Some(domain));
 }
 
+fn queued(delivery: DeliveryId, at: i64, recipients: Vec<QueueRecipient>) -> Enqueue {
+    Enqueue {
+        delivery,
+        sender: "s@x".into(),
+        at,
+        params: "SMTPUTF8".into(),
+        recipients,
+        body: "queued".into(),
+    }
+}
+
 #[tokio::test]
 async fn the_queue_takes_once_and_lets_go() {
     let setup = Setup::default();
@@ -170,16 +181,7 @@ async fn the_queue_takes_once_and_lets_go() {
     };
     let mut news = store.watch_queue();
     let id = super::support::delivery_id();
-    let put = |recipients| {
-        store.queue_put(Enqueue {
-            delivery: id,
-            sender: "s@x".into(),
-            at: 50,
-            params: "SMTPUTF8".into(),
-            recipients,
-            body: "queued".into(),
-        })
-    };
+    let put = |recipients| store.queue_put(queued(id, 50, recipients));
     let all = vec![recipient(1, "mail-1"), recipient(2, "mail-2"), recipient(3, "")];
     put(all.clone()).await.unwrap().acknowledge().unwrap();
     news.changed().await.unwrap();
@@ -237,15 +239,7 @@ async fn what_is_due_for_other_sites_comes_in_its_order_and_once() {
     for (id, recipients) in
         [(one, vec![out("b@x", 20), out("a@x", 10), held, ours]), (two, vec![out("c@y", 10), out("d@y", 30)])]
     {
-        let message = Enqueue {
-            delivery: id,
-            sender: "s@x".into(),
-            at: 5,
-            params: "SMTPUTF8".into(),
-            recipients,
-            body: "queued".into(),
-        };
-        store.queue_put(message).await.unwrap().acknowledge().unwrap();
+        store.queue_put(queued(id, 5, recipients)).await.unwrap().acknowledge().unwrap();
     }
     let due = |after: OutDue, now, max| {
         let store = store.clone();
