@@ -1,6 +1,10 @@
 //! The copy that serves, and the streams to its mirrors.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Result, bail, ensure};
 use mailcluster_failover::mirror::InSync;
@@ -12,6 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     certificates::{self, CLUSTER, STORE},
+    lag::Written,
     mirror::{Mirror, certificates_in},
 };
 
@@ -35,8 +40,35 @@ pub fn identity(number: u128) -> Identity {
 pub struct Primary {
     /// Its store.
     pub store: Store,
-    progress: Arc<Progress>,
+    /// Where its mirrors' confirmations meet.
+    pub progress: Arc<Progress>,
+    /// What it has written, and when.
+    pub written: Arc<Written>,
+    dir: PathBuf,
     streams: JoinSet<Ended>,
+}
+
+/// Feeds the mirrors of the primary in `dir`, one stream each.
+fn feed(
+    (dir, mirrors): (&Path, &[Mirror]),
+    progress: &Arc<Progress>,
+    snapshots: Snapshots,
+    streams: &mut JoinSet<Ended>,
+) -> Result<()> {
+    let source = Arc::new(Source {
+        dir: dir.join("1"),
+        identity: identity(1),
+        epoch: EPOCH,
+        progress: progress.clone(),
+        beat: BEAT,
+        snapshots,
+    });
+    for mirror in mirrors {
+        let own = certificates::load(&certificates_in(dir))?;
+        let (source, channel) = (source.clone(), grpc::channel(mirror.at, own, certificates::copy()));
+        streams.spawn(async move { source.feed(channel).await });
+    }
+    Ok(())
 }
 
 impl Primary {
@@ -44,28 +76,16 @@ impl Primary {
     pub async fn start(dir: &Path, mirrors: &[Mirror]) -> Result<Self> {
         let count = 1 + u128::try_from(mirrors.len())?;
         let ids: Vec<ReplicaId> = (1..=count).map(ReplicaId).collect();
-        let folder = dir.join("1");
-        let mut replica = Follower::new(Replica::initialise(&folder, &identity(1))?)?;
+        let mut replica = Follower::new(Replica::initialise(&dir.join("1"), &identity(1))?)?;
         replica.promise(EPOCH)?;
         let (_, start) = replica.begin(EPOCH, &ids)?;
         let set = InSync::new(ids.iter().map(ToString::to_string), 1);
         let log = Begun { epochs: replica.epochs()?, end: start, commit: 0 };
         let progress = Arc::new(Progress::new(ReplicaId(1).to_string(), set, log));
-        replica.tell(progress.clone());
-        let source = Arc::new(Source {
-            dir: folder,
-            identity: identity(1),
-            epoch: EPOCH,
-            progress: progress.clone(),
-            beat: BEAT,
-            snapshots: Snapshots::default(),
-        });
+        let written = Arc::new(Written::new(progress.clone()));
+        replica.tell(written.clone());
         let mut streams = JoinSet::new();
-        for mirror in mirrors {
-            let own = certificates::load(&certificates_in(dir))?;
-            let (source, channel) = (source.clone(), grpc::channel(mirror.at, own, certificates::copy()));
-            streams.spawn(async move { source.feed(channel).await });
-        }
+        feed((dir, mirrors), &progress, Snapshots::default(), &mut streams)?;
         tokio::select! {
             () = progress.reached(start) => {}
             ended = ended(&mut streams) => bail!("a mirror does not follow: {ended}"),
@@ -73,14 +93,25 @@ impl Primary {
         }
         replica.advance(start)?;
         let store = replica.into_replica().go_on(Arc::new(OpenGate))?;
-        Ok(Self { store, progress, streams })
+        Ok(Self { store, progress, written, dir: dir.to_owned(), streams })
+    }
+
+    /// Feeds one more mirror, which is not in the in-sync set.
+    pub fn add(&mut self, mirror: &Mirror, snapshots: Snapshots) -> Result<()> {
+        feed((&self.dir, std::slice::from_ref(mirror)), &self.progress, snapshots, &mut self.streams)
+    }
+
+    /// Fails when a stream has ended.
+    pub fn all_fed(&mut self) -> Result<()> {
+        match self.streams.try_join_next() {
+            Some(ended) => bail!("a mirror was not fed to the end: {ended:?}"),
+            None => Ok(()),
+        }
     }
 
     /// Ends it; every stream was open all the time.
     pub async fn stop(mut self) -> Result<()> {
-        if let Some(ended) = self.streams.try_join_next() {
-            bail!("a mirror was not fed to the end: {ended:?}");
-        }
+        self.all_fed()?;
         let everything = self.store.committed().1;
         ensure!(self.progress.commit() >= everything, "not all that was confirmed is on the mirrors");
         self.streams.shutdown().await;
