@@ -1,11 +1,15 @@
 //! `cargo xtask bench`: our figures beside a peer's, measured in turn in the same run on the same disk.
 
+mod audit;
 mod crowd;
 mod delivery;
 mod dovecot;
 mod engine;
 mod failover;
+mod fleet;
 mod growth;
+mod operator;
+mod replication;
 
 use std::path::PathBuf;
 
@@ -20,7 +24,7 @@ const ROUNDS: usize = 3;
 /// What is asked for.
 #[derive(Debug, clap::Args)]
 pub struct Asked {
-    /// Which: delivery (beside dovecot-lmtpd; the store beside the bare log; mirrors beside none), growth (up to a million accounts), failover or failover-mirrored (gaps as clients see them)
+    /// Which: delivery (beside dovecot-lmtpd; the store beside the bare log; mirrors beside none), growth (up to a million accounts), failover or failover-mirrored (gaps as clients see them), replication (snapshots, lag, octets on the wire), operator (what a large MailCluster costs it)
     name: String,
     /// How often each fault is made (failover)
     #[arg(long, default_value_t = 10)]
@@ -28,6 +32,12 @@ pub struct Asked {
     /// Accounts that the store has beside those that are read (failover-mirrored)
     #[arg(long, default_value_t = 0)]
     accounts: usize,
+    /// Stores of the MailCluster (operator)
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=200))]
+    stores: u16,
+    /// Its frontends (operator)
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=200))]
+    frontends: u16,
     /// Write the rows here as JSON too
     #[arg(long)]
     json: Option<PathBuf>,
@@ -35,7 +45,7 @@ pub struct Asked {
 
 /// Runs a benchmark.
 pub fn run(asked: Asked) -> Result<()> {
-    let Asked { runs, accounts, .. } = asked;
+    let Asked { runs, accounts, stores, frontends, .. } = asked;
     let rows = match &*asked.name {
         "delivery" => {
             prepare()?;
@@ -47,7 +57,17 @@ pub fn run(asked: Asked) -> Result<()> {
         }
         "failover" => failover::run(runs)?,
         "failover-mirrored" => failover::run_mirrored(runs, accounts)?,
-        name => bail!("there is no benchmark {name:?}: use delivery, growth, failover or failover-mirrored"),
+        "replication" => {
+            prepare()?;
+            replication::run()?
+        }
+        "operator" => {
+            cargo::build_programs()?;
+            operator::run(stores, frontends)?
+        }
+        name => bail!(
+            "there is no benchmark {name:?}: use delivery, growth, failover, failover-mirrored, replication or operator"
+        ),
     };
     table(&rows);
     match asked.json {

@@ -254,13 +254,18 @@ impl Lab {
         let program = self.site.tools.program(program);
         let mut command = if let Some(node) = node {
             let mut command = std::process::Command::new("nsenter");
-            command.arg(format!("--net=/run/netns/{}", network::namespace(node))).arg(program);
+            command.arg(format!("--net={}", self.network(node).display())).arg(program);
             command
         } else {
             std::process::Command::new(program)
         };
         command.env("PATH", self.site.tools.path()).env("LD_LIBRARY_PATH", self.site.tools.libraries());
         command
+    }
+
+    /// A node's network namespace, for programs that are to run in it.
+    pub fn network(&self, node: &str) -> PathBuf {
+        Path::new("/run/netns").join(network::namespace(node))
     }
 
     /// Loads an image archive into every node that is on.

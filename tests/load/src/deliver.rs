@@ -14,11 +14,14 @@ use bytes::Bytes;
 use clap::Args;
 use mailcluster_store::{Account, Delivery, DeliveryTarget, Store};
 use mailcluster_types::{AccountId, DeliveryId, StoreName};
+use serde_json::Value;
 
 use crate::{
     certificates::{self, STORE},
+    lag::Watch,
     mirror::{Mirror, certificates_in},
     primary::Primary,
+    wire::Octets,
 };
 
 /// What is delivered.
@@ -47,7 +50,7 @@ pub struct Plan {
 }
 
 /// What came of it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Figures {
     /// Deliveries that were confirmed.
     pub messages: u64,
@@ -59,6 +62,10 @@ pub struct Figures {
     pub p50: u64,
     /// 99 of 100 took no longer.
     pub p99: u64,
+    /// How far the mirrors were behind; `None`: there were none.
+    pub lag: Option<Value>,
+    /// What went to them, and came back, meanwhile.
+    pub wire: Octets,
 }
 
 /// Makes the store and its mirrors, delivers, and makes sure that all of it is there.
@@ -69,15 +76,18 @@ pub async fn run(plan: &Plan) -> Result<Figures> {
     let mirrors: Vec<Mirror> = (2..=u128::from(plan.copies))
         .map(|number| Mirror::start(&plan.dir, number, plan.mirrors_cpu))
         .collect::<Result<_>>()?;
-    let primary = Primary::start(&plan.dir, &mirrors).await?;
+    let mut primary = Primary::start(&plan.dir, &mirrors).await?;
+    put_accounts(&primary.store, plan.accounts).await?;
+    // What the accounts took is not the deliveries'.
+    primary.until_level().await?;
     let store = &primary.store;
-    for from in (0..plan.accounts).step_by(1000) {
-        let chunk = (from..plan.accounts.min(from + 1000)).map(account).collect();
-        store.put_accounts(chunk).await?.acknowledge()?;
-    }
-    let before = store.stats().commit_seconds().count;
+    let wire = || Octets::to(mirrors.iter().map(|mirror| mirror.at));
+    let (before, wire_before) = (store.stats().commit_seconds().count, wire()?);
+    let watch = (plan.copies > 1).then(|| Watch::start(primary.written.clone()));
     let (seconds, mut latencies) = deliver(store, plan).await?;
+    let lag = watch.map(Watch::finish).transpose()?;
     let batches = store.stats().commit_seconds().count - before;
+    let wire = wire()?.since(wire_before);
     latencies.sort_unstable();
     let at = |percent: usize| latencies.get((latencies.len().saturating_sub(1)) * percent / 100).copied();
     let figures = Figures {
@@ -86,6 +96,8 @@ pub async fn run(plan: &Plan) -> Result<Figures> {
         batches,
         p50: at(50).context("nothing was delivered")?,
         p99: at(99).context("nothing was delivered")?,
+        lag,
+        wire,
     };
     let wrong = store.read(|view| view.verify()).await?;
     ensure!(wrong.is_empty(), "{wrong:?}");
@@ -93,9 +105,23 @@ pub async fn run(plan: &Plan) -> Result<Figures> {
     Ok(figures)
 }
 
+/// So many accounts.
+pub async fn put_accounts(store: &Store, count: u64) -> Result<()> {
+    for from in (0..count).step_by(1000) {
+        let chunk = (from..count.min(from + 1000)).map(account).collect();
+        store.put_accounts(chunk).await?.acknowledge()?;
+    }
+    Ok(())
+}
+
+/// A text of so many octets.
+pub fn body(octets: usize) -> Bytes {
+    (0..octets).map(|i| b'a' + u8::try_from(i * 7919 % 26).unwrap_or(0)).collect()
+}
+
 /// All clients at once; the seconds that they took, and every delivery's microseconds.
 async fn deliver(store: &Store, plan: &Plan) -> Result<(f64, Vec<u64>)> {
-    let body: Bytes = (0..plan.octets).map(|i| b'a' + u8::try_from(i * 7919 % 26).unwrap_or(0)).collect();
+    let body = body(plan.octets);
     let next = Arc::new(AtomicU64::new(0));
     let start = Instant::now();
     let clients: Vec<_> = (0..plan.clients)
@@ -124,7 +150,8 @@ async fn client(
     Ok(latencies)
 }
 
-fn delivery(user: u64, body: &Bytes) -> Result<Delivery> {
+/// A message for an account.
+pub fn delivery(user: u64, body: &Bytes) -> Result<Delivery> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let target = DeliveryTarget {
         account: AccountId(u128::from(user + 1)),

@@ -1,12 +1,15 @@
 //! What `cargo xtask bench` asks of the store alone: N clients deliver messages of one size, each waiting for its receipt,
-//! into a store of one, two or three copies. The mirrors are processes of their own with disks' folders of their own, fed
-//! over mutual TLS as in a cluster.
+//! into a store of one, two or three copies; or a store that has mail gets a new copy. The mirrors are processes of their
+//! own with disks' folders of their own, fed over mutual TLS as in a cluster.
 
 mod bare;
 mod certificates;
+mod copy;
 mod deliver;
+mod lag;
 mod mirror;
 mod primary;
+mod wire;
 
 use std::path::PathBuf;
 
@@ -14,7 +17,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(about = "Delivers into a store of one or more copies, and tells how fast that is")]
+#[command(about = "Delivers into a store of one or more copies, or adds a copy, and tells how fast that is")]
 struct Cli {
     #[command(subcommand)]
     what: What,
@@ -24,7 +27,9 @@ struct Cli {
 enum What {
     /// Delivers, and prints one line of JSON
     Deliver(deliver::Plan),
-    /// Serves a mirror in a folder of `deliver`'s, until its input ends
+    /// Adds a copy to a store that has mail, and prints one line of JSON
+    Copy(copy::Plan),
+    /// Serves a mirror in a folder of one of these, until its input ends
     #[command(hide = true)]
     Mirror {
         dir: PathBuf,
@@ -39,8 +44,9 @@ fn main() -> Result<()> {
     match cli.what {
         What::Deliver(plan) => {
             let figures = runtime.block_on(deliver::run(&plan))?;
-            println!("{}", bare::beside(&plan, figures)?);
+            println!("{}", bare::beside(&plan, &figures)?);
         }
+        What::Copy(plan) => println!("{}", runtime.block_on(copy::run(&plan))?),
         What::Mirror { dir, number } => runtime.block_on(mirror::serve(&dir, number))?,
     }
     Ok(())

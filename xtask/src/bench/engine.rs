@@ -12,7 +12,7 @@ const MEASURE: &str = "4";
 const CASES: &[(u32, u32)] = &[(1, 8 << 10), (64, 2 << 10), (64, 8 << 10), (64, 100 << 10)];
 /// The primary with its clients on one processor, all mirrors on another: as they have it on nodes of their own. The disk
 /// is the same for all of them.
-const CPUS: (&str, &str) = ("0", "1");
+pub const CPUS: (&str, &str) = ("0", "1");
 
 /// The engine beside the bare log.
 pub fn alone() -> Result<Vec<Value>> {
@@ -58,7 +58,14 @@ fn row(path: &str, case: (u32, u32), ours: &[Value], peers: &[Value], peer: &str
 }
 
 /// One run; with `cpus`, the primary is on the first, its mirrors on the second.
-fn deliver(copies: u8, (clients, octets): (u32, u32), cpus: Option<(&str, &str)>) -> Result<Value> {
+pub fn deliver(copies: u8, (clients, octets): (u32, u32), cpus: Option<(&str, &str)>) -> Result<Value> {
+    let [copies, clients, octets] = [copies.to_string(), clients.to_string(), octets.to_string()];
+    let what = ["--copies", &copies, "--clients", &clients, "--octets", &octets, "--seconds", MEASURE];
+    load("deliver", &what, cpus)
+}
+
+/// One run of a command of `mailcluster-load` in a folder of its own.
+pub fn load(what: &str, options: &[&str], cpus: Option<(&str, &str)>) -> Result<Value> {
     let folder = mailcluster_interop::scratch("load")?;
     let program = cargo::binary("mailcluster-load")?;
     let mut command = match cpus {
@@ -69,9 +76,7 @@ fn deliver(copies: u8, (clients, octets): (u32, u32), cpus: Option<(&str, &str)>
         }
         None => mailcluster_interop::mortal(program),
     };
-    command.arg("deliver").arg(folder.join("store"));
-    command.args(["--copies", &copies.to_string(), "--clients", &clients.to_string()]);
-    command.args(["--octets", &octets.to_string(), "--seconds", MEASURE]);
+    command.arg(what).arg(folder.join("store")).args(options);
     command.args(cpus.map(|(_, mirrors)| ["--mirrors-cpu", mirrors]).into_iter().flatten());
     let output = command.output().context("mailcluster-load")?;
     std::fs::remove_dir_all(folder)?;
