@@ -22,10 +22,10 @@ use rusqlite::{
 use super::{INDEX, OUT, Offer, missing, names, remove_folder, segment_of};
 use crate::{
     engine::Engine,
+    log_reader::LogReader,
     schema::{self, State},
     segment,
     space::{self, RealVolume, Volume},
-    superblock::Superblock,
 };
 
 /// Octets that are copied or read between two pauses.
@@ -122,8 +122,8 @@ impl Outgoing {
         let state = State::load(reader).map_err(io::Error::other)?;
         self.pin(&log, cancel)?;
         // It is noted before anything is removed, so all that is not among the files now lies before it.
-        let given_back = Superblock::read(dir).map_err(io::Error::other)?.contiguous_from;
-        self.offer.contiguous_from = given_back.min(state.segment);
+        let first = LogReader::first(dir)?.min(state.segment);
+        self.offer.contiguous_from = if first > 1 { first } else { 0 };
         self.copy_index(dir, reader, (rate, cancel))?;
         reader.execute_batch("ROLLBACK").map_err(io::Error::other)?;
         let index = Connection::open(self.folder.join(INDEX)).map_err(io::Error::other)?;
