@@ -138,7 +138,7 @@ async fn send(admin: &mut AdminClient<Channel>, store: &str, file: &[u8]) -> Res
 async fn a_file_goes_to_its_store_once_from_where_the_lines_part_and_is_written_down() {
     let [old, new, sockets] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
     let (shared, store) = parted(old.path(), new.path()).await;
-    let world = World::new(&["t-0"]);
+    let world = World::new(&["t-1"]);
     // The store is asked over the network, as in a cluster.
     let routes = StoreAdminServer::routes(store.clone(), Arc::new(|_, _| true));
     let remote = RemoteStore::new(common::over_socket(&sockets.path().join("store.sock"), routes).await);

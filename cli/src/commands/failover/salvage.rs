@@ -22,18 +22,18 @@ const WAITING: usize = 4;
 
 /// `store salvage STORE FILE`
 pub async fn run(store: &str, file: &Path, global: &Global) -> Result<(), Failure> {
-    let mut source = input::open(file)?;
     let mut admin = connect::admin(global).await?;
     let (sender, receiver) = mpsc::channel(WAITING);
     let mut name = store.to_owned();
-    let shown = file.display().to_string();
+    let path = file.to_owned();
     // The file is read no faster than the store takes it.
     let reading = tokio::task::spawn_blocking(move || {
+        let mut source = input::open(&path)?;
         let mut sent: u64 = 0;
         loop {
             let mut octets = Vec::with_capacity(PART);
             let read = source.by_ref().take(PART as u64).read_to_end(&mut octets);
-            read.map_err(|e| Failure::Failed(format!("{shown}: {e}")))?;
+            read.map_err(|e| Failure::Failed(format!("{}: {e}", path.display())))?;
             if octets.is_empty() && sent > 0 {
                 return Ok(());
             }
