@@ -92,7 +92,7 @@ const FAILOVER: &[(&str, Needs, Scenario)] = &[
     ("a_disk_moved_to_another_machine_is_adopted", TheLab, volumes::adopted),
 ];
 
-/// Played only when MAILCLUSTER_E2E_ONLY names them: they have not held on the lab yet.
+/// Played only when MAILCLUSTER_E2E_ONLY names them: they have held by themselves, and not yet among the others.
 const BY_NAME: &[&str] = &["a_copy_that_is_behind_serves_by_force_and_what_it_lacks_is_brought"];
 
 #[test]
