@@ -78,9 +78,8 @@ pub(crate) async fn run(context: Arc<Context>) -> Stop {
                     return Stop;
                 }
             },
-            _ = entered.changed(), if feeder.may_look() => {}
-            () = tokio::time::sleep(BREATH), if !feeder.may_look() => {}
-            () = tokio::time::sleep(context.config.poll) => {}
+            _ = entered.changed() => feeder.hear(),
+            () = tokio::time::sleep_until(feeder.next) => {}
         }
     }
 }
@@ -96,7 +95,9 @@ fn leave(line: &mut Line<Key>, key: &Key, ended: Ended) {
 /// Knows what of the queue was seen.
 struct Feeder {
     seen: OutDue,
-    looked: Option<Instant>,
+    looked: Instant,
+    /// The next look.
+    next: Instant,
     back: Instant,
     afresh: Instant,
 }
@@ -104,19 +105,20 @@ struct Feeder {
 impl Feeder {
     fn new() -> Self {
         let now = Instant::now();
-        Self { seen: OutDue::start(), looked: None, back: now + BACK, afresh: now + AFRESH }
+        Self { seen: OutDue::start(), looked: now, next: now, back: now + BACK, afresh: now + AFRESH }
     }
 
-    fn may_look(&self) -> bool {
-        self.looked.is_none_or(|looked| looked.elapsed() >= BREATH)
+    /// Something entered the queue.
+    fn hear(&mut self) {
+        self.next = self.next.min(self.looked + BREATH);
     }
 
     /// Takes what is due, and was not seen, into the line.
     async fn feed(&mut self, context: &Context, out: &Out, line: &mut Line<Key>) -> Result<(), Stop> {
-        if !self.may_look() {
+        let now = Instant::now();
+        if now < self.next {
             return Ok(());
         }
-        let now = Instant::now();
         if now >= self.afresh {
             *self = Self::new();
         } else if now >= self.back {
@@ -124,7 +126,7 @@ impl Feeder {
             let since = unix_now().saturating_sub(LATE);
             take(OutDue { since, ..OutDue::start() }, (context, out), line).await?;
         }
-        self.looked = Some(now);
+        (self.looked, self.next) = (now, now + context.config.poll);
         self.seen = take(self.seen.clone(), (context, out), line).await?;
         Ok(())
     }
