@@ -26,6 +26,7 @@ use crate::{
 /// Takes mail to other sites.
 pub struct Relay {
     settings: Settings,
+    ourselves: Ourselves,
     dns: Arc<dyn Dns>,
     tls: Tls,
 }
@@ -50,14 +51,18 @@ impl Relay {
     /// One that looks up with `dns`.
     #[must_use]
     pub fn new(settings: Settings, dns: Arc<dyn Dns>, tls: Tls) -> Self {
-        Self { settings, dns, tls }
+        let mut names = settings.own_names.clone();
+        names.insert(settings.name.to_ascii_lowercase());
+        let loopback_is_another = settings.loopback_is_another;
+        let ourselves = Ourselves { names, loopback_is_another, ..Ourselves::default() };
+        Self { settings, ourselves, dns, tls }
     }
 
     /// The name under which attempts to a domain are counted together: the host that all its mail goes through, or
     /// the domain itself.
     #[must_use]
     pub fn destination(&self, domain: &str) -> String {
-        match first(domain, &self.settings.ways, &self.ourselves()) {
+        match first(domain, &self.settings.ways, &self.ourselves) {
             Ok(First::Smarthost(smarthost)) => format!("{}:{}", smarthost.host, smarthost.port),
             Ok(First::LookUpMx(domain)) => domain,
             Ok(First::Address(_)) | Err(_) => domain.to_ascii_lowercase(),
@@ -91,8 +96,7 @@ impl Relay {
     }
 
     async fn way(&self, domain: &str) -> Result<Way, Failure> {
-        let ourselves = self.ourselves();
-        match first(domain, &self.settings.ways, &ourselves)? {
+        match first(domain, &self.settings.ways, &self.ourselves)? {
             First::Smarthost(smarthost) => {
                 let targets = self.smarthost(&smarthost).await.map_err(Failure::of_our_own_making)?;
                 Ok(Way { targets, port: smarthost.port, access: self.settings.access(&smarthost) })
@@ -104,8 +108,8 @@ impl Relay {
             }
             First::LookUpMx(domain) => {
                 let looked = self.dns.exchanges(&domain).await;
-                let found = exchanges(&domain, &looked, &ourselves, self.settings.limits, &mut draw)?;
-                Ok(self.direct(self.addresses(&found, &ourselves).await?))
+                let found = exchanges(&domain, &looked, &self.ourselves, self.settings.limits, &mut draw)?;
+                Ok(self.direct(self.addresses(&found).await?))
             }
         }
     }
@@ -114,9 +118,9 @@ impl Relay {
         Way { targets, port: self.settings.port, access: SmarthostAccess::default() }
     }
 
-    async fn addresses(&self, found: &Exchanges, ourselves: &Ourselves) -> Result<Vec<Target>, Failure> {
+    async fn addresses(&self, found: &Exchanges) -> Result<Vec<Target>, Failure> {
         let answers = join_all(found.hosts.iter().map(|exchange| self.dns.host(&exchange.host))).await;
-        targets(found, &answers, ourselves, self.settings.limits, &mut draw)
+        targets(found, &answers, &self.ourselves, self.settings.limits, &mut draw)
     }
 
     /// A smarthost is not looked up by MX records, and may be on this very machine.
@@ -129,13 +133,6 @@ impl Relay {
             None => self.dns.host(&smarthost.host).await,
         };
         targets(&found, &[answer], &ourselves, self.settings.limits, &mut draw)
-    }
-
-    fn ourselves(&self) -> Ourselves {
-        let mut names = self.settings.own_names.clone();
-        names.insert(self.settings.name.to_ascii_lowercase());
-        let loopback_is_another = self.settings.loopback_is_another;
-        Ourselves { names, loopback_is_another, ..Ourselves::default() }
     }
 
     /// One host: with TLS as it is offered, and without where the handshake fails and nobody demands it.
