@@ -12,7 +12,7 @@ use mailcluster_rpc::store::v1 as pb;
 use mailcluster_store::{
     EpochMark, Refusal, Store, WriteError,
     left_behind::{
-        FileReader, Head, Item, MAX_PIECE, Salvaged, What,
+        Counts, FileReader, Head, Item, MAX_PIECE, Salvaged, What,
         file::{FileError, Part},
     },
 };
@@ -32,8 +32,8 @@ type Change = Pin<Box<dyn Future<Output = Result<Salvaged, Status>> + Send>>;
 
 /// Takes the whole file over.
 pub async fn salvage(store: &Store, mut octets: Octets) -> Result<pb::SalvageResponse, Status> {
-    let mut work =
-        Work { store, fork: None, changes: FuturesUnordered::new(), done: pb::SalvageResponse::default() };
+    let changes = FuturesUnordered::new();
+    let mut work = Work { store, fork: None, changes, counts: Counts::default(), kept: 0, told: Vec::new() };
     let mut reader = FileReader::default();
     while let Some(piece) = octets.next().await {
         let piece = piece?;
@@ -51,7 +51,7 @@ pub async fn salvage(store: &Store, mut octets: Octets) -> Result<pb::SalvageRes
     }
     work.settle(0).await?;
     reader.finish().map_err(|e| unreadable(&e))?;
-    Ok(work.done)
+    Ok(work.answer())
 }
 
 fn unreadable(error: &FileError) -> Status {
@@ -66,7 +66,10 @@ struct Work<'a> {
     /// The highest MODSEQ of both lines, once the file was found to be of a line that was left behind.
     fork: Option<ModSeq>,
     changes: FuturesUnordered<Change>,
-    done: pb::SalvageResponse,
+    counts: Counts,
+    /// Things that were not taken over, and the first of them by name.
+    kept: u64,
+    told: Vec<String>,
 }
 
 impl Work<'_> {
@@ -106,18 +109,26 @@ impl Work<'_> {
     }
 
     fn note(&mut self, done: Salvaged) {
-        let (all, more) = (&mut self.done, done.counts);
-        all.messages += more.messages;
-        all.moved += more.moved;
-        all.flags += more.flags;
-        all.expunged += more.expunged;
-        all.already += more.already;
-        all.mailboxes += more.mailboxes;
-        all.records += more.records;
-        all.queued += more.queued;
-        all.kept += done.kept.len() as u64;
-        let room = TOLD.saturating_sub(all.kept_lines.len());
-        all.kept_lines.extend(done.kept.into_iter().take(room));
+        self.counts += done.counts;
+        self.kept += done.kept.len() as u64;
+        let room = TOLD.saturating_sub(self.told.len());
+        self.told.extend(done.kept.into_iter().take(room));
+    }
+
+    fn answer(self) -> pb::SalvageResponse {
+        let Counts { messages, moved, flags, expunged, mailboxes, records, queued, already } = self.counts;
+        pb::SalvageResponse {
+            messages,
+            moved,
+            flags,
+            expunged,
+            already,
+            mailboxes,
+            records,
+            queued,
+            kept: self.kept,
+            kept_lines: self.told,
+        }
     }
 }
 

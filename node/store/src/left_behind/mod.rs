@@ -12,6 +12,8 @@ mod gather;
 mod log;
 mod objects;
 
+use std::ops::AddAssign;
+
 use bytes::Bytes;
 
 pub use file::{FileError, FileReader, MAX_PIECE};
@@ -302,15 +304,20 @@ pub struct Counts {
 impl Salvaged {
     /// Adds what was done with another item.
     pub fn add(&mut self, other: Self) {
-        let (all, more) = (&mut self.counts, other.counts);
-        all.messages += more.messages;
-        all.moved += more.moved;
-        all.flags += more.flags;
-        all.expunged += more.expunged;
-        all.mailboxes += more.mailboxes;
-        all.records += more.records;
-        all.queued += more.queued;
-        all.already += more.already;
+        self.counts += other.counts;
         self.kept.extend(other.kept);
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, more: Self) {
+        self.messages += more.messages;
+        self.moved += more.moved;
+        self.flags += more.flags;
+        self.expunged += more.expunged;
+        self.mailboxes += more.mailboxes;
+        self.records += more.records;
+        self.queued += more.queued;
+        self.already += more.already;
     }
 }
