@@ -10,7 +10,8 @@ pub struct Fenced;
 /// Nothing was appended: answer the client NO or 4xx/5xx as the case says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Fewer than two segments or 5 % of the volume are free; expunging and flags still work.
+    /// Less is free than what is kept for expunging and flags, which still work: two segments or 5 % of the volume, 4 GiB
+    /// at most.
     #[error("the volume is nearly full")]
     Full,
     /// The account's quota would be exceeded.

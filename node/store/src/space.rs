@@ -16,10 +16,13 @@ const MIB: u64 = 1 << 20;
 /// How long an answer of the file system is believed; what is written meanwhile is counted.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Octets kept free: two segments or 5 %, whichever is more. Below 1 GiB two segments of 64 MiB would be all there
-/// is; there it is 5 % and at least 2 MiB.
+/// No more is kept free, however large the volume is: it is for expunges, flags and epochs, some hundred octets each.
+const MOST: u64 = 4 * GIB;
+
+/// Octets kept free: two segments or 5 %, whichever is more, and 4 GiB at most. Below 1 GiB two segments of 64 MiB would
+/// be all there is; there it is 5 % and at least 2 MiB.
 pub fn reserve(total: u64) -> u64 {
-    let share = total / 20;
+    let share = (total / 20).min(MOST);
     if total < GIB { share.max(2 * MIB) } else { share.max(2 * SEGMENT_SIZE) }
 }
 
@@ -146,7 +149,9 @@ mod tests {
             (10 * MIB, 2 * MIB, MIB),
             (96 * MIB, 96 * MIB / 20, 3 * MIB),
             (GIB, 128 * MIB, 32 * MIB),
-            (100 * GIB, 5 * GIB, 64 * MIB),
+            (40 * GIB, 2 * GIB, 64 * MIB),
+            (100 * GIB, 4 * GIB, 64 * MIB),
+            (10_000 * GIB, 4 * GIB, 64 * MIB),
         ] {
             assert_eq!(reserve(total), reserved, "{total}");
             assert_eq!(segment_size(total), segment, "{total}");
