@@ -17,7 +17,7 @@ use mailcluster_failover::{
 };
 use serde_json::{Value, json};
 
-use super::{Failover, act::Scene, report::Part};
+use super::{act::Scene, mover::Mover, report::Part};
 
 /// What a person orders, or why it cannot be read.
 #[must_use]
@@ -132,7 +132,7 @@ fn kept(store: &str, o: &Observation) -> String {
     all.map(told).collect()
 }
 
-impl Failover {
+impl Mover {
     /// As with other requests: one that cannot be done is not kept.
     pub(super) async fn refuse_force(&self, scene: &Scene<'_>, why: &str) -> anyhow::Result<()> {
         let answer = json!({ force::ANNOTATION: Value::Null, force::REFUSED: why });
