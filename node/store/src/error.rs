@@ -29,6 +29,9 @@ pub enum Refusal {
     /// A mailbox, alias, domain or account of that name exists.
     #[error("already exists")]
     AlreadyExists,
+    /// The account has a mailbox for this special use.
+    #[error("another mailbox has this special use")]
+    UseTaken,
     /// The mailbox name is empty, too long, has control characters, or an empty level.
     #[error("not a valid mailbox name: {0}")]
     BadName(&'static str),

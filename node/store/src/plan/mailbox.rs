@@ -77,6 +77,13 @@ pub fn find(cx: &Plan<'_>, account: i64, name: &str) -> Result<Option<u64>, Plan
         .optional()?)
 }
 
+/// Does a mailbox of the account have this special use?
+pub fn has_use(cx: &Plan<'_>, account: i64, special_use: Option<SpecialUse>) -> Result<bool, PlanError> {
+    let code = special_use_code(special_use);
+    let mut query = cx.conn.prepare_cached("SELECT 1 FROM mailbox WHERE account=? AND special_use=?")?;
+    Ok(code != 0 && query.exists(params![account, code])?)
+}
+
 /// Missing parents of a name that is to be made; refuses when the account has too many mailboxes.
 pub fn missing_parents(cx: &mut Plan<'_>, account: i64, name: &str) -> Result<Vec<NewMailbox>, PlanError> {
     let mut made = Vec::new();
@@ -101,6 +108,10 @@ pub fn create(cx: &mut Plan<'_>, create: &CreateMailbox) -> Result<Planned, Plan
     let name = names::normalise(create.name.strip_suffix('/').unwrap_or(&create.name))?;
     if find(cx, account, &name)?.is_some() {
         return Err(Refusal::AlreadyExists.into());
+    }
+    // RFC 6154 section 3 leaves that to the server: with two of them, clients would each choose their own.
+    if has_use(cx, account, create.special_use)? {
+        return Err(Refusal::UseTaken.into());
     }
     let mut mailboxes = missing_parents(cx, account, &name)?;
     let new = new_mailbox(cx, &name, create.special_use, false);

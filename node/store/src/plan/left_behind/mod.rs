@@ -88,6 +88,8 @@ fn mailbox(cx: &mut Plan<'_>, made: &MadeMailbox, out: &mut Out) -> Result<(), P
         return Ok(());
     }
     let special_use = super::special_use(made.special_use);
+    // The new line's own mailbox keeps its use.
+    let special_use = if super::mailbox::has_use(cx, local, special_use)? { None } else { special_use };
     let create = crate::ops::CreateMailbox { account: id, name: made.name.clone(), special_use };
     out.records.extend(super::mailbox::create(cx, &create)?.records);
     out.done.counts.mailboxes += 1;
