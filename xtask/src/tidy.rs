@@ -42,7 +42,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mailcluster-operator", &["api", "rpc", "failover"]),
     ("mailcluster-fence-redfish", &[]),
     ("mailcluster-import", &["proto-imap"]),
-    ("kubectl-mailcluster", &["api", "rpc", "import"]),
+    ("kubectl-mailcluster", &["api", "failover", "rpc", "import"]),
     ("mailcluster-machine", &[]),
     ("mailcluster-model", &["failover"]),
     ("mailcluster-sim", &[]),
