@@ -75,6 +75,6 @@ pub use replica::{Gate, Identity, OpenGate, Receipt, Replica, ReplicaDescription
 pub use rewrite::Reclaimed;
 pub use snapshot::{Cancel, Incoming, Offer, Outgoing, PinnedFile, Received};
 pub use standby::Follower;
-pub use stats::{Damage, Histogram, Stats};
+pub use stats::{Damage, Histogram, SalvageEnd, Stats};
 pub use store::Store;
 pub use view::{DirectoryRecord, StoredBody, View};

@@ -1,9 +1,14 @@
 //! What a store counts of its commits, for metrics: atomics that the committer adds to and anybody may read.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
+
+use crate::left_behind;
 
 /// Upper bounds of [`Stats::commit_seconds`].
 const SECONDS: &[f64] =
@@ -25,6 +30,18 @@ pub struct Stats {
     mended: AtomicU64,
     lent: AtomicU64,
     lost: AtomicU64,
+    salvage: Mutex<Option<SalvageEnd>>,
+}
+
+/// What came of files of what was left behind, one after another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SalvageEnd {
+    /// When the last one ended, in seconds since 1970.
+    pub at: i64,
+    /// What was done in all: nothing is done twice, however often a file is sent.
+    pub counts: left_behind::Counts,
+    /// How many things of the last one that was read to its end were not taken over.
+    pub kept: u64,
 }
 
 /// What became of places of the log that were found damaged.
@@ -52,6 +69,7 @@ impl Default for Stats {
             mended: AtomicU64::new(0),
             lent: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            salvage: Mutex::default(),
         }
     }
 }
@@ -110,6 +128,24 @@ impl Stats {
     pub(crate) fn gave_back(&self, octets: u64) {
         self.removed_files.fetch_add(1, Ordering::Relaxed);
         self.removed.fetch_add(octets, Ordering::Relaxed);
+    }
+
+    /// A file of what was left behind was taken over, to its end (and so many things were not) or not.
+    pub fn salvaged(&self, at: i64, counts: left_behind::Counts, kept: Option<u64>) {
+        if kept.is_none() && counts == left_behind::Counts::default() {
+            return;
+        }
+        let mut salvage = self.salvage.lock().unwrap_or_else(PoisonError::into_inner);
+        let sum = salvage.get_or_insert_default();
+        sum.at = at;
+        sum.counts += counts;
+        sum.kept = kept.unwrap_or(sum.kept);
+    }
+
+    /// What came of such files.
+    #[must_use]
+    pub fn last_salvage(&self) -> Option<SalvageEnd> {
+        *self.salvage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What became of damage.

@@ -74,8 +74,10 @@ pub fn record(o: &Observation, copy: &str) -> Forced {
         (end.unwrap_or_default(), o.lease.as_ref().map(|l| l.record.position).unwrap_or_default());
     let known = if position > end { position.seq.saturating_sub(end.seq) } else { 0 };
     let accepted = matches!(&o.force, Some(Ok(order)) if order.accept_loss);
+    let epoch = o.lease.as_ref().and_then(|l| i64::try_from(l.record.epoch.checked_add(1)?).ok());
     Forced {
         copy: copy.to_owned(),
+        epoch,
         end: end.to_string(),
         acknowledged: position.to_string(),
         missing_at_least: i64::try_from(known).unwrap_or(i64::MAX),
