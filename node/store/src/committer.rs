@@ -19,7 +19,7 @@ use crate::{
     machine,
     plan::{Op, Value},
     replica::{Gate, Identity, Replica},
-    rewrite::{Answer, Chore, Parts, Rewriter},
+    rewrite::{self, Answer, Chore, Parts, Reclaimed, Rewriter},
     space::Space,
     stats::Stats,
     store::Store,
@@ -133,21 +133,12 @@ pub fn start(
     });
     let (sender, receiver) = mpsc::channel(QUEUE);
     let dir = engine.dir.display().to_string();
-    let rewriter = Rewriter::start(Parts {
-        dir: engine.dir.clone(),
-        identity: engine.identity.clone(),
-        disk: engine.options.disk.clone(),
-        pool: shared.pool.clone(),
-        space: engine.space.clone(),
-        stats: engine.stats.clone(),
+    let hands = Arc::new(rewrite::Committer {
+        jobs: sender.downgrade(),
         gate: shared.gate.clone(),
         mirrors: engine.mirrors.clone(),
-        jobs: sender.downgrade(),
-        checkpoints: checkpointer.hold(),
-        segment_size: engine.log.size,
-        is_eager: engine.options.eager_rewriting,
-        patience: engine.options.patience,
     });
+    let rewriter = Rewriter::start(Parts::new(&engine, shared.pool.clone(), hands, checkpointer.hold()));
     let rewriter = rewriter.map_err(|source| OpenError::Io { dir: dir.clone(), source })?;
     let mut committer = Committer {
         engine,
@@ -226,7 +217,7 @@ impl Committer {
             (Aside::Chore(chore, answer), _) => {
                 let may = self.shared.gate.may_write();
                 let done = if may {
-                    self.engine.do_chore(&chore)
+                    self.engine.claim().and_then(|claim| self.engine.do_chore(&chore, claim))
                 } else {
                     Err("the volume may not be written".into())
                 };
@@ -234,9 +225,21 @@ impl Committer {
                 let _ = answer.send(done);
                 self.ask_for_checkpoint();
             }
+            (Aside::Reclaim(answer), _) if machine::is_one_thread() => {
+                let _ = answer.send(self.reclaim());
+            }
             (Aside::Reclaim(answer), Some(rewriter)) => rewriter.ask(answer),
             (Aside::Reclaim(_), None) | (Aside::Look, _) => {}
         }
+    }
+
+    /// Where there is no thread for it.
+    fn reclaim(&mut self) -> Result<Reclaimed, String> {
+        let Some(checkpointer) = &self.checkpointer else { return Ok(Reclaimed::default()) };
+        let claim = self.engine.claim()?;
+        let done = self.engine.give_back((self.shared.pool.clone(), checkpointer.hold()), claim);
+        checkpointer.after_commit();
+        done
     }
 
     fn is_sound(&mut self) -> bool {

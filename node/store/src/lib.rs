@@ -60,7 +60,7 @@ pub use digest::{IndexMoment, Slice, Sliced};
 pub use engine::Options;
 pub use error::{Fenced, FollowError, OpenError, ReadError, Refusal, WriteError};
 pub use log_reader::{LogReader, LoggedBatch};
-pub use mirrors::{Committed, Mirrors};
+pub use mirrors::{Claim, Committed, Mirrors};
 pub use model::{
     Account, Alias, Changes, Domain, EpochMark, Flags, HistoryEvent, HistoryKey, Mailbox, MailboxCounts,
     Message, Names, OutDue, QueueItem, QueueRecipient, QueueStats, SpecialUse, StoreUsage, SystemFlag,
@@ -72,7 +72,7 @@ pub use ops::{
 pub use record::Mark;
 pub use repair::{Fetched, Repairs, Siblings, Wanted, lend};
 pub use replica::{Gate, Identity, OpenGate, Receipt, Replica, ReplicaDescription, StoreKind};
-pub use rewrite::Reclaimed;
+pub use rewrite::{Keeper, Reclaimed, Rewriter, Room};
 pub use snapshot::{Cancel, Incoming, Offer, Outgoing, PinnedFile, Received};
 pub use standby::Follower;
 pub use stats::{Damage, Histogram, SalvageEnd, Stats};

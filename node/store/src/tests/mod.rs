@@ -15,6 +15,7 @@ mod rewrite;
 mod rewrite_crash;
 mod rewrite_damage;
 mod rewrite_faults;
+mod rewrite_mirrored;
 mod snapshot;
 mod states;
 #[path = "../../tests/common/mod.rs"]

@@ -10,6 +10,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use bytes::Bytes;
 use mailcluster_types::{AccountId, DeliveryId};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row};
 
@@ -18,7 +19,7 @@ pub use directory::DirectoryRecord;
 
 use crate::{
     error::ReadError,
-    files::SegmentFiles,
+    files::{Place, SegmentFiles},
     model::{EpochMark, StoreUsage},
     repair::Repairs,
     schema,
@@ -79,6 +80,14 @@ impl Pool {
             turns: Mutex::default(),
             repairs: None,
         }
+    }
+
+    /// The body at this place; where it is damaged, as another replica has it.
+    pub(crate) fn body(&self, place: &Place) -> Result<Bytes, ReadError> {
+        self.files.read(&[], place).map(Bytes::from).or_else(|error| {
+            let restored = self.repairs.as_ref().and_then(|repairs| repairs.body(&self.files, place));
+            restored.map(|restored| restored.body).ok_or(error)
+        })
     }
 
     /// Views that begin from here on are not of before: they see what is committed now.

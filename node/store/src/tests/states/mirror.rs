@@ -14,7 +14,7 @@ use super::{
     rng::Rng,
     tape::{Event, Faults, Tape, plain},
 };
-use crate::{Follower, Identity, LogReader, LoggedBatch, Replica, engine::Options};
+use crate::{Follower, Identity, LogReader, LoggedBatch, Replica, engine::Options, schema};
 
 fn other() -> Identity {
     Identity { replica: ReplicaId(10), ..identity() }
@@ -25,9 +25,10 @@ fn opened(dir: &Path, options: &Options) -> Result<Follower, String> {
     Follower::new(replica).map_err(|e| e.to_string())
 }
 
-/// The log in `dir` as far as `end`.
+/// The log in `dir` as far as `end`, from where it has no gaps.
 pub fn batches(dir: &Path, identity: Identity, end: Seq) -> Result<Vec<LoggedBatch>, String> {
-    let mut reader = LogReader::after(dir, identity, 0).map_err(|e| e.to_string())?;
+    let first = LogReader::first(dir).map_err(|e| e.to_string())?;
+    let mut reader = LogReader::after(dir, identity, first.saturating_sub(1)).map_err(|e| e.to_string())?;
     std::iter::from_fn(|| reader.next(end).transpose()).collect::<Result<_, _>>().map_err(|e| e.to_string())
 }
 
@@ -44,6 +45,8 @@ pub struct Known {
 pub struct Primary {
     pub batches: Vec<LoggedBatch>,
     pub history: History,
+    /// Mirrors give room back: nobody else wants anything of their logs.
+    pub gives_back: bool,
 }
 
 impl Primary {
@@ -60,7 +63,9 @@ impl Primary {
             return Err(format!("has {applied} to {end:?}, and {known:?}"));
         }
         let found = batches(dir, other(), end.seq)?;
-        if found[..] != self.batches[..found.len()] {
+        let end_of_log = self.batches.partition_point(|batch| batch.seq <= end.seq);
+        let same_log = end_of_log.checked_sub(found.len()).map(|from| &self.batches[from..end_of_log]);
+        if same_log != Some(&found[..]) || (found.len() < end_of_log && !self.gives_back) {
             return Err(format!("another log up to {end:?}"));
         }
         let same = |at: Seq| {
@@ -71,14 +76,37 @@ impl Primary {
             return Err(format!("other rows at {applied}"));
         }
         follower.advance(end.seq).map_err(|e| e.to_string())?;
-        if same(end.seq) { Ok(()) } else { Err(format!("other rows at {end:?}, once committed")) }
+        if !same(end.seq) {
+            return Err(format!("other rows at {end:?}, once committed"));
+        }
+        readable(dir, &follower)
     }
+}
+
+/// Can every text be read that the index has?
+fn readable(dir: &Path, follower: &Follower) -> Result<(), String> {
+    let conn = schema::open_reader(dir).map_err(|e| e.to_string())?;
+    let mut query = conn.prepare("SELECT id FROM body").map_err(|e| e.to_string())?;
+    let ids = query.query_map([], |row| row.get(0)).map_err(|e| e.to_string())?;
+    let view = follower.replica.view();
+    for id in ids {
+        let id: u64 = id.map_err(|e| e.to_string())?;
+        view.body(id).map_err(|e| format!("the text of body {id}: {e}"))?;
+    }
+    Ok(())
+}
+
+/// What it has is given back while it follows, and changes nothing that it says.
+fn give_back(follower: &mut Follower) -> Result<u64, String> {
+    follower.note_wanted(Some(Seq::MAX));
+    Ok(follower.reclaim()?.files)
 }
 
 /// A mirror's life: it takes batches one by one or together, learns what is committed, cuts off and takes again, and is
 /// opened anew.
-pub fn follow(tape: &Tape, dir: &Path, primary: &Primary, rng: &mut Rng, most: usize) -> Result<(), String> {
+pub fn follow(tape: &Tape, dir: &Path, primary: &Primary, rng: &mut Rng, most: usize) -> Result<u64, String> {
     let mut follower = opened(dir, &tape.options())?;
+    let mut given_back = 0;
     for _ in 0..most {
         let end = follower.end().seq;
         let next = primary.behind(end);
@@ -106,8 +134,11 @@ pub fn follow(tape: &Tape, dir: &Path, primary: &Primary, rng: &mut Rng, most: u
                 follower.advance(last.prev.seq).map_err(|e| e.to_string())?;
             }
         }
+        if primary.gives_back && rng.one_in(4) {
+            given_back += give_back(&mut follower)?;
+        }
     }
-    Ok(())
+    Ok(given_back)
 }
 
 /// A mirror's recorded life that may crash.
@@ -189,7 +220,9 @@ pub fn recorded<'a>(primary: &'a Primary, rng: &mut Rng) -> MirrorRun<'a> {
     let base = Disk::holding(&image);
     let tape = Tape::new(dir.path(), base.open_files(), Faults::default());
     tape.note(Event::Ready);
-    follow(&tape, dir.path(), primary, rng, usize::MAX).unwrap();
+    let given_back = follow(&tape, dir.path(), primary, rng, usize::MAX).unwrap();
+    println!("{given_back} files were given back");
+    assert!(given_back > 3 || !primary.gives_back, "{given_back}");
     let (events, indexes) = tape.finish();
     let known = Known { confirmed: 0, committed: 0, most: Seq::MAX };
     MirrorRun { primary, base, floor: 0, known, events, indexes }

@@ -42,6 +42,25 @@ async fn before(dir: &Path, history: &mut History, rng: &mut Rng) -> Seq {
     end
 }
 
+/// A life in which much mail comes and most of it goes again, so many times; its last record.
+pub async fn gone(dir: &Path, history: &mut History, rng: &mut Rng, times: usize) -> Seq {
+    let end = before(dir, history, rng).await;
+    let tape = Tape::new(dir, Default::default(), Faults::default());
+    let store = restart(dir, &tape, 2).await;
+    for n in 1..times {
+        for m in 0..24 {
+            let text = format!("text {n} {m} {}", "z".repeat(800 + rng.below(800)));
+            let act = Act::Deliver { id: delivery_id(), to: vec![1 + u128::try_from(m).unwrap() % 3], text };
+            assert!(perform_all(&store, vec![act], &tape, history).await);
+        }
+        thin(&store, &tape, history, rng).await;
+    }
+    let last = store.committed().1;
+    assert!(last > end);
+    drop(store.stop().await);
+    last
+}
+
 /// Expunges most of what there is.
 async fn thin(store: &Store, tape: &Tape, history: &mut History, rng: &mut Rng) {
     let mail = history.mail_at(Seq::MAX);
