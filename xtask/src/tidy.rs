@@ -31,7 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mailcluster-queue", &["types", "store", "lmtp", "message", "outbound", "proto-smtp", "relay"]),
     ("mailcluster-outbound", &["proto-smtp"]),
     ("mailcluster-relay", &["types", "lmtp", "outbound", "proto-smtp"]),
-    ("mailcluster-directory", &["types", "failover", "store", "auth", "rpc"]),
+    ("mailcluster-directory", &["types", "failover", "store", "auth", "rpc", "message"]),
     ("mailcluster-replication", &["types", "failover", "store", "rpc"]),
     ("mailcluster-arbiter", &["types", "api", "failover", "store", "replication", "rpc"]),
     (

@@ -11,6 +11,7 @@ mod mail;
 mod rebalance;
 mod status;
 mod transfer;
+mod undelete;
 
 use crate::{
     args::{Cli, Command, Global},
@@ -33,6 +34,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Import(asked) => import::run(asked, &global).await,
         Command::Status => status::run(&global).await,
         Command::Trace(trace) => mail::trace(trace, &mut admin(&global).await?, out).await,
+        Command::Undelete(asked) => undelete::run(asked, &mut admin(&global).await?, out).await,
         Command::Queue(command) => mail::queue(command, &mut admin(&global).await?, out).await,
         Command::Directory(command) => directory::run(command, &global).await,
         Command::Failover(asked) => failover::failover(asked, &global).await,

@@ -71,6 +71,10 @@ pub struct StandaloneArgs {
     /// Who gets mail for postmaster at any local domain that has no such account or alias.
     #[arg(long, value_name = "ADDRESS")]
     pub postmaster: Option<String>,
+    /// Days for which mail that users expunge can be brought back (`kubectl mailcluster --standalone DIR undelete`); 0: it is
+    /// gone at once.
+    #[arg(long, value_name = "DAYS", default_value_t = 7, value_parser = clap::value_parser!(u32).range(0..=3650))]
+    pub undelete_days: u32,
     /// Mail to other sites.
     #[command(flatten)]
     pub way_out: WayOutArgs,
@@ -163,6 +167,9 @@ pub enum StoreTool {
         dir: PathBuf,
         /// Where to write; must not exist or be empty.
         out: PathBuf,
+        /// Also what was expunged and can be brought back, as OUT/<address>/expunged.
+        #[arg(long)]
+        expunged: bool,
     },
 }
 

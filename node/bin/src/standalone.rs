@@ -144,7 +144,8 @@ fn hold(
     let dir = options.data.join("arbiter").join(name);
     let arbiter = FileArbiter::open(&dir, &identity.replica.to_string())
         .with_context(|| format!("{} is in use by another process, or damaged", dir.display()))?;
-    let config = holder::standalone_config(&options.data.join(name), identity)?;
+    let undelete = holder::days(options.undelete_days);
+    let config = holder::standalone_config(&options.data.join(name), identity, undelete)?;
     let replica = Replica { arbiter: Arc::new(arbiter), standby: Arc::default() };
     Ok(HolderPlan { config, replica, service, shutdown: shutdown.clone() }.start())
 }

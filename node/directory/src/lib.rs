@@ -24,6 +24,7 @@ pub mod serve;
 mod service;
 mod store_admin;
 pub mod sync;
+mod undelete;
 
 pub use admin::{AccountPage, Credential, DomainCounts, ImportOutcome, ImportRow, NewAccount};
 pub use config::{DirectoryConfig, StoreLoad};

@@ -12,10 +12,12 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, transport::Channel};
 
-use crate::{convert, salvage, serve::MAX_MESSAGE};
+use crate::{convert, salvage, serve::MAX_MESSAGE, undelete};
 
 /// Longest wait for a store's answer.
 const LIMIT: Duration = Duration::from_secs(5);
+/// The same, where many messages are read.
+const UNDELETE: Duration = Duration::from_secs(60);
 /// Records of one page.
 const PAGE: usize = 1000;
 /// Most events or queue items of one answer.
@@ -43,6 +45,8 @@ pub trait StoreQuery: Send + Sync + 'static {
     async fn records(&self) -> Result<RecordStream, Unavailable>;
     /// Takes over what a forced promotion left behind; `octets` are a file's.
     async fn salvage(&self, octets: Octets) -> Result<pb::SalvageResponse, Status>;
+    /// Lists an account's expunged mail, or brings it back: one page.
+    async fn undelete(&self, asked: pb::UndeleteRequest) -> Result<pb::UndeleteResponse, Status>;
 }
 
 /// Finds stores to ask.
@@ -120,6 +124,10 @@ impl StoreQuery for LocalStore {
 
     async fn salvage(&self, octets: Octets) -> Result<pb::SalvageResponse, Status> {
         salvage::salvage(&self.0, octets).await
+    }
+
+    async fn undelete(&self, asked: pb::UndeleteRequest) -> Result<pb::UndeleteResponse, Status> {
+        undelete::undelete(&self.0, asked).await
     }
 }
 
@@ -226,5 +234,12 @@ impl StoreQuery for RemoteStore {
         tokio::spawn(hand_on(octets, sender));
         let mut client = self.client.clone();
         client.salvage(ReceiverStream::new(pieces)).await.map(tonic::Response::into_inner)
+    }
+
+    async fn undelete(&self, asked: pb::UndeleteRequest) -> Result<pb::UndeleteResponse, Status> {
+        let mut client = self.client.clone();
+        let answer = tokio::time::timeout(UNDELETE, client.undelete(asked)).await;
+        let late = || Status::unavailable("no answer in time: ask again, nothing comes back twice");
+        answer.map_err(|_| late())?.map(tonic::Response::into_inner)
     }
 }

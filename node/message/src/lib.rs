@@ -14,6 +14,7 @@ mod message;
 mod search;
 mod section;
 mod structure;
+mod subject;
 mod text;
 
 pub use address::{EnvelopeAddress, addresses};
@@ -23,3 +24,4 @@ pub use header::{Field, header_end, header_fields, unfold};
 pub use message::{Message, Part, PartKind};
 pub use search::{Needle, SentDate, Sighting, sent_date};
 pub use section::SectionText;
+pub use subject::subject;

@@ -229,8 +229,8 @@ pub fn read_only(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 fn is_ours(conn: &Connection, identity: &Identity) -> rusqlite::Result<bool> {
-    let version: u32 = conn.query_row("PRAGMA user_version", [], |r| r.get(0))?;
-    if version != schema::VERSION {
+    // What becomes an index is brought up to this version as it is opened.
+    if !schema::can_be_raised(schema::version(conn)?) {
         return Ok(false);
     }
     let (cluster, replica) = (identity.cluster.to_bytes(), identity.replica.to_bytes());

@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use mailcluster_types::{Epoch, ModSeq, Seq};
@@ -77,6 +78,8 @@ pub struct Shared {
     pub queue: watch::Sender<u64>,
     pub octets: Arc<Semaphore>,
     pub readers: Arc<Semaphore>,
+    /// For how long what is expunged can be brought back.
+    pub undelete: Duration,
 }
 
 impl Shared {
@@ -130,6 +133,7 @@ pub fn start(
         queue: watch::Sender::new(0),
         octets: Arc::new(Semaphore::new(QUEUE_OCTETS)),
         readers: Arc::new(Semaphore::new(READERS)),
+        undelete: engine.options.undelete,
     });
     let (sender, receiver) = mpsc::channel(QUEUE);
     let dir = engine.dir.display().to_string();
@@ -424,7 +428,7 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use super::*;
 

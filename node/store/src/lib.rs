@@ -44,6 +44,7 @@ mod store;
 mod superblock;
 mod tail;
 pub mod tools;
+mod undelete;
 mod view;
 mod volume;
 
@@ -67,7 +68,7 @@ pub use model::{
 };
 pub use ops::{
     Append, Appended, Copied, CopyKind, CreateMailbox, Delivered, Delivery, DeliveryTarget, Enqueue, Expunge,
-    FlagChange, FlagOp, FlagsChanged, QueueUpdate,
+    FlagChange, FlagOp, FlagsChanged, Purge, Purged, QueueUpdate, Undelete, Undeleted,
 };
 pub use record::Mark;
 pub use repair::{Fetched, Repairs, Siblings, Wanted, lend};
@@ -75,6 +76,7 @@ pub use replica::{Gate, Identity, OpenGate, Receipt, Replica, ReplicaDescription
 pub use rewrite::{Keeper, Reclaimed, Rewriter, Room};
 pub use snapshot::{Cancel, Incoming, Offer, Outgoing, PinnedFile, Received};
 pub use standby::Follower;
-pub use stats::{Damage, Histogram, SalvageEnd, Stats};
+pub use stats::{Damage, Expunged, Histogram, SalvageEnd, Stats};
 pub use store::Store;
-pub use view::{DirectoryRecord, StoredBody, View};
+pub use undelete::keep_retention;
+pub use view::{DirectoryRecord, Recoverable, RecoverableFilter, StoredBody, View};

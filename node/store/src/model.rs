@@ -280,7 +280,7 @@ pub struct HistoryEvent {
     pub at: i64,
     /// The delivery.
     pub delivery: DeliveryId,
-    /// `delivered`, `duplicate`, `queued`, `handed-on`, `moved`, `expunged`, `held`.
+    /// `delivered`, `duplicate`, `queued`, `handed-on`, `moved`, `expunged`, `held`, `restored`.
     pub event: String,
     /// The recipient's address key, when known.
     pub recipient: String,
@@ -295,6 +295,10 @@ pub struct StoreUsage {
     pub accounts: u64,
     /// Octets of live mail.
     pub octets: u64,
+    /// Messages that were expunged and can be brought back.
+    pub recoverable: u64,
+    /// Their octets.
+    pub recoverable_octets: u64,
     /// Octets free on the volume.
     pub free_octets: u64,
     /// Octets of the volume.

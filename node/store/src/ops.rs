@@ -177,3 +177,46 @@ pub enum QueueUpdate {
     /// It stays; these fields replace the old ones.
     Retry(QueueRecipient),
 }
+
+/// Expunged messages of one account that are to come back.
+#[derive(Debug, Clone)]
+pub struct Undelete {
+    /// The owner.
+    pub account: AccountId,
+    /// By the mailbox that they went from and their UIDs there; at most 1000.
+    pub messages: Vec<(u64, Uid)>,
+    /// The mailbox of this name that they come into, made when there is none; `None`: the one that they went from, or when
+    /// that is gone, the one of its name.
+    pub into: Option<String>,
+}
+
+/// What came back, under new UIDs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Undeleted {
+    /// As they were asked for; the others were brought back before, or are purged.
+    pub messages: Vec<(u64, Uid)>,
+    /// Mailboxes that were made for them.
+    pub mailboxes: u64,
+}
+
+/// Which expunged messages go for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Purge {
+    /// Those that were expunged up to this time, in seconds since 1970.
+    pub until: i64,
+    /// And of the others the oldest, up to so many octets or one message more.
+    pub early_octets: u64,
+}
+
+/// What went for good.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Messages.
+    pub messages: u64,
+    /// Those of them that went before their time.
+    pub early: u64,
+    /// Their octets.
+    pub early_octets: u64,
+    /// There may be more that is to go: a purge is bounded.
+    pub has_more: bool,
+}

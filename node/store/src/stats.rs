@@ -31,6 +31,9 @@ pub struct Stats {
     lent: AtomicU64,
     lost: AtomicU64,
     salvage: Mutex<Option<SalvageEnd>>,
+    purged: AtomicU64,
+    purged_early: AtomicU64,
+    undeleted: AtomicU64,
 }
 
 /// What came of files of what was left behind, one after another.
@@ -42,6 +45,17 @@ pub struct SalvageEnd {
     pub counts: left_behind::Counts,
     /// How many things of the last one that was read to its end were not taken over.
     pub kept: u64,
+}
+
+/// Expunged messages that are not kept any more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Expunged {
+    /// Purged when their time was over.
+    pub purged: u64,
+    /// Purged before, as the volume was short of room.
+    pub purged_early: u64,
+    /// Brought back.
+    pub undeleted: u64,
 }
 
 /// What became of places of the log that were found damaged.
@@ -70,6 +84,9 @@ impl Default for Stats {
             lent: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             salvage: Mutex::default(),
+            purged: AtomicU64::new(0),
+            purged_early: AtomicU64::new(0),
+            undeleted: AtomicU64::new(0),
         }
     }
 }
@@ -163,6 +180,26 @@ impl Stats {
             None => &self.lost,
         };
         count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What became of expunged messages that were kept.
+    #[must_use]
+    pub fn expunged(&self) -> Expunged {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Expunged {
+            purged: read(&self.purged),
+            purged_early: read(&self.purged_early),
+            undeleted: read(&self.undeleted),
+        }
+    }
+
+    pub(crate) fn purged(&self, messages: u64, early: u64) {
+        self.purged.fetch_add(messages.saturating_sub(early), Ordering::Relaxed);
+        self.purged_early.fetch_add(early, Ordering::Relaxed);
+    }
+
+    pub(crate) fn undeleted(&self, messages: u64) {
+        self.undeleted.fetch_add(messages, Ordering::Relaxed);
     }
 
     pub(crate) fn committed(&self, changes: usize, took: Duration) {

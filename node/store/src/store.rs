@@ -1,6 +1,9 @@
 //! A store that serves.
 
-use std::sync::{Arc, PoisonError, atomic::Ordering};
+use std::{
+    sync::{Arc, PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
 use mailcluster_types::{AccountId, DeliveryId, Epoch, ModSeq, ReplicaId, Seq, StoreName, Uid};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -13,7 +16,7 @@ use crate::{
     model::{Account, Alias, Domain},
     ops::{
         Append, Appended, Copied, CopyKind, CreateMailbox, Delivered, Delivery, Enqueue, Expunge, FlagChange,
-        FlagsChanged, QueueUpdate,
+        FlagsChanged, Purge, Purged, QueueUpdate, Undelete, Undeleted,
     },
     plan::{self, Op, Value},
     replica::{Identity, Receipt, Replica, StoreKind},
@@ -337,6 +340,37 @@ impl Store {
     /// As [`WriteError`] says.
     pub async fn salvage(&self, fork: ModSeq, item: Item) -> Result<Receipt<Salvaged>, WriteError> {
         expect!(self.submit(Op::Salvage(fork, Box::new(item))).await?, Value::Salvaged(v) => *v)
+    }
+
+    /// Brings expunged messages back, each at most once.
+    ///
+    /// # Errors
+    /// As [`WriteError`] says.
+    pub async fn undelete(&self, asked: Undelete) -> Result<Receipt<Undeleted>, WriteError> {
+        let receipt = expect!(self.submit(Op::Undelete(asked)).await?, Value::Undeleted(v) => v)?;
+        self.shared.stats.undeleted(receipt.value.messages.len() as u64);
+        Ok(receipt)
+    }
+
+    /// Takes expunged messages away for good, the oldest first and a bounded number of them.
+    ///
+    /// # Errors
+    /// As [`WriteError`] says.
+    pub async fn purge(&self, asked: Purge) -> Result<Receipt<Purged>, WriteError> {
+        let receipt = expect!(self.submit(Op::Purge(asked)).await?, Value::Purged(v) => v)?;
+        self.shared.stats.purged(receipt.value.messages, receipt.value.early);
+        Ok(receipt)
+    }
+
+    /// For how long what is expunged can be brought back; zero: it is gone.
+    #[must_use]
+    pub fn undelete_retention(&self) -> Duration {
+        self.shared.undelete
+    }
+
+    /// Free octets on the volume, and all.
+    pub(crate) fn room(&self) -> (u64, u64) {
+        self.shared.space.measure()
     }
 
     /// Runs `read` on a consistent snapshot of the index, on a bounded pool of threads.

@@ -118,6 +118,16 @@ const MAIL: &[Case] = &[
     ("trace short", "", 1, Error("26 digits")),
     ("trace", "", 2, Error("--rcpt")),
     ("trace ID --rcpt ann@example.test", "", 2, Error("--rcpt")),
+    ("undelete ann@example.test", "", 0, Object("account,dryRun,mailboxesMade,messages")),
+    (
+        "undelete ann@example.test --dry-run --since 3d --mailbox INBOX",
+        "",
+        0,
+        Object("account,dryRun,mailboxesMade,messages"),
+    ),
+    ("undelete ann@example.test --since yesterday", "", 2, Error("not a time")),
+    ("undelete eve@example.test", "", 3, Error("no account")),
+    ("undelete", "", 2, Error("ACCOUNT")),
     ("queue list", "", 0, Object("entries,unreachableStores")),
     ("queue list --store nowhere", "", 3, Error("no store")),
 ];

@@ -14,7 +14,7 @@ use mailcluster_net::{
     remote::{Admitted, BackendPort, RemoteBackends},
 };
 use mailcluster_queue::QueueConfig;
-use mailcluster_store::Store;
+use mailcluster_store::{Store, keep_retention};
 use mailcluster_types::{Backends, BoxStream, Directory, Protocol};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -98,6 +98,7 @@ impl Service for MailRole {
         self.current.serving.store(Some(Arc::new((store.clone(), over.clone()))));
         self.changing.set(Some(StoreAdminServer::routes(store.clone(), peer_check())));
         tokio::spawn(sync::run(store.clone(), self.feed.clone(), over.clone()));
+        tokio::spawn(over.clone().run_until_cancelled_owned(keep_retention(store.clone())));
         let (directory, backends) = (self.directory.clone(), self.backends.clone());
         let queue = self.queue.clone();
         tokio::spawn(async move { mailcluster_queue::run(queue, store, directory, backends, over).await });

@@ -9,6 +9,7 @@ mod import;
 mod records;
 mod salvage;
 mod tickets;
+mod undelete;
 
 use mailcluster_store::{Account, Alias, Domain, Receipt, Refusal, View, WriteError};
 

@@ -6,7 +6,7 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use mailcluster_rpc::{
     admin::v1::{self as pb, admin_server},
     directory::v1::Record,
-    store::v1::SalvageResponse,
+    store::v1::{SalvageResponse, UndeleteResponse},
 };
 use mailcluster_types::StoreName;
 use tonic::{Request, Response, Status, Streaming};
@@ -294,5 +294,10 @@ impl admin_server::Admin for AdminServer {
         let octets = stream::iter([Ok(first.octets)]).chain(rest);
         let store = StoreName::from(first.store);
         self.service.salvage(&who, self.dialer.as_ref(), &store, Box::pin(octets)).await.map(Response::new)
+    }
+
+    async fn undelete(&self, request: Request<pb::UndeleteRequest>) -> Answer<UndeleteResponse> {
+        let (who, asked) = self.admit(request).await?;
+        self.service.undelete(&who, self.dialer.as_ref(), asked).await.map(Response::new)
     }
 }

@@ -83,4 +83,12 @@ impl store_admin_server::StoreAdmin for StoreAdminServer {
         let octets = pieces.map(|piece| piece.map(|piece| piece.octets));
         self.store.salvage(Box::pin(octets)).await.map(Response::new)
     }
+
+    async fn undelete(
+        &self,
+        request: Request<pb::UndeleteRequest>,
+    ) -> Result<Response<pb::UndeleteResponse>, Status> {
+        let request = self.admit(request)?;
+        self.store.undelete(request).await.map(Response::new)
+    }
 }

@@ -5,11 +5,12 @@ use rusqlite::{OptionalExtension, params};
 use super::{
     Apply, ApplyError,
     trace::{self, Event, Line},
+    undelete,
 };
 use crate::{
     files::Place,
     model::SystemFlag,
-    record::{Append, Copy, Deliver, Expunge, SetFlags, Stored},
+    record::{Append, Copy, Deliver, SetFlags, Stored},
 };
 
 /// Expunged UIDs that are remembered per mailbox; beyond, QRESYNC clients are told of all that is gone.
@@ -150,14 +151,36 @@ pub fn set_flags(cx: &mut Apply<'_>, r: &SetFlags) -> Result<(), ApplyError> {
     count(cx, r.mailbox, account, &delta)
 }
 
-pub fn expunge(cx: &mut Apply<'_>, r: &Expunge) -> Result<(), ApplyError> {
+/// Messages that go.
+pub struct Going<'a> {
+    pub mailbox: u64,
+    pub modseq: u64,
+    pub uids: &'a [u32],
+    pub at: i64,
+}
+
+/// What becomes of what goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is gone.
+    Lost,
+    /// It can be brought back for a while.
+    Kept,
+}
+
+pub fn expunge(cx: &mut Apply<'_>, r: &Going<'_>, fate: Fate) -> Result<(), ApplyError> {
     let account = account_of(cx, r.mailbox)?;
     let address = address_of(cx, account)?;
     let mut delta = Delta { modseq: r.modseq, ..Delta::default() };
-    for uid in &r.uids {
+    if fate == Fate::Kept {
+        undelete::keep(cx, (account, r.mailbox), r.uids, r.at)?;
+    }
+    for uid in r.uids {
         let gone = take(cx, r.mailbox, *uid)?;
         delta.message(-1, gone.system, gone.size);
-        release_body(cx, gone.body)?;
+        if fate == Fate::Lost {
+            release_body(cx, gone.body)?;
+        }
         if let Some(delivery) = &gone.delivery {
             let line = Line {
                 at: r.at,

@@ -9,6 +9,7 @@ mod mailbox;
 mod queue;
 mod salvaged;
 pub mod trace;
+mod undelete;
 
 #[cfg(test)]
 pub use forced::UID_SKIP;
@@ -185,8 +186,15 @@ pub fn apply(cx: &mut Apply<'_>, record: &Record, place: Option<Place>) -> Resul
         Record::Deliver(r) => mail::deliver(cx, r, place()?),
         Record::Append(r) => mail::append(cx, r, place()?),
         Record::SetFlags(r) => mail::set_flags(cx, r),
-        Record::Expunge(r) => mail::expunge(cx, r),
+        Record::Expunge(r) => {
+            let going = mail::Going { mailbox: r.mailbox, modseq: r.modseq, uids: &r.uids, at: r.at };
+            mail::expunge(cx, &going, mail::Fate::Lost)
+        }
         Record::Copy(r) => mail::copy(cx, r),
+        Record::Retire(r) => undelete::retire(cx, r),
+        Record::RetireMailbox(r) => undelete::retire_mailbox(cx, r),
+        Record::Recover(r) => undelete::recover(cx, r),
+        Record::Purge(r) => undelete::purge(cx, r),
         Record::CreateMailbox(r) => mailbox::create(cx, r),
         Record::DeleteMailbox(r) => mailbox::delete(cx, r),
         Record::RenameMailbox(r) => mailbox::rename(cx, r),

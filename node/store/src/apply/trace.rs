@@ -34,6 +34,8 @@ pub enum Event {
     Expunged = 6,
     /// In the queue, not tried.
     Held = 7,
+    /// Expunged, and brought back.
+    Restored = 8,
 }
 
 impl Event {
@@ -47,6 +49,7 @@ impl Event {
             5 => "moved",
             6 => "expunged",
             7 => "held",
+            8 => "restored",
             _ => "unknown",
         }
     }

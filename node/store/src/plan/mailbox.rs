@@ -3,13 +3,13 @@
 use mailcluster_types::AccountId;
 use rusqlite::{OptionalExtension, params};
 
-use super::{MailboxRow, Plan, PlanError, Planned, Value};
+use super::{MailboxRow, Plan, PlanError, Planned, Value, undelete};
 use crate::{
     error::Refusal,
     model::SpecialUse,
     names::{self, INBOX},
     ops::CreateMailbox,
-    record::{self, DeleteMailbox, MoveAll, NewMailbox, Rename, RenameMailbox, Subscribe},
+    record::{self, MoveAll, NewMailbox, Rename, RenameMailbox, Subscribe},
 };
 
 /// Most mailboxes of one account.
@@ -126,8 +126,8 @@ pub fn delete(cx: &mut Plan<'_>, id: u64) -> Result<Planned, PlanError> {
     if mailbox.name == INBOX {
         return Err(Refusal::NotAllowed("INBOX cannot be deleted").into());
     }
-    let modseq = cx.next.next_modseq(cx.epoch);
-    Ok(Planned::one(DeleteMailbox { mailbox: id, modseq }, Value::Done))
+    let record = undelete::mailbox_gone(cx, id);
+    Ok(Planned::one(record, Value::Done))
 }
 
 pub fn rename(cx: &mut Plan<'_>, id: u64, to: &str) -> Result<Planned, PlanError> {

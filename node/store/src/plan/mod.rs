@@ -6,6 +6,7 @@ mod left_behind;
 mod mailbox;
 mod message;
 mod queue;
+mod undelete;
 
 pub use mailbox::special_use;
 pub use message::parse_keywords;
@@ -21,7 +22,7 @@ use crate::{
     model::{Account, Alias, Domain},
     ops::{
         Append, Appended, Copied, CopyKind, CreateMailbox, Delivered, Delivery, Enqueue, Expunge, FlagChange,
-        FlagsChanged, QueueUpdate,
+        FlagsChanged, Purge, Purged, QueueUpdate, Undelete, Undeleted,
     },
     record::{EpochStart, InSync, PutGaps, Record},
     replica::StoreKind,
@@ -65,6 +66,8 @@ pub enum Op {
     QueuePut(Enqueue, u32),
     QueueUpdate(DeliveryId, String, QueueUpdate),
     Audit(i64, String, String),
+    Undelete(Undelete),
+    Purge(Purge),
     /// With the highest MODSEQ of both lines.
     Salvage(ModSeq, Box<Item>),
     EpochStart(Epoch, Vec<ReplicaId>),
@@ -82,6 +85,7 @@ impl Op {
             Self::QueuePut(q, _) => q.body.len() + q.recipients.len() * 256,
             Self::PutAccounts(all) => all.len() * 600,
             Self::Copy { uids, .. } => uids.len() * 8,
+            Self::Undelete(asked) => asked.messages.len() * 16,
             Self::Salvage(_, item) => item.octets(),
             _ => 0,
         };
@@ -116,6 +120,8 @@ pub enum Value {
     Copied(Copied),
     Mailbox(u64),
     Salvaged(Box<Salvaged>),
+    Undeleted(Undeleted),
+    Purged(Purged),
 }
 
 /// Records to append (none when nothing changes), each with its body, and the answer.
@@ -161,6 +167,8 @@ pub struct Plan<'a> {
     pub space: &'a Space,
     /// Seconds since 1970.
     pub now: i64,
+    /// Can what is expunged be brought back for a while?
+    pub keeps_expunged: bool,
 }
 
 /// A mailbox's row.
@@ -258,6 +266,8 @@ pub fn plan(cx: &mut Plan<'_>, op: Op) -> Result<Planned, PlanError> {
         Op::QueuePut(message, crc) => queue::put(cx, message, crc),
         Op::QueueUpdate(delivery, address, update) => queue::update(cx, delivery, address, update),
         Op::Audit(at, who, what) => Ok(Planned::one(crate::record::Audit { at, who, what }, Value::Done)),
+        Op::Undelete(asked) => undelete::undelete(cx, asked),
+        Op::Purge(asked) => undelete::purge(cx, asked),
         Op::Salvage(fork, item) => left_behind::salvage(cx, fork, *item),
         Op::EpochStart(epoch, in_sync) => Ok(Planned::one(EpochStart::new(epoch, &in_sync), Value::Done)),
         Op::InSync(version, in_sync) => Ok(Planned::one(InSync::new(version, &in_sync), Value::Done)),

@@ -40,7 +40,8 @@ type Samples = Vec<(Record, &'static [u8])>;
 
 /// One of each kind, every field set.
 fn samples() -> Samples {
-    [system(), incoming(), messages(), mailboxes(), renames(), accounts(), queue(), kept()].concat()
+    [system(), incoming(), messages(), mailboxes(), renames(), accounts(), queue(), kept(), undelete()]
+        .concat()
 }
 
 fn system() -> Samples {
@@ -243,6 +244,20 @@ fn kept() -> Samples {
     let prefix = Bytes::from_static(b"Delivered-To: user@example.org\r\n");
     let body = KeptBody { id: 77, prefix, messages: vec![message], queued: Some(queued) };
     vec![(Kept { body_crc: 0x0102_0304, bodies: vec![body] }.into(), b"kept")]
+}
+
+fn undelete() -> Samples {
+    let mailbox = 1 << 32 | 7;
+    let from = vec![Retired { mailbox, uids: vec![2, 4] }, Retired { mailbox: 1 << 32 | 8, uids: vec![1] }];
+    vec![
+        (Retire { mailbox, modseq: 1 << 32 | 18, uids: vec![2, 4], at: 1_700_000_007 }.into(), b""),
+        (RetireMailbox { mailbox, modseq: 1 << 32 | 19, at: 1_700_000_008 }.into(), b""),
+        (
+            Recover { to: 1 << 32 | 9, from, first_uid: 12, modseq: 1 << 32 | 20, at: 1_700_000_009 }.into(),
+            b"",
+        ),
+        (Purge { at: 1_700_000_010, mailbox, uid: 4 }.into(), b""),
+    ]
 }
 
 #[test]

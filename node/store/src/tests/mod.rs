@@ -20,6 +20,8 @@ mod snapshot;
 mod states;
 #[path = "../../tests/common/mod.rs"]
 mod support;
+mod undelete;
+mod version_3;
 
 use crate::testing::rows;
 

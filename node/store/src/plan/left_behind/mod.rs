@@ -8,7 +8,7 @@ use bytes::Bytes;
 use mailcluster_types::{ModSeq, Uid};
 use rusqlite::{OptionalExtension, params};
 
-use super::{MailboxRow, Plan, PlanError, Planned, Value, message::parse_keywords};
+use super::{MailboxRow, Plan, PlanError, Planned, Value, message::parse_keywords, undelete};
 use crate::{
     error::Refusal,
     left_behind::{
@@ -207,8 +207,8 @@ fn expunge(cx: &mut Plan<'_>, fork: ModSeq, item: &Gone, out: &mut Out) -> Resul
     }
     if !uids.is_empty() {
         out.done.counts.expunged += uids.len() as u64;
-        let modseq = cx.next.next_modseq(cx.epoch);
-        out.push(record::Expunge { mailbox: mailbox.id, modseq, uids, at: cx.now });
+        let record = undelete::gone(cx, mailbox.id, uids);
+        out.push(record);
     }
     Ok(())
 }

@@ -61,7 +61,7 @@ pub async fn gone(dir: &Path, history: &mut History, rng: &mut Rng, times: usize
     last
 }
 
-/// Expunges most of what there is.
+/// Expunges most of what there is, and mostly for good.
 async fn thin(store: &Store, tape: &Tape, history: &mut History, rng: &mut Rng) {
     let mail = history.mail_at(Seq::MAX);
     let mut acts = Vec::new();
@@ -70,6 +70,9 @@ async fn thin(store: &Store, tape: &Tape, history: &mut History, rng: &mut Rng) 
         if !uids.is_empty() {
             acts.push(Act::Expunge { of: of.clone(), uids });
         }
+    }
+    if !acts.is_empty() && !rng.one_in(4) {
+        acts.push(Act::Purge);
     }
     assert!(perform_all(store, acts, tape, history).await);
 }
