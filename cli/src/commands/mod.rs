@@ -8,6 +8,7 @@ mod failover;
 mod import;
 mod input;
 mod mail;
+mod queue;
 mod rebalance;
 mod status;
 mod transfer;
@@ -33,7 +34,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Import(asked) => import::run(asked, &global).await,
         Command::Status => status::run(&global).await,
         Command::Trace(trace) => mail::trace(trace, &mut admin(&global).await?, out).await,
-        Command::Queue(command) => mail::queue(command, &mut admin(&global).await?, out).await,
+        Command::Queue(command) => queue::run(command, &mut admin(&global).await?, out).await,
         Command::Directory(command) => directory::run(command, &global).await,
         Command::Failover(asked) => failover::failover(asked, &global).await,
         Command::Rebalance { dry_run } => rebalance::run(dry_run, &global).await,

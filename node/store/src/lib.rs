@@ -67,7 +67,7 @@ pub use model::{
 };
 pub use ops::{
     Append, Appended, Copied, CopyKind, CreateMailbox, Delivered, Delivery, DeliveryTarget, Enqueue, Expunge,
-    FlagChange, FlagOp, FlagsChanged, QueueUpdate,
+    FlagChange, FlagOp, FlagsChanged, QueueChange, QueueUpdate,
 };
 pub use record::Mark;
 pub use repair::{Fetched, Repairs, Siblings, Wanted, lend};

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig, params};
 use crate::{batch::Link, model::EpochMark};
 
 /// Rises with every change of the tables: an index of another version is rebuilt from the log.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The order of columns in [`State`]'s row and the tables. The counters are apart from names and hashes so that
 /// their pages are dense: a batch dirties few.
@@ -45,7 +45,8 @@ CREATE TABLE queue(delivery BLOB NOT NULL PRIMARY KEY, sender TEXT NOT NULL, que
   size INT NOT NULL, body INT NOT NULL, params TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE recipient(delivery BLOB NOT NULL, address TEXT NOT NULL, account BLOB, store TEXT,
   attempts INT NOT NULL, next_attempt INT NOT NULL, last_error TEXT NOT NULL, held INT NOT NULL,
-  noticed INT NOT NULL, PRIMARY KEY(delivery, address)) WITHOUT ROWID;
+  noticed INT NOT NULL, params TEXT NOT NULL, returned TEXT NOT NULL,
+  PRIMARY KEY(delivery, address)) WITHOUT ROWID;
 CREATE INDEX recipient_due ON recipient(store, next_attempt) WHERE held = 0;
 CREATE TABLE queued(delivery BLOB NOT NULL, address TEXT NOT NULL, at INT NOT NULL,
   PRIMARY KEY(delivery, address)) WITHOUT ROWID;

@@ -40,6 +40,16 @@ fn split<T>(answers: Vec<(StoreName, Option<T>)>) -> (Vec<(String, T)>, Vec<Stri
     (given, missing)
 }
 
+/// This store, or all of them.
+pub(super) fn named(dialer: &dyn StoreDialer, store: &str) -> Result<Vec<StoreName>, AdminError> {
+    let stores = dialer.stores()?;
+    match store {
+        "" => Ok(stores),
+        name if stores.iter().any(|s| s.as_str() == name) => Ok(vec![StoreName::from(name)]),
+        name => Err(AdminError::NotFound(format!("there is no store {name}"))),
+    }
+}
+
 impl DirectoryService {
     /// What happened to a message or to a recipient's mail, over all stores, oldest first.
     pub(crate) async fn trace(
@@ -83,14 +93,12 @@ impl DirectoryService {
         dialer: &dyn StoreDialer,
         request: pb::ListQueueRequest,
     ) -> Result<pb::ListQueueResponse, AdminError> {
-        let stores = match request.store.as_str() {
-            "" => dialer.stores()?,
-            name if dialer.stores()?.iter().any(|s| s.as_str() == name) => vec![StoreName::from(name)],
-            name => return Err(AdminError::NotFound(format!("there is no store {name}"))),
-        };
+        let stores = named(dialer, &request.store)?;
         let limit = if request.limit == 0 { 100 } else { request.limit };
-        let answers = ask(dialer, stores, |store| async move {
-            store.queue(store_pb::ListQueueRequest { after: String::new(), limit }).await
+        let question = store_pb::ListQueueRequest { after: String::new(), limit, delivery: request.delivery };
+        let answers = ask(dialer, stores, |store| {
+            let question = question.clone();
+            async move { store.queue(question).await }
         });
         let (given, unreachable_stores) = split(answers.await);
         let entries = given.into_iter().flat_map(|(store, answer)| {
