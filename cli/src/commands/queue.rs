@@ -87,6 +87,10 @@ async fn confirm(which: &Waiting, action: QueueAction, admin: &mut Admin, yes: b
     }
     let counted = admin.change_queue(request(which, action, Wish::Count)).await?.into_inner();
     let (messages, recipients) = sum(&counted.stores);
+    if recipients == 0 {
+        // What follows says so.
+        return Ok(());
+    }
     let told = match action {
         QueueAction::Return => "Their senders get reports.",
         _ => "Nobody gets them, and their senders are not told.",

@@ -7,7 +7,7 @@ use mailcluster_rpc::{admin::v1 as pb, store::v1 as store_pb};
 use mailcluster_types::StoreName;
 use tonic::Status;
 
-use crate::{AdminError, DirectoryService, StoreDialer, StoreQuery};
+use crate::{AdminError, DirectoryService, StoreDialer, StoreQuery, queue_change};
 
 /// Each store's answer, or `None` when there was none.
 async fn ask<T, F, A>(dialer: &dyn StoreDialer, stores: Vec<StoreName>, ask: F) -> Vec<(StoreName, Option<T>)>
@@ -93,6 +93,10 @@ impl DirectoryService {
         dialer: &dyn StoreDialer,
         request: pb::ListQueueRequest,
     ) -> Result<pb::ListQueueResponse, AdminError> {
+        if !request.delivery.is_empty() {
+            queue_change::delivery(&request.delivery)
+                .map_err(|s| AdminError::Invalid(s.message().to_owned()))?;
+        }
         let stores = named(dialer, &request.store)?;
         let limit = if request.limit == 0 { 100 } else { request.limit };
         let question = store_pb::ListQueueRequest { after: String::new(), limit, delivery: request.delivery };

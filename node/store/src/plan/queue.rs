@@ -90,7 +90,9 @@ fn same_address(recipient: Recipient, address: &str) -> Result<Recipient, PlanEr
 
 /// What an attempt came to, beside what a person has decided since it began.
 fn beside(tried: Recipient, now: Recipient) -> Recipient {
-    let next_attempt = if now.returned.is_empty() { tried.next_attempt } else { now.next_attempt };
+    // Who did not know of it when the attempt began does not put it off.
+    let news = !now.returned.is_empty() && tried.returned.is_empty();
+    let next_attempt = if news { now.next_attempt } else { tried.next_attempt };
     Recipient { held: tried.held || now.held, returned: now.returned, next_attempt, ..tried }
 }
 
@@ -191,9 +193,12 @@ mod tests {
         for (now, expected) in [
             (waiting(), tried.clone()),
             (held, Recipient { held: true, ..tried.clone() }),
-            (back, Recipient { returned: "by ann".into(), next_attempt: 50, ..tried.clone() }),
+            (back.clone(), Recipient { returned: "by ann".into(), next_attempt: 50, ..tried.clone() }),
         ] {
             assert_eq!(beside(tried.clone(), now), expected);
         }
+        // A report that cannot be made now is put off.
+        let later = Recipient { next_attempt: 80, ..back.clone() };
+        assert_eq!(beside(later.clone(), back), later);
     }
 }
