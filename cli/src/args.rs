@@ -1,8 +1,12 @@
 //! The command line.
 
+mod queue;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+
+pub use queue::{Queue, Waiting};
 
 use crate::{failure::Failure, output::Format, units};
 
@@ -349,19 +353,6 @@ pub struct Trace {
     /// Events of each store at most.
     #[arg(long, default_value_t = 100)]
     pub limit: u32,
-}
-
-#[derive(Subcommand)]
-pub enum Queue {
-    /// Messages that wait, with their recipients.
-    List {
-        /// Only this store's queue.
-        #[arg(long)]
-        store: Option<String>,
-        /// Messages of each store at most.
-        #[arg(long, default_value_t = 100)]
-        limit: u32,
-    },
 }
 
 #[derive(Subcommand)]

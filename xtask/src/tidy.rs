@@ -36,7 +36,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mailcluster-arbiter", &["types", "api", "failover", "store", "replication", "rpc"]),
     (
         "mailcluster-backend",
-        &["types", "net", "store", "message", "lmtp", "proto-imap", "proto-smtp", "proto-pop3"],
+        &["types", "net", "store", "message", "lmtp", "outbound", "proto-imap", "proto-smtp", "proto-pop3"],
     ),
     ("mailcluster-frontend", &["types", "net", "auth", "lmtp", "proto-imap", "proto-smtp", "proto-pop3"]),
     ("mailcluster-operator", &["api", "rpc", "failover"]),

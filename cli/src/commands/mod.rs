@@ -8,6 +8,7 @@ mod failover;
 mod import;
 mod input;
 mod mail;
+mod queue;
 mod rebalance;
 mod status;
 mod transfer;
@@ -35,7 +36,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Status => status::run(&global).await,
         Command::Trace(trace) => mail::trace(trace, &mut admin(&global).await?, out).await,
         Command::Undelete(asked) => undelete::run(asked, &mut admin(&global).await?, out).await,
-        Command::Queue(command) => mail::queue(command, &mut admin(&global).await?, out).await,
+        Command::Queue(command) => queue::run(command, &mut admin(&global).await?, out).await,
         Command::Directory(command) => directory::run(command, &global).await,
         Command::Failover(asked) => failover::failover(asked, &global).await,
         Command::Rebalance { dry_run } => rebalance::run(dry_run, &global).await,

@@ -11,6 +11,7 @@ mod envelope;
 mod recipient;
 mod refusal;
 mod session;
+mod success;
 
 use mailcluster_lmtp::Wire;
 use mailcluster_proto_smtp::Reply;

@@ -18,6 +18,7 @@ mod lookup;
 mod merge;
 mod names;
 mod place;
+mod queue_change;
 mod remote;
 mod salvage;
 pub mod serve;

@@ -97,6 +97,7 @@ fn parameters_are_typed_and_absent_is_not_zero() {
         utf8: true,
         auth: Some("<>".into()),
         delivery: Some("01ARZ3NDEKTSV4RRFFQ69G5FAV".into()),
+        ..MailParams::default()
     };
     assert_eq!(params, expected);
     let Ok(Command::Rcpt(_, params)) = Command::parse(b"RCPT TO:<a@b> MCACCT=ab MCSTORE=demo-1 MCHOLD=1")
@@ -105,6 +106,11 @@ fn parameters_are_typed_and_absent_is_not_zero() {
     };
     assert_eq!(
         params,
-        RcptParams { account: Some("ab".into()), store: Some("demo-1".into()), hold: true, out: false }
+        RcptParams {
+            account: Some("ab".into()),
+            store: Some("demo-1".into()),
+            hold: true,
+            ..RcptParams::default()
+        }
     );
 }

@@ -76,6 +76,7 @@ pub struct Shared {
     pub mailboxes: Mutex<HashMap<u64, watch::Sender<ModSeq>>>,
     pub directory: watch::Sender<u64>,
     pub queue: watch::Sender<u64>,
+    pub flushed: watch::Sender<u64>,
     pub octets: Arc<Semaphore>,
     pub readers: Arc<Semaphore>,
     /// For how long what is expunged can be brought back.
@@ -97,6 +98,9 @@ impl Shared {
         }
         if changed.queue {
             self.queue.send_modify(|n| *n += 1);
+        }
+        if changed.flushed {
+            self.flushed.send_modify(|n| *n += 1);
         }
     }
 }
@@ -131,6 +135,7 @@ pub fn start(
         mailboxes: Mutex::new(HashMap::new()),
         directory: watch::Sender::new(0),
         queue: watch::Sender::new(0),
+        flushed: watch::Sender::new(0),
         octets: Arc::new(Semaphore::new(QUEUE_OCTETS)),
         readers: Arc::new(Semaphore::new(READERS)),
         undelete: engine.options.undelete,

@@ -93,7 +93,17 @@ const TABLES: &[Table] = &[
     table(
         "recipient",
         &["delivery", "address"],
-        &["account", "store", "attempts", "next_attempt", "last_error", "held", "noticed"],
+        &[
+            "account",
+            "store",
+            "attempts",
+            "next_attempt",
+            "last_error",
+            "held",
+            "noticed",
+            "params",
+            "returned",
+        ],
     ),
     table("queued", &["delivery", "address"], &["at"]),
     table("domain", &["name"], &["generation", "tombstone", "seq"]),

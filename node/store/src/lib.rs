@@ -68,7 +68,7 @@ pub use model::{
 };
 pub use ops::{
     Append, Appended, Copied, CopyKind, CreateMailbox, Delivered, Delivery, DeliveryTarget, Enqueue, Expunge,
-    FlagChange, FlagOp, FlagsChanged, Purge, Purged, QueueUpdate, Undelete, Undeleted,
+    FlagChange, FlagOp, FlagsChanged, Purge, Purged, QueueChange, QueueUpdate, Undelete, Undeleted,
 };
 pub use record::Mark;
 pub use repair::{Fetched, Repairs, Siblings, Wanted, lend};

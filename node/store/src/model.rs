@@ -213,6 +213,10 @@ pub struct QueueRecipient {
     pub held: bool,
     /// The sender was told of the delay.
     pub noticed: bool,
+    /// Parameters of RCPT that go on with it (RFC 3461), as they were accepted.
+    pub params: String,
+    /// Why it is sent back rather than tried again, as a person said; empty: it is tried.
+    pub returned: String,
 }
 
 impl QueueRecipient {
@@ -228,6 +232,8 @@ impl QueueRecipient {
             last_error: String::new(),
             held: false,
             noticed: false,
+            params: String::new(),
+            returned: String::new(),
         }
     }
 }

@@ -169,13 +169,39 @@ pub struct Enqueue {
 /// A change to a queued message's recipient, found by (delivery, address).
 #[derive(Debug, Clone)]
 pub enum QueueUpdate {
+    /// It is about to be tried: these fields replace the old ones. Refused when it is held, or not here any more, so that
+    /// what a person has stopped is not begun.
+    Mark(QueueRecipient),
     /// Delivered (or bounced): it leaves the queue; the body goes with the last recipient.
     Done {
         /// What became of it, for the history.
         outcome: String,
     },
-    /// It stays; these fields replace the old ones.
+    /// It stays; these fields replace the old ones. What a person has decided meanwhile stands: a hold, and that it goes
+    /// back.
     Retry(QueueRecipient),
+    /// A person changes how it waits.
+    Change {
+        /// How.
+        change: QueueChange,
+        /// Who did it, for the history.
+        note: String,
+    },
+}
+
+/// How a person changes a queued recipient's waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueueChange {
+    /// It is not tried until it is released.
+    Hold,
+    /// What is held goes on: it is due.
+    Release,
+    /// It is tried now, if it is not held.
+    Flush,
+    /// As if it had just come: released, due, with its pauses from the beginning. Its age stays.
+    Requeue,
+    /// It is not tried any more: its sender gets a report.
+    Return,
 }
 
 /// Expunged messages of one account that are to come back.

@@ -122,6 +122,12 @@ impl<T> Receipt<T> {
         self.gate.may_acknowledge(self.epoch, self.seq)
     }
 
+    /// The value, for what else is to be done before it is told; it is not to be told by itself.
+    #[must_use]
+    pub fn decided(&self) -> &T {
+        &self.value
+    }
+
     /// The record's place in the log.
     #[must_use]
     pub fn position(&self) -> (Epoch, Seq) {

@@ -22,6 +22,8 @@ CREATE TABLE recoverable(account INT NOT NULL, mailbox INT NOT NULL, uid INT NOT
 CREATE INDEX recoverable_at ON recoverable(at, mailbox, uid);
 CREATE TABLE recoverable_sum(id INTEGER PRIMARY KEY CHECK(id = 1), messages INT NOT NULL, octets INT NOT NULL);
 INSERT INTO recoverable_sum VALUES(1, 0, 0);
+ALTER TABLE recipient ADD COLUMN params TEXT NOT NULL DEFAULT '';
+ALTER TABLE recipient ADD COLUMN returned TEXT NOT NULL DEFAULT '';
 ";
 
 /// The tables of version 3. The order of columns in [`State`]'s row and the tables. The counters are apart from names and hashes so that

@@ -419,4 +419,10 @@ impl Store {
     pub fn watch_queue(&self) -> watch::Receiver<u64> {
         self.shared.queue.subscribe()
     }
+
+    /// A receiver that changes whenever a person wants something in the queue tried sooner.
+    #[must_use]
+    pub fn watch_flushed(&self) -> watch::Receiver<u64> {
+        self.shared.flushed.subscribe()
+    }
 }

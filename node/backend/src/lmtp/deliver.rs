@@ -1,19 +1,20 @@
 //! From a whole message to what each recipient is told.
 
-use std::{collections::HashMap, time::SystemTime};
+use std::{
+    collections::{HashMap, HashSet},
+    time::SystemTime,
+};
 
 use bytes::Bytes;
 use mailcluster_proto_smtp::Reply;
-use mailcluster_store::{
-    Delivered, Delivery, DeliveryTarget, Enqueue, QueueRecipient, Receipt, Store, WriteError,
-};
+use mailcluster_store::{Delivered, Delivery, DeliveryTarget, Enqueue, QueueRecipient, Receipt, WriteError};
 use mailcluster_types::{AccountId, Address};
 
 use super::{
     envelope::{Envelope, Recipient, Way},
-    refusal,
+    refusal, success,
 };
-use crate::metrics;
+use crate::{SessionContext, metrics};
 
 /// No answer may be given: the connection must be closed.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,8 @@ pub(super) struct Silence(&'static str);
 pub(super) struct Pending {
     local: Option<Half<Vec<Delivered>>>,
     queued: Option<Half<()>>,
+    /// Reports of success.
+    reports: Vec<Receipt<()>>,
     accounts: Vec<AccountId>,
 }
 
@@ -37,8 +40,12 @@ enum Half<T> {
 }
 
 /// Hands the message to the store: one delivery for the accounts, one queue entry for the rest, side by side.
-pub(super) async fn commit(store: &Store, envelope: &Envelope, body: Bytes) -> Result<Pending, Silence> {
-    let at = unix_now();
+pub(super) async fn commit(
+    context: &SessionContext,
+    envelope: &Envelope,
+    body: Bytes,
+) -> Result<Pending, Silence> {
+    let (store, at) = (&context.store, unix_now());
     let targets = targets(envelope);
     let accounts: Vec<AccountId> = targets.iter().map(|t| t.account).collect();
     let waiting = queue_recipients(&envelope.recipients, at);
@@ -58,14 +65,55 @@ pub(super) async fn commit(store: &Store, envelope: &Envelope, body: Bytes) -> R
             delivery: envelope.delivery,
             sender: envelope.sender.clone(),
             at,
-            params: if envelope.utf8 { "SMTPUTF8".to_owned() } else { String::new() },
+            params: params(envelope),
             recipients: waiting,
             body: body.clone(),
         };
         half(store.queue_put(message).await).map(Some)
     };
     let (local, queued) = tokio::join!(deliver, queue);
-    Ok(Pending { local: local?, queued: queued?, accounts })
+    let mut pending = Pending { local: local?, queued: queued?, reports: Vec::new(), accounts };
+    report_success(context, envelope, &body, &mut pending).await?;
+    Ok(pending)
+}
+
+/// Puts the reports that were asked for into the queue. Where there is no room for one, the mail is delivered all the
+/// same: to have it come again would help nobody.
+async fn report_success(
+    context: &SessionContext,
+    envelope: &Envelope,
+    body: &Bytes,
+    pending: &mut Pending,
+) -> Result<(), Silence> {
+    if !envelope.recipients.iter().any(|recipient| recipient.dsn.wants_success()) {
+        return Ok(());
+    }
+    let Some(Half::Appended(receipt)) = &pending.local else { return Ok(()) };
+    let refused = receipt.decided().iter().zip(&pending.accounts);
+    let refused = refused.filter(|(outcome, _)| matches!(outcome, Delivered::Refused(_)));
+    let refused: HashSet<AccountId> = refused.map(|(_, account)| *account).collect();
+    let at = (&*context.hostname, unix_now());
+    for recipient in &envelope.recipients {
+        let Way::Deliver(accounts) = &recipient.way else { continue };
+        if accounts.iter().any(|account| refused.contains(account)) {
+            continue;
+        }
+        let Some(report) = success::report(envelope, recipient, body, at) else { continue };
+        match half(context.store.queue_put(report).await)? {
+            Half::Appended(receipt) => pending.reports.push(receipt),
+            Half::Refused(reply) => {
+                let (id, rcpt) = (envelope.delivery, &recipient.address);
+                tracing::warn!(%id, %rcpt, %reply, "no room for a report of success");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Parameters of MAIL that go on with a message.
+fn params(envelope: &Envelope) -> String {
+    let utf8 = if envelope.utf8 { "SMTPUTF8" } else { "" };
+    format!("{utf8}{}", envelope.dsn.to_params()).trim_start().to_owned()
 }
 
 /// Asks `may_acknowledge` and answers a reply per recipient. Nothing may be awaited between this and the writing.
@@ -86,6 +134,9 @@ pub(super) fn acknowledge(pending: Pending, envelope: &Envelope) -> Result<Vec<R
             });
             outcomes.extend(pending.accounts.iter().copied().zip(told));
         }
+    }
+    for report in pending.reports {
+        report.acknowledge().map_err(|_| Silence("fenced"))?;
     }
     let queued = match pending.queued {
         None => Ok(()),
@@ -148,7 +199,7 @@ fn half<T>(result: Result<Receipt<T>, WriteError>) -> Result<Half<T>, Silence> {
 /// One target per account, whatever number of recipients lead to it.
 fn targets(envelope: &Envelope) -> Vec<DeliveryTarget> {
     let mut targets: Vec<DeliveryTarget> = Vec::with_capacity(envelope.recipients.len());
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     for recipient in &envelope.recipients {
         let Way::Deliver(accounts) = &recipient.way else { continue };
         for account in accounts.iter().filter(|account| seen.insert(**account)) {
@@ -181,7 +232,9 @@ fn queue_recipients(recipients: &[Recipient], at: i64) -> Vec<QueueRecipient> {
             Way::Hold | Way::Out => (None, None),
         };
         let held = recipient.way == Way::Hold;
-        Some(QueueRecipient { account, store, held, ..QueueRecipient::new(recipient.address.clone(), at) })
+        let params = recipient.dsn.to_params().trim_start().to_owned();
+        let new = QueueRecipient::new(recipient.address.clone(), at);
+        Some(QueueRecipient { account, store, held, params, ..new })
     };
     recipients.iter().filter_map(queued).collect()
 }

@@ -22,6 +22,7 @@ pub(super) async fn check(
         Path::Mailbox(mailbox) => mailbox,
         Path::Postmaster | Path::Null => format!("postmaster@{}", context.hostname),
     };
+    let dsn = params.dsn.clone();
     let way = match params.any() {
         true => named_way(params)?,
         false => resolve(context, &address).await?,
@@ -38,7 +39,7 @@ pub(super) async fn check(
             }
         }
     }
-    Ok(Recipient { address, way })
+    Ok(Recipient { address, way, dsn })
 }
 
 /// What our own parts say should be done.

@@ -287,6 +287,14 @@ impl admin_server::Admin for AdminServer {
         answer(self.service.queues(self.dialer.as_ref(), asked).await)
     }
 
+    async fn change_queue(
+        &self,
+        request: Request<pb::ChangeQueueRequest>,
+    ) -> Answer<pb::ChangeQueueResponse> {
+        let (who, asked) = self.admit(request).await?;
+        answer(self.service.change_queues(&who, self.dialer.as_ref(), asked).await)
+    }
+
     async fn salvage(&self, request: Request<Streaming<pb::SalvageRequest>>) -> Answer<SalvageResponse> {
         let (who, mut pieces) = self.admit(request).await?;
         let first = pieces.message().await?.unwrap_or_default();

@@ -58,6 +58,13 @@ impl Item {
         }
     }
 
+    /// The envelope recipient.
+    pub(super) fn address(&self) -> &str {
+        match self {
+            Self::Account { address, .. } | Self::Out { address, .. } | Self::Held { address } => address,
+        }
+    }
+
     /// The store that it goes to; for what is held any will do.
     pub(super) fn store(&self) -> Option<&StoreName> {
         match self {

@@ -60,6 +60,8 @@ pub struct Changed {
     pub directory: bool,
     /// Something entered the queue.
     pub queue: bool,
+    /// Something in the queue is to be tried sooner than it was.
+    pub flushed: bool,
 }
 
 /// What every delivery needs to know of an account. Changes only with the account's record.

@@ -33,6 +33,8 @@ fn recipient() -> Recipient {
         last_error: "451 4.3.0 not now".into(),
         held: true,
         noticed: false,
+        params: String::new(),
+        returned: String::new(),
     }
 }
 

@@ -110,8 +110,8 @@ impl View {
     pub fn queue_item(&self, delivery: DeliveryId) -> Result<Option<QueueItem>, ReadError> {
         let key = delivery.to_bytes();
         let recipients = self.all(
-            "SELECT address, account, store, attempts, next_attempt, last_error, held, noticed FROM recipient \
-             WHERE delivery=? ORDER BY address",
+            "SELECT address, account, store, attempts, next_attempt, last_error, held, noticed, params, returned \
+             FROM recipient WHERE delivery=? ORDER BY address",
             [&key[..]],
             |r| {
                 let account: Option<[u8; 16]> = r.get(1)?;
@@ -124,6 +124,8 @@ impl View {
                     last_error: r.get(5)?,
                     held: r.get(6)?,
                     noticed: r.get(7)?,
+                    params: r.get(8)?,
+                    returned: r.get(9)?,
                 })
             },
         )?;
