@@ -82,7 +82,10 @@ fn as_version_3(index: &Path) {
     let names: Vec<String> = query.query_map([], |r| r.get(0)).unwrap().map(Result::unwrap).collect();
     assert_eq!(names.len(), 21);
     for name in names {
-        conn.execute(&format!("INSERT INTO main.{name} SELECT * FROM new.{name}"), []).unwrap();
+        let columns: String = conn
+            .query_row("SELECT group_concat(name) FROM pragma_table_info(?, 'main')", [&name], |r| r.get(0))
+            .unwrap();
+        conn.execute(&format!("INSERT INTO main.{name} SELECT {columns} FROM new.{name}"), []).unwrap();
     }
     let more: u64 = conn.query_row("SELECT count(*) FROM new.recoverable", [], |r| r.get(0)).unwrap();
     assert_eq!(more, 0, "version 3 keeps nothing");
