@@ -71,8 +71,9 @@ fn log(dir: &Path, (after, end): (Seq, Seq)) -> Vec<LoggedBatch> {
 
 fn follow(mirror: &mut Follower, batches: &[LoggedBatch]) {
     for batch in batches {
-        mirror.append(9, from_ref(batch)).unwrap();
+        // No segment is begun while there is a tail.
         mirror.advance(batch.prev.seq).unwrap();
+        mirror.append(9, from_ref(batch)).unwrap();
     }
     mirror.advance(mirror.end().seq).unwrap();
 }
