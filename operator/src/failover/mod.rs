@@ -48,7 +48,7 @@ use self::{
     mover::{Counts, Errand, Mover, Said, is_move, waits},
     observe::{Heard, Sight},
     peers::{Peers, Round},
-    under_way::{UnderWay, Work},
+    under_way::{Outcome, UnderWay, Work},
     unreadable::Unreadable,
 };
 use crate::{context::Context, leader::boot_time};
@@ -218,7 +218,7 @@ impl Failover {
         self.under_way.begin(&store.clone(), work, async move {
             mover.run(errand).await.unwrap_or_else(|error| {
                 tracing::warn!(%error, store = store.name_any(), "a step of failover failed; it is tried again");
-                false
+                Outcome::Failed
             })
         });
     }

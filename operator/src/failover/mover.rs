@@ -19,6 +19,7 @@ use super::{
     peers::Lines,
     report::{self, Part},
     soundness,
+    under_way::Outcome,
 };
 use crate::context::Context;
 
@@ -70,16 +71,21 @@ pub fn waits(step: &Step) -> bool {
 
 impl Mover {
     /// Does one step after another: what cannot be taken back only after the same decision followed from objects that were
-    /// just read. Answers whether anything was done.
-    pub async fn run(&self, errand: Errand) -> anyhow::Result<bool> {
+    /// just read.
+    ///
+    /// # Errors
+    /// When the API refuses or does not answer; what follows is decided anew then.
+    pub async fn run(&self, errand: Errand) -> anyhow::Result<Outcome> {
         let mut wanted = Some(errand.wanted.clone());
         for done in 0..STEPS {
-            let Some(decision) = self.live_step(&errand, wanted.take()).await? else { return Ok(done > 0) };
+            let Some(decision) = self.live_step(&errand, wanted.take()).await? else {
+                return Ok(if done > 0 { Outcome::Done } else { Outcome::Nothing });
+            };
             if waits(&decision.step) || !self.ctx.leads() {
                 break;
             }
         }
-        Ok(true)
+        Ok(Outcome::Done)
     }
 
     /// Reads everything the step depends on anew, decides, and does it. `wanted`: what the watches made of it; where
@@ -257,12 +263,12 @@ impl Mover {
     }
 
     /// A store that is being deleted: its Lease goes when its pod has gone.
-    pub(super) async fn let_lease_go(&self, lease: &Lease, store: &MailStore) -> bool {
+    pub(super) async fn let_lease_go(&self, lease: &Lease, store: &MailStore) -> Outcome {
         let api: Api<Lease> =
             Api::namespaced(self.ctx.client.clone(), &store.namespace().unwrap_or_default());
         let gone = act::drop_finalizer(&api, lease).await.inspect_err(|error| {
             tracing::debug!(%error, store = store.name_any(), "a lease could not be let go yet");
         });
-        gone.is_ok()
+        gone.map_or(Outcome::Failed, |()| Outcome::Done)
     }
 }

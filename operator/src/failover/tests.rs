@@ -220,7 +220,7 @@ async fn one_that_hangs_has_its_place_among_those_that_move_until_it_came_to_not
     tokio::time::sleep(CALL_LIMIT * 2).await;
     until("the first one's step has failed", || {
         failover.under_way.take_in();
-        !failover.under_way.is_busy(&world.stores[0])
+        failover.under_way.is_unlucky(&world.stores[0])
     })
     .await;
     failover.decide(world.clone());

@@ -43,10 +43,21 @@ pub enum Work {
     Move,
 }
 
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Something was done.
+    Done,
+    /// Nothing was to be done after all.
+    Nothing,
+    /// It failed on the way.
+    Failed,
+}
+
 /// All of them; what is under way ends with this.
 #[derive(Default)]
 pub struct UnderWay {
-    tasks: JoinSet<bool>,
+    tasks: JoinSet<Outcome>,
     all: BTreeMap<Id, One>,
     busy: BTreeSet<Key>,
     /// Moves that have just ended.
@@ -60,20 +71,20 @@ impl UnderWay {
     pub fn take_in(&mut self) {
         self.ended.retain(|(at, _)| at.elapsed() < LINGERS);
         while let Some(ended) = self.tasks.try_join_next_with_id() {
-            let (id, is_done) = match ended {
-                Ok((id, is_done)) => (id, is_done),
+            let (id, outcome) = match ended {
+                Ok(ended) => ended,
                 Err(error) => {
                     tracing::error!(%error, "a step of failover ended by itself; it is tried again");
-                    (error.id(), false)
+                    (error.id(), Outcome::Failed)
                 }
             };
             let Some(one) = self.all.remove(&id) else { continue };
             let key = key(&one.store);
             self.busy.remove(&key);
-            if one.moves {
+            if one.moves && outcome != Outcome::Nothing {
                 self.ended.push((Instant::now(), one.store));
             }
-            if is_done {
+            if outcome == Outcome::Done {
                 self.unlucky.remove(&key);
             } else {
                 self.unlucky.insert(key);
@@ -87,10 +98,13 @@ impl UnderWay {
         under_way.chain(self.ended.iter().map(|(_, store)| store)).map(|store| &**store)
     }
 
-    /// Is something being done for this store?
+    /// Is something being done for this store, or has a move of it just failed? Then it is the others' turn first.
     #[must_use]
     pub fn is_busy(&self, store: &MailStore) -> bool {
-        self.busy.contains(&key(store))
+        let key = key(store);
+        let failed =
+            || self.unlucky.contains(&key) && self.ended.iter().any(|(_, ended)| self::key(ended) == key);
+        self.busy.contains(&key) || failed()
     }
 
     /// Does this store come after those for which something was done the last time? Else one that the API server refuses again
@@ -106,12 +120,12 @@ impl UnderWay {
         self.all.len() < if work == Work::Note { AT_REST } else { AT_ONCE }
     }
 
-    /// Begins what is to be done for a store; it answers whether something came of it.
+    /// Begins what is to be done for a store.
     pub fn begin(
         &mut self,
         store: &Arc<MailStore>,
         work: Work,
-        task: impl Future<Output = bool> + Send + 'static,
+        task: impl Future<Output = Outcome> + Send + 'static,
     ) {
         let id = self.tasks.spawn(task).id();
         self.busy.insert(key(store));
@@ -161,19 +175,23 @@ mod tests {
             assert!(all.is_busy(&store("a")) && !all.is_busy(&store("b")), "{what}");
             assert_eq!(all.moving().count(), moving, "{what}");
         }
-        for (what, ends, unlucky) in
-            [("done", Some(true), false), ("nothing", Some(false), true), ("a panic", None, true)]
-        {
+        for (what, ends, lingers, unlucky) in [
+            ("done", Some(Outcome::Done), 1, false),
+            ("nothing", Some(Outcome::Nothing), 0, true),
+            ("failed", Some(Outcome::Failed), 1, true),
+            ("a panic", None, 1, true),
+        ] {
             let mut all = UnderWay::default();
             all.begin(&store("a"), Work::Move, async move { ends.unwrap() });
             until_rest(&mut all, 0).await;
-            assert!(!all.is_busy(&store("a")), "{what}");
-            assert_eq!(all.moving().count(), 1, "{what}: what it wrote may not be seen yet");
+            assert_eq!(all.moving().count(), lingers, "{what}: what it wrote may not be seen yet");
+            assert_eq!(all.is_busy(&store("a")), lingers == 1 && unlucky, "{what}: the others first");
+            assert_eq!(all.is_unlucky(&store("a")), unlucky, "{what}");
             tokio::time::sleep(LINGERS).await;
             all.take_in();
             assert_eq!(all.moving().count(), 0, "{what}");
-            assert_eq!(all.is_unlucky(&store("a")), unlucky, "{what}");
-            all.begin(&store("a"), Work::Move, std::future::ready(true));
+            assert!(!all.is_busy(&store("a")), "{what}");
+            all.begin(&store("a"), Work::Move, std::future::ready(Outcome::Done));
             until_rest(&mut all, 0).await;
             assert!(!all.is_unlucky(&store("a")), "{what}: something came of it then");
         }

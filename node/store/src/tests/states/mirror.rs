@@ -112,6 +112,11 @@ pub fn follow(tape: &Tape, dir: &Path, primary: &Primary, rng: &mut Rng, most: u
         let next = primary.behind(end);
         let together = next.len().min(1 + rng.below(3));
         let Some(last) = next[..together].last() else { break };
+        if primary.gives_back && follower.must_catch_up() {
+            // No segment is begun while there is a tail.
+            tape.note(Event::Committed(end));
+            follower.advance(end).map_err(|e| e.to_string())?;
+        }
         follower.append(last.epoch, &next[..together]).map_err(|e| e.to_string())?;
         tape.note(Event::Told(follower.end().seq));
         match rng.below(6) {

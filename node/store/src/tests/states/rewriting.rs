@@ -61,7 +61,7 @@ pub async fn gone(dir: &Path, history: &mut History, rng: &mut Rng, times: usize
     last
 }
 
-/// Expunges most of what there is, and mostly for good.
+/// Expunges most of what there is, for good.
 async fn thin(store: &Store, tape: &Tape, history: &mut History, rng: &mut Rng) {
     let mail = history.mail_at(Seq::MAX);
     let mut acts = Vec::new();
@@ -71,7 +71,7 @@ async fn thin(store: &Store, tape: &Tape, history: &mut History, rng: &mut Rng) 
             acts.push(Act::Expunge { of: of.clone(), uids });
         }
     }
-    if !acts.is_empty() && !rng.one_in(4) {
+    if !acts.is_empty() {
         acts.push(Act::Purge);
     }
     assert!(perform_all(store, acts, tape, history).await);
@@ -134,6 +134,13 @@ async fn live(
             assert!(perform_all(&store, acts, tape, history).await);
         }
         thin(&store, tape, history, rng).await;
+        if n % 2 == 1 {
+            // Some of this can come back: it is kept with the rest.
+            for _ in 0..3 {
+                let acts = round(rng, &history.mail_at(Seq::MAX));
+                assert!(perform_all(&store, acts, tape, history).await);
+            }
+        }
         tape.note(Event::Told(store.committed().1));
         if n % 3 == 1 {
             let epoch = store.epoch() + 2;
