@@ -187,7 +187,7 @@ async fn the_reserve_is_for_deleting() {
         store.deliver(delivery(vec![target(1)], text)).await.unwrap().acknowledge().unwrap();
     }
     drop(store.stop().await);
-    free.store(4 << 30, Ordering::Relaxed);
+    free.store(3 << 30, Ordering::Relaxed);
     let replica = setup.open(dir.path(), &identity()).unwrap();
     let store = replica.serve(2, &[ReplicaId(9)], Arc::new(OpenGate)).unwrap();
     let (inbox, trash) = (mailbox(&store, 1, "INBOX").await, mailbox(&store, 1, "Trash").await);

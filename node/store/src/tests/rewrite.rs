@@ -346,7 +346,7 @@ async fn without_room_for_a_new_base_the_old_one_says_what_may_go() {
     let base = base::list(dir.path()).unwrap();
     mostly_gone(&store, 240, 1500, 0).await;
     // Half of what is kept free of 100 GiB: a base may not use it.
-    free.store(5 << 29, Ordering::Relaxed);
+    free.store(4 << 29, Ordering::Relaxed);
     let deadline = Instant::now() + Duration::from_secs(30);
     while store.read(|v| v.usage()).await.unwrap().free_octets > 3 << 30 {
         assert!(Instant::now() < deadline, "the room is not looked at again");

@@ -209,8 +209,8 @@ struct Filling {
     is_taken: Box<dyn Fn(&Path) -> bool + Send + Sync>,
 }
 
-/// Of 100 GiB 5 are kept free, of which a half may be used.
-const KEPT: u64 = 5 << 29;
+/// Of 100 GiB 4 are kept free, of which a half may be used.
+const KEPT: u64 = 4 << 29;
 
 impl Volume for Filling {
     fn measure(&self, dir: &Path) -> (u64, u64) {

@@ -442,16 +442,16 @@ async fn one_that_does_not_fit_is_refused_before_anything_is_written() {
     let setup = Setup { free: Some(free.clone()), ..small() };
     let mirror = Follower::new(setup.initialise(two.path(), &other()).unwrap()).unwrap();
     // What is kept free of 100 GiB, and half of what the snapshot has.
-    free.store((5 << 30) + outgoing.offer().octets / 2, Ordering::Relaxed);
+    free.store((4 << 30) + outgoing.offer().octets / 2, Ordering::Relaxed);
     let refused = mirror.receive(1, outgoing.offer().clone()).err();
     assert!(matches!(refused, Some(FollowError::NoRoom { .. })), "{refused:?}");
-    let roomy = (5 << 30) + 2 * outgoing.offer().octets;
+    let roomy = (4 << 30) + 2 * outgoing.offer().octets;
     free.store(roomy, Ordering::Relaxed);
     let mut incoming = mirror.receive(1, outgoing.offer().clone()).unwrap();
     let files = outgoing.files();
     send(&outgoing, &mut incoming, &files[0], usize::MAX);
     // Others have taken the room meanwhile.
-    free.store(5 << 30, Ordering::Relaxed);
+    free.store(4 << 30, Ordering::Relaxed);
     full(&mirror);
     let refused = incoming.begin(files[1].name.clone(), files[1].octets);
     assert!(matches!(refused, Err(FollowError::NoRoom { .. })), "{refused:?}");
@@ -464,7 +464,7 @@ async fn one_that_does_not_fit_is_refused_before_anything_is_written() {
     let mut incoming = mirror.receive(1, outgoing.offer().clone()).unwrap();
     assert_eq!(send(&outgoing, &mut incoming, &files[0], usize::MAX), 0, "it is here");
     drop(incoming);
-    free.store(5 << 30, Ordering::Relaxed);
+    free.store(4 << 30, Ordering::Relaxed);
     full(&mirror);
     let refused = mirror.receive(1, outgoing.offer().clone()).err();
     assert!(matches!(refused, Some(FollowError::NoRoom { .. })), "{refused:?}");
