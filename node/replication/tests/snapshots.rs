@@ -362,7 +362,7 @@ async fn a_mirror_without_room_says_so_and_is_not_pressed() {
     let tight = Setup { free: Some(free.clone()), ..setup() };
     let mirror =
         Mirror::serve(2, Follower::new(tight.initialise(two.path(), &identity(2)).unwrap()).unwrap()).await;
-    free.store((5 << 30) + 1000, Ordering::Relaxed);
+    free.store((4 << 30) + 1000, Ordering::Relaxed);
     let why = ended(primary.feed(&mirror)).await;
     let Ended::NotCopied(status) = &why else { panic!("{why:?}") };
     assert_eq!(status.code(), Code::ResourceExhausted);
