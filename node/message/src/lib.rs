@@ -13,6 +13,7 @@ mod header;
 mod message;
 mod search;
 mod section;
+mod strings;
 mod structure;
 mod text;
 
@@ -21,5 +22,5 @@ pub use content::{ContentType, Disposition};
 pub use envelope::Envelope;
 pub use header::{Field, header_end, header_fields, unfold};
 pub use message::{Message, Part, PartKind};
-pub use search::{Needle, SentDate, Sighting, sent_date};
+pub use search::{Needle, SentDate, Sighting, decoded_value, sent_date};
 pub use section::SectionText;

@@ -129,6 +129,7 @@ fn delivery(n: u64, body: &Bytes) -> Delivery {
         account: id(user),
         recipient: format!("user{user}@example.org"),
         mailbox: "INBOX".into(),
+        filing: None,
         prefix: Bytes::from_static(b"Return-Path: <sender@example.com>\r\n"),
     };
     Delivery {

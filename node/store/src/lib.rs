@@ -67,8 +67,9 @@ pub use model::{
 };
 pub use ops::{
     Append, Appended, Copied, CopyKind, CreateMailbox, Delivered, Delivery, DeliveryTarget, Enqueue, Expunge,
-    FlagChange, FlagOp, FlagsChanged, QueueUpdate,
+    Filing, FlagChange, FlagOp, FlagsChanged, InMailbox, QueueUpdate, ScriptChange, ScriptMail, SeenId,
 };
+pub use plan::{MAX_SCRIPT, MAX_SCRIPTS};
 pub use record::Mark;
 pub use repair::{Fetched, Repairs, Siblings, Wanted, lend};
 pub use replica::{Gate, Identity, OpenGate, Receipt, Replica, ReplicaDescription, StoreKind};
@@ -76,5 +77,5 @@ pub use rewrite::Reclaimed;
 pub use snapshot::{Cancel, Incoming, Offer, Outgoing, PinnedFile, Received};
 pub use standby::Follower;
 pub use stats::{Damage, Histogram, Stats};
-pub use store::Store;
-pub use view::{DirectoryRecord, StoredBody, View};
+pub use store::{HasScript, Store};
+pub use view::{DirectoryRecord, ScriptListed, StoredBody, View};

@@ -7,8 +7,18 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig, params};
 
 use crate::{batch::Link, model::EpochMark};
 
-/// Rises with every change of the tables: an index of another version is rebuilt from the log.
-pub const VERSION: u32 = 3;
+/// Rises with every change of the tables: an index of another version is rebuilt from the log, unless it can be brought up.
+pub const VERSION: u32 = 4;
+
+/// The oldest version that [`ADDED`] brings up.
+const BROUGHT_UP: u32 = 3;
+
+/// What came after [`BROUGHT_UP`]: tables alone, which are empty in an index of before. A base is brought up by them where
+/// the log's beginning was given back. Older versions of the node have none of the records that fill them.
+const ADDED: &str = "
+CREATE TABLE IF NOT EXISTS seen(account INT NOT NULL, id BLOB NOT NULL, until INT NOT NULL,
+  PRIMARY KEY(account, id)) WITHOUT ROWID;
+";
 
 /// The order of columns in [`State`]'s row and the tables. The counters are apart from names and hashes so that
 /// their pages are dense: a batch dirties few.
@@ -214,14 +224,33 @@ pub fn open_writer(dir: &Path, ids: (&[u8], &[u8])) -> rusqlite::Result<Connecti
     )?;
     let version: u32 = conn.query_row("PRAGMA user_version", [], |r| r.get(0))?;
     if version == 0 {
-        conn.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version={VERSION}; COMMIT;"))?;
+        conn.execute_batch(&format!(
+            "BEGIN IMMEDIATE; {TABLES} {ADDED} PRAGMA user_version={VERSION}; COMMIT;"
+        ))?;
         conn.execute("UPDATE state SET cluster=?, replica=?", params![ids.0, ids.1])?;
-    } else if version != VERSION {
-        return Err(rusqlite::Error::InvalidQuery);
+    } else {
+        bring_up(&conn)?;
     }
     let foreign: bool =
         conn.query_row("SELECT cluster<>? OR replica<>? FROM state", params![ids.0, ids.1], |r| r.get(0))?;
     if foreign { Err(rusqlite::Error::InvalidQuery) } else { Ok(conn) }
+}
+
+/// Can an index of this version be used, if need be once it was brought up?
+pub fn is_of_use(version: u32) -> bool {
+    (BROUGHT_UP..=VERSION).contains(&version)
+}
+
+/// Gives an index of an earlier version what it lacks; refuses one of a version that cannot be brought up.
+pub fn bring_up(conn: &Connection) -> rusqlite::Result<()> {
+    let version: u32 = conn.query_row("PRAGMA user_version", [], |r| r.get(0))?;
+    if version == VERSION {
+        return Ok(());
+    }
+    if !is_of_use(version) {
+        return Err(rusqlite::Error::InvalidQuery);
+    }
+    conn.execute_batch(&format!("BEGIN IMMEDIATE; {ADDED} PRAGMA user_version={VERSION}; COMMIT;"))
 }
 
 /// Makes the copy of another replica's index one of this replica.
@@ -287,6 +316,34 @@ mod tests {
     use rusqlite::StatementStatus;
 
     use super::*;
+
+    /// What an index of the version before has.
+    fn of_before(dir: &Path) -> Connection {
+        let conn = Connection::open(path(dir)).unwrap();
+        conn.execute_batch(&format!(
+            "{TABLES} UPDATE state SET cluster=x'63', replica=x'72', seq=9; PRAGMA user_version={BROUGHT_UP};"
+        ))
+        .unwrap();
+        conn
+    }
+
+    #[test]
+    fn an_index_of_the_version_before_is_brought_up_and_others_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = of_before(dir.path());
+        assert!(old.prepare("SELECT * FROM seen").is_err());
+        drop(old);
+        let conn = open_writer(dir.path(), (b"c", b"r")).unwrap();
+        assert_eq!(State::load(&conn).unwrap().link.seq, 9, "it is the same index");
+        assert!(!conn.prepare("SELECT * FROM seen").unwrap().exists([]).unwrap());
+        let version = |conn: &Connection| conn.query_row("PRAGMA user_version", [], |r| r.get::<_, u32>(0));
+        assert_eq!(version(&conn), Ok(VERSION));
+        for other in [BROUGHT_UP - 1, VERSION + 1] {
+            conn.execute_batch(&format!("PRAGMA user_version={other}")).unwrap();
+            assert!(!is_of_use(other) && bring_up(&conn).is_err(), "{other}");
+            assert_eq!(version(&conn), Ok(other), "it is left as it is");
+        }
+    }
 
     #[test]
     fn cached_statements_are_not_prepared_anew() {

@@ -24,6 +24,8 @@ pub(super) struct Recipient {
     pub(super) address: String,
     /// What is to be done.
     pub(super) way: Way,
+    /// Those of the accounts whose scripts are asked.
+    pub(super) scripted: Vec<AccountId>,
 }
 
 /// Where a recipient's copy goes.

@@ -195,7 +195,7 @@ impl Session {
         let replies = match self.receive(&envelope).await? {
             Err(refused) => vec![refused; envelope.recipients.len()],
             Ok((body, _room)) => {
-                let pending = deliver::commit(&self.context.store, &envelope, body.freeze()).await?;
+                let pending = deliver::commit(&self.context, &envelope, body.freeze()).await?;
                 deliver::acknowledge(pending, &envelope)?
             }
         };

@@ -34,6 +34,8 @@ pub enum Event {
     Expunged = 6,
     /// In the queue, not tried.
     Held = 7,
+    /// In no mailbox, as its account's script says.
+    Filtered = 8,
 }
 
 impl Event {
@@ -47,6 +49,7 @@ impl Event {
             5 => "moved",
             6 => "expunged",
             7 => "held",
+            8 => "filtered",
             _ => "unknown",
         }
     }

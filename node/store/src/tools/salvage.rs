@@ -134,7 +134,7 @@ pub fn identity(dir: &Path) -> Result<Identity, OpenError> {
 fn by_index(dir: &Path) -> rusqlite::Result<Option<Identity>> {
     let conn = schema::open_reader(dir)?;
     let version: u32 = conn.query_row("PRAGMA user_version", [], |r| r.get(0))?;
-    if version != schema::VERSION {
+    if !schema::is_of_use(version) {
         return Ok(None);
     }
     let ids = conn.query_row("SELECT cluster, replica FROM state", [], |r| {

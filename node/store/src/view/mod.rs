@@ -4,6 +4,7 @@ mod body;
 mod directory;
 mod mail;
 mod queue;
+mod script;
 
 use std::{
     path::{Path, PathBuf},
@@ -15,6 +16,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row};
 
 pub use body::StoredBody;
 pub use directory::DirectoryRecord;
+pub use script::ScriptListed;
 
 use crate::{
     error::ReadError,
