@@ -265,7 +265,7 @@ async fn a_delivery_that_comes_again_sends_nothing_twice() {
 
 #[tokio::test]
 async fn a_refusal_is_said_in_the_protocol_for_this_account_alone() {
-    let backend = Backend::new("require \"reject\"; reject \"not\\nyou\";").await;
+    let backend = Backend::new("require \"reject\"; reject \"not\nyou\";").await;
     let replies = backend.deliver(id(1), JOE, &[ANN, BOB], MAIL).await;
     assert_eq!(replies[0], "550-5.7.1 not\r\n550 5.7.1 you\r\n");
     assert!(replies[1].starts_with("250 "), "{replies:?}");
