@@ -83,7 +83,7 @@ fn backend(
 }
 
 fn ports(addr: SocketAddr) -> BackendPorts {
-    BackendPorts { lmtp: addr.port(), imap: addr.port(), pop3: addr.port() }
+    BackendPorts { lmtp: addr.port(), imap: addr.port(), pop3: addr.port(), managesieve: addr.port() }
 }
 
 fn route(store: &str, epoch: Epoch, endpoint: SocketAddr) -> Route {
