@@ -10,6 +10,7 @@ mod deliver;
 mod envelope;
 mod recipient;
 mod refusal;
+mod scripts;
 mod session;
 mod success;
 

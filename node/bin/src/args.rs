@@ -57,7 +57,7 @@ pub struct StandaloneArgs {
     /// The node's FQDN: greeting, EHLO, Received, Message-ID.
     #[arg(long, value_name = "NAME", default_value = "localhost.localdomain")]
     pub hostname: String,
-    /// Listen here; PROTO is one of smtp, submission, submissions, imap, imaps, pop3, pop3s, lmtp, http. May be
+    /// Listen here; PROTO is one of smtp, submission, submissions, imap, imaps, pop3, pop3s, sieve, lmtp, http. May be
     /// given several times. Default: all of them on 127.0.0.1, ports 2525, 2587, 2465, 2143, 2993, 2110, 2995,
     /// 2424 and 2080. Port 0 picks a free port; the line that tells that it serves names it.
     #[arg(long = "listen", value_name = "PROTO=ADDR:PORT")]

@@ -50,6 +50,7 @@ async fn deliver(store: &Store, n: u128) {
         account: ANN,
         recipient: "ann@example.org".into(),
         mailbox: "INBOX".into(),
+        filing: None,
         prefix: Default::default(),
     };
     let delivery = Delivery {

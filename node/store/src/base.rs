@@ -267,7 +267,8 @@ fn point_to_packs(
 ) -> Result<(), OpenError> {
     let sql = |e: rusqlite::Error| OpenError::Index(e.to_string());
     let conn = Connection::open(index).map_err(sql)?;
-    conn.execute_batch("PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF; BEGIN").map_err(sql)?;
+    conn.execute_batch("PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF").map_err(sql)?;
+    conn.execute_batch("BEGIN").map_err(sql)?;
     for number in segment::packs(log).map_err(|e| io_error(log, e))? {
         let mut outcome = Ok(());
         pack::walk(log, number, identity, &mut |piece| match piece {

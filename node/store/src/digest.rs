@@ -111,6 +111,7 @@ const TABLES: &[Table] = &[
     table("history", &["id"], &["at", "delivery", "event", "recipient", "mailbox", "uid", "detail"]),
     table("audit", &["id"], &["at", "who", "what"]),
     table("sieve", &["account", "name"], &["script", "active"]),
+    table("seen", &["account", "id"], &["until"]),
     table("gap", &["store"], &[]),
     table("salvaged", &["place", "number", "born"], &[]),
     table(

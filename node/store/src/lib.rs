@@ -68,8 +68,10 @@ pub use model::{
 };
 pub use ops::{
     Append, Appended, Copied, CopyKind, CreateMailbox, Delivered, Delivery, DeliveryTarget, Enqueue, Expunge,
-    FlagChange, FlagOp, FlagsChanged, Purge, Purged, QueueChange, QueueUpdate, Undelete, Undeleted,
+    Filing, FlagChange, FlagOp, FlagsChanged, InMailbox, Purge, Purged, QueueChange, QueueUpdate,
+    ScriptChange, ScriptMail, SeenId, Undelete, Undeleted,
 };
+pub use plan::{MAX_SCRIPT, MAX_SCRIPTS};
 pub use record::Mark;
 pub use repair::{Fetched, Repairs, Siblings, Wanted, lend};
 pub use replica::{Gate, Identity, OpenGate, Receipt, Replica, ReplicaDescription, StoreKind};
@@ -77,6 +79,6 @@ pub use rewrite::{Keeper, Reclaimed, Rewriter, Room};
 pub use snapshot::{Cancel, Incoming, Offer, Outgoing, PinnedFile, Received};
 pub use standby::Follower;
 pub use stats::{Damage, Expunged, Histogram, SalvageEnd, Stats};
-pub use store::Store;
+pub use store::{HasScript, Store};
 pub use undelete::keep_retention;
-pub use view::{DirectoryRecord, Recoverable, RecoverableFilter, StoredBody, View};
+pub use view::{DirectoryRecord, Recoverable, RecoverableFilter, ScriptListed, StoredBody, View};

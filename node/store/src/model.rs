@@ -286,7 +286,7 @@ pub struct HistoryEvent {
     pub at: i64,
     /// The delivery.
     pub delivery: DeliveryId,
-    /// `delivered`, `duplicate`, `queued`, `handed-on`, `moved`, `expunged`, `held`, `restored`.
+    /// `delivered`, `duplicate`, `queued`, `handed-on`, `moved`, `expunged`, `held`, `restored`, `filtered`.
     pub event: String,
     /// The recipient's address key, when known.
     pub recipient: String,

@@ -32,6 +32,74 @@ pub struct DeliveryTarget {
     /// Header lines (CRLF ended) that differ by recipient and stand before the body: `Return-Path`,
     /// `Delivered-To`. Counted in the size, stored per message.
     pub prefix: Bytes,
+    /// What the account's script wants instead of one copy in `mailbox`.
+    pub filing: Option<Box<Filing>>,
+}
+
+/// What a script wants done with a message for an account: all of it with the delivery, or none.
+#[derive(Debug, Clone, Default)]
+pub struct Filing {
+    /// Where copies go; none: no mailbox gets one.
+    pub into: Vec<InMailbox>,
+    /// Ids that the account's scripts know from now on. When one of them is known by now the delivery is refused as a whole
+    /// (`Stale`): the script has to run again.
+    pub seen: Vec<SeenId>,
+    /// Mail that it sends, under ids that are derived from the delivery's.
+    pub sends: Vec<ScriptMail>,
+    /// What that is, for the history.
+    pub detail: String,
+}
+
+/// A copy in a mailbox.
+#[derive(Debug, Clone)]
+pub struct InMailbox {
+    /// Its name.
+    pub mailbox: String,
+    /// It is made when it does not exist; else the copy goes to INBOX.
+    pub create: bool,
+    /// The copy's flags.
+    pub flags: Flags,
+}
+
+/// An id that an account's scripts remember.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeenId {
+    /// What it stands for is for those who draw it.
+    pub id: [u8; 16],
+    /// Until when (seconds since 1970).
+    pub until: i64,
+}
+
+/// Mail that a script sends.
+#[derive(Debug, Clone)]
+pub struct ScriptMail {
+    /// For the queue.
+    pub message: Enqueue,
+    /// Not sent while the account's scripts know this id, which they do from then on.
+    pub unless: Option<SeenId>,
+}
+
+/// A change of an account's Sieve scripts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ScriptChange {
+    /// Puts a script, in place of one of its name, which stays active if it is.
+    Put {
+        /// Its name.
+        name: String,
+        /// Its text.
+        text: Bytes,
+    },
+    /// Makes this one the active one; `None`: none is.
+    Activate(Option<String>),
+    /// Deletes it; the active one is refused.
+    Delete(String),
+    /// Gives it another name; the active one stays active.
+    Rename {
+        /// Its name.
+        from: String,
+        /// Its new one.
+        to: String,
+    },
 }
 
 /// What became of one target; same order as the targets.
@@ -44,6 +112,8 @@ pub enum Delivered {
         /// Under which UID.
         uid: Uid,
     },
+    /// Taken, and in no mailbox: the account's script has thrown it away or sent it on.
+    Filtered,
     /// It was here already: success for the sender, no second copy.
     Duplicate,
     /// Not stored, for this recipient alone.

@@ -22,6 +22,8 @@ CREATE TABLE recoverable(account INT NOT NULL, mailbox INT NOT NULL, uid INT NOT
 CREATE INDEX recoverable_at ON recoverable(at, mailbox, uid);
 CREATE TABLE recoverable_sum(id INTEGER PRIMARY KEY CHECK(id = 1), messages INT NOT NULL, octets INT NOT NULL);
 INSERT INTO recoverable_sum VALUES(1, 0, 0);
+CREATE TABLE seen(account INT NOT NULL, id BLOB NOT NULL, until INT NOT NULL,
+  PRIMARY KEY(account, id)) WITHOUT ROWID;
 ALTER TABLE recipient ADD COLUMN params TEXT NOT NULL DEFAULT '';
 ALTER TABLE recipient ADD COLUMN returned TEXT NOT NULL DEFAULT '';
 ";
@@ -327,6 +329,33 @@ mod tests {
     use rusqlite::StatementStatus;
 
     use super::*;
+
+    /// What an index of the version before has.
+    fn of_before(dir: &Path) -> Connection {
+        let conn = Connection::open(path(dir)).unwrap();
+        conn.execute_batch(&format!(
+            "{TABLES} UPDATE state SET cluster=x'63', replica=x'72', seq=9; PRAGMA user_version={OLDEST};"
+        ))
+        .unwrap();
+        conn
+    }
+
+    #[test]
+    fn an_index_of_the_version_before_is_brought_up_and_others_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = of_before(dir.path());
+        assert!(old.prepare("SELECT * FROM seen").is_err());
+        drop(old);
+        let conn = open_writer(dir.path(), (b"c", b"r")).unwrap();
+        assert_eq!(State::load(&conn).unwrap().link.seq, 9, "it is the same index");
+        assert!(!conn.prepare("SELECT * FROM seen").unwrap().exists([]).unwrap());
+        assert_eq!(version(&conn), Ok(VERSION));
+        for other in [OLDEST - 1, VERSION + 1] {
+            conn.execute_batch(&format!("PRAGMA user_version={other}")).unwrap();
+            assert!(open_writer(dir.path(), (b"c", b"r")).is_err(), "{other}");
+            assert_eq!(version(&conn), Ok(other), "it is left as it is");
+        }
+    }
 
     #[test]
     fn cached_statements_are_not_prepared_anew() {

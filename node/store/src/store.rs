@@ -16,7 +16,7 @@ use crate::{
     model::{Account, Alias, Domain},
     ops::{
         Append, Appended, Copied, CopyKind, CreateMailbox, Delivered, Delivery, Enqueue, Expunge, FlagChange,
-        FlagsChanged, Purge, Purged, QueueUpdate, Undelete, Undeleted,
+        FlagsChanged, Purge, Purged, QueueUpdate, ScriptChange, Undelete, Undeleted,
     },
     plan::{self, Op, Value},
     replica::{Identity, Receipt, Replica, StoreKind},
@@ -24,6 +24,15 @@ use crate::{
     stats::Stats,
     view::View,
 };
+
+/// Has an account an active Sieve script?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HasScript {
+    /// It has.
+    Yes,
+    /// It has none.
+    No,
+}
 
 /// A store that serves. Cheap to clone; the last clone's drop stops the committer.
 #[derive(Clone)]
@@ -145,16 +154,17 @@ impl Store {
         let _ = self.shared.stopped.subscribe().wait_for(|stopped| *stopped).await;
     }
 
-    /// Delivers one message to several accounts. One record, one body.
+    /// Delivers one message to several accounts. One record, one body; what scripts want beside it stands in the same batch.
     ///
     /// # Errors
-    /// Refused as a whole (full) before anything was appended; refusals of one account stand in its outcome.
+    /// Refused as a whole (full, or `Stale` where a script has to run again) before anything was appended; refusals of one account stand in its outcome.
     pub async fn deliver(&self, delivery: Delivery) -> Result<Receipt<Vec<Delivered>>, WriteError> {
         let crc = crc32c::crc32c(&delivery.body);
         expect!(self.submit(Op::Deliver(delivery, crc)).await?, Value::Delivered(v) => v)
     }
 
-    /// Would a delivery to this account be refused now (RCPT time)? No reservation is made.
+    /// Would a delivery to this account be refused now (RCPT time)? No reservation is made. Answers whether a script is to
+    /// be asked where the mail goes.
     ///
     /// # Errors
     /// When the index cannot be read.
@@ -162,17 +172,20 @@ impl Store {
         &self,
         account: AccountId,
         size: u64,
-    ) -> Result<Result<(), Refusal>, ReadError> {
+    ) -> Result<Result<HasScript, Refusal>, ReadError> {
         if !self.has_room(size) {
             return Ok(Err(Refusal::Full));
         }
         let Identity { store, kind, .. } = self.identity();
-        let found = self.read(move |view| view.account_record(account)).await?;
+        let found =
+            self.read(move |view| Ok((view.account_record(account)?, view.has_active_script(account)?)));
+        let (found, has_script) = found.await?;
+        let has_script = if has_script { HasScript::Yes } else { HasScript::No };
         Ok(match found.filter(|_| kind == StoreKind::Mail) {
             // With another store's name it would say that the account moved away.
             Some(found) if found.store == store && found.tombstone => Err(Refusal::AccountDeleted(account)),
             Some(found) if found.store == store => {
-                plan::quota_allows(found.quota_octets, found.used_octets, size)
+                plan::quota_allows(found.quota_octets, found.used_octets, size).map(|()| has_script)
             }
             _ => Err(Refusal::NoSuchAccount(account)),
         })
@@ -258,6 +271,18 @@ impl Store {
         subscribed: bool,
     ) -> Result<Receipt<()>, WriteError> {
         self.submit_done(Op::Subscribe(account, name, subscribed)).await
+    }
+
+    /// Changes an account's Sieve scripts.
+    ///
+    /// # Errors
+    /// As [`WriteError`] says.
+    pub async fn change_scripts(
+        &self,
+        account: AccountId,
+        change: ScriptChange,
+    ) -> Result<Receipt<()>, WriteError> {
+        self.submit_done(Op::Script(account, change)).await
     }
 
     /// Puts an account's record if its generation is newer. On a mail store a new account gets INBOX, Sent, Drafts,

@@ -24,6 +24,7 @@ const PACKAGES: &[&str] = &[
     "isync",
     "neomutt",
     "fetchmail",
+    "sieve-connect",
     "dovecot-lmtpd",
     "dovecot-imapd",
     "postfix",
@@ -61,7 +62,7 @@ impl ClientRoot {
         let _lock = Lock::part(&paths, "clients")?;
         if !root.is_dir() {
             eprintln!(
-                "unpacking swaks, isync, neomutt, fetchmail, dovecot and postfix into the cache (1-2 minutes, once)"
+                "unpacking swaks, isync, neomutt, fetchmail, sieve-connect, dovecot and postfix into the cache (1-2 minutes, once)"
             );
             let work = paths.cache.join("clients-unpack");
             let _stale = fs::remove_dir_all(&work);

@@ -29,6 +29,8 @@ pub(super) struct Recipient {
     pub(super) way: Way,
     /// What the sender asks for its reports.
     pub(super) dsn: RcptDsn,
+    /// Those of the accounts whose scripts are asked.
+    pub(super) scripted: Vec<AccountId>,
 }
 
 /// Where a recipient's copy goes.

@@ -15,6 +15,9 @@ pub(super) fn reply(refusal: &Refusal) -> Reply {
         Refusal::NoSuchMailbox
         | Refusal::AlreadyExists
         | Refusal::UseTaken
+        | Refusal::NoSuchScript
+        | Refusal::ScriptIsActive
+        | Refusal::TooManyScripts { .. }
         | Refusal::BadName(_)
         | Refusal::NotAllowed(_)
         | Refusal::Stale => Reply::new(451, "4.3.0 cannot be delivered now"),

@@ -120,6 +120,10 @@ pub(super) async fn deliver(stores: &mut Stores, job: &Job) -> Verdict {
             stores.keep(store, client);
         }
     }
+    // Nobody has got it, and nobody will: what scripts say, for example.
+    if let Some(reply) = ledger.refused_by_all() {
+        return Verdict::Never(reply);
+    }
     hand_off_rest(&reach, job, (&mut ledger, &alive)).await;
     for reason in ledger.reasons() {
         metrics::handed_off(reason);

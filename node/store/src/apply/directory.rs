@@ -67,6 +67,7 @@ fn empty_account(cx: &mut Apply<'_>, local: i64) -> Result<(), ApplyError> {
     undelete::forget_account(cx, local)?;
     cx.conn.prepare_cached("DELETE FROM subscription WHERE account=?")?.execute([local])?;
     cx.conn.prepare_cached("DELETE FROM sieve WHERE account=?")?.execute([local])?;
+    cx.conn.prepare_cached("DELETE FROM seen WHERE account=?")?.execute([local])?;
     Ok(())
 }
 

@@ -8,6 +8,7 @@ mod mail;
 mod mailbox;
 mod queue;
 mod salvaged;
+mod seen;
 pub mod trace;
 mod undelete;
 

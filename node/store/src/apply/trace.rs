@@ -36,6 +36,8 @@ pub enum Event {
     Held = 7,
     /// Expunged, and brought back.
     Restored = 8,
+    /// In no mailbox, as its account's script says.
+    Filtered = 9,
 }
 
 impl Event {
@@ -50,6 +52,7 @@ impl Event {
             6 => "expunged",
             7 => "held",
             8 => "restored",
+            9 => "filtered",
             _ => "unknown",
         }
     }

@@ -17,8 +17,8 @@ use prost::Message as _;
 pub use directory::{Audit, PutAccount, PutAlias, PutDomain, PutGaps};
 pub use kept::{Kept, KeptBody, KeptMessage, KeptQueued};
 pub use mail::{
-    Append, Copy, CreateMailbox, DeleteMailbox, Deliver, Expunge, FlagGroup, MoveAll, NewMailbox, PutSieve,
-    Rename, RenameMailbox, SetFlags, Stored, Subscribe,
+    Append, Copy, CreateMailbox, DeleteMailbox, Deliver, Expunge, FlagGroup, MoveAll, NewMailbox, Placed,
+    PutSieve, Rename, RenameMailbox, Seen, SetFlags, Stored, Subscribe,
 };
 pub use queue::{QueuePut, QueueUpdate, Recipient};
 pub use system::{EpochStart, InSync, Mark, Salvaged};

@@ -62,6 +62,7 @@ fn incoming() -> Samples {
         uid: 12,
         modseq: 1 << 32 | 10,
         prefix: Bytes::from_static(b"Delivered-To: user@example.org\r\n"),
+        ..Stored::default()
     };
     vec![
         (

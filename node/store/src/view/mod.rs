@@ -4,6 +4,7 @@ mod body;
 mod directory;
 mod mail;
 mod queue;
+mod script;
 mod undelete;
 mod verify;
 
@@ -18,6 +19,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row};
 
 pub use body::StoredBody;
 pub use directory::DirectoryRecord;
+pub use script::ScriptListed;
 pub use undelete::{Recoverable, RecoverableFilter};
 
 use crate::{
