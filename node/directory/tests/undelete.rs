@@ -47,6 +47,7 @@ async fn deliver(store: &Store, account: AccountId, n: u128) {
         account,
         recipient: "ann@example.org".into(),
         mailbox: "INBOX".into(),
+        filing: None,
         prefix: Default::default(),
     };
     let delivery = Delivery {
