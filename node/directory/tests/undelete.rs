@@ -136,10 +136,8 @@ async fn expunged_mail_comes_back_over_the_network_page_by_page_and_once() {
     let told = audit(&mut admin).await;
     assert!(told[0].starts_with("failed: account undelete ann@example.org --into a//b: "), "{told:?}");
     let long = store_pb::UndeleteRequest { mailbox: "x".repeat(1001), ..Default::default() };
-    assert_eq!(
-        admin.undelete(asked("ann@example.org", long)).await.unwrap_err().code(),
-        Code::InvalidArgument
-    );
+    let refused = admin.undelete(asked("ann@example.org", long)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
     let unknown = admin.undelete(asked("bob@example.org", dry.clone())).await.unwrap_err();
     assert_eq!(unknown.code(), Code::NotFound);
     let into = store_pb::UndeleteRequest { into: "Back/again".into(), ..Default::default() };

@@ -200,7 +200,7 @@ async fn what_is_asked_of_reports_goes_on_where_it_is_taken() {
     for (offers, taken) in [("250-mx\r\n250 DSN", true), ("250 mx", false)] {
         let site = Site::open(vec![Play::Script(with(&[("EHLO", offers)]))]).await;
         let message: (&[u8], &(dyn Fn() -> bool + Sync)) = (b"x\r\n", &|| true);
-        let attempt = site::send_job(&relay(&site, &["mx"]), &dsn, &[joe.clone()], message).await;
+        let attempt = site::send_job(&relay(&site, &["mx"]), &dsn, std::slice::from_ref(&joe), message).await;
         let told = &attempt.told[0];
         assert_eq!((told.fate, told.takes_dsn), (Fate::Delivered, taken), "{told:?}");
         let heard = site.heard().await;

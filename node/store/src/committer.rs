@@ -46,7 +46,7 @@ pub type Reply = oneshot::Sender<Result<Confirmed, WriteError>>;
 /// What the committer is asked.
 pub enum Job {
     /// A change; the permit bounds the octets that wait.
-    Change(Op, Reply, OwnedSemaphorePermit),
+    Change(Box<Op>, Reply, OwnedSemaphorePermit),
     /// Something that is no change.
     Aside(Aside),
     /// Stop, and give the replica back.
@@ -408,7 +408,7 @@ impl Batch {
         match job {
             Job::Change(op, reply, permit) => {
                 self.octets += op.weight();
-                self.ops.push(op);
+                self.ops.push(*op);
                 self.replies.push((reply, permit));
                 None
             }

@@ -98,7 +98,7 @@ impl Store {
         let permit = self.shared.octets.clone().acquire_many_owned(permits).await;
         let permit = permit.map_err(|_| WriteError::NotServing)?;
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job::Change(op, reply, permit)).await.map_err(|_| WriteError::NotServing)?;
+        self.jobs.send(Job::Change(Box::new(op), reply, permit)).await.map_err(|_| WriteError::NotServing)?;
         // A committer that dies with the change in hand leaves it open whether it was appended.
         let (value, epoch, seq) = answer.await.map_err(|_| WriteError::Unknown)??;
         Ok(Receipt { value, epoch, seq, gate: self.shared.gate.clone() })

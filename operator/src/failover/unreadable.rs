@@ -16,7 +16,7 @@ use crate::context::Context;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Invalid {
     /// Which one, with the version that was seen.
-    pub about: ObjectReference,
+    pub about: Box<ObjectReference>,
     /// What is wrong with it.
     pub error: String,
 }
@@ -27,7 +27,7 @@ pub struct Invalid {
 /// What is wrong with it.
 pub fn readable<K: Resource<DynamicType = ()>>(object: DeserializeGuard<K>) -> Result<K, Invalid> {
     let about = ObjectReference { resource_version: object.resource_version(), ..object.object_ref(&()) };
-    object.0.map_err(|unreadable| Invalid { about, error: unreadable.error })
+    object.0.map_err(|unreadable| Invalid { about: Box::new(about), error: unreadable.error })
 }
 
 /// Which versions of which objects have been told of.

@@ -51,9 +51,7 @@ fn subjects(imap: &mut ImapClient, mailbox: &str) -> Result<Vec<String>> {
     let fetched = imap.fetch_all(mailbox)?;
     let subject = |body: &[u8]| {
         let text = String::from_utf8_lossy(body).into_owned();
-        let line =
-            text.lines().find_map(|line| line.strip_prefix("Subject: ")).unwrap_or_default().to_owned();
-        line
+        text.lines().find_map(|line| line.strip_prefix("Subject: ")).unwrap_or_default().to_owned()
     };
     let mut all: Vec<String> = fetched.iter().map(|message| subject(&message.body)).collect();
     all.sort();

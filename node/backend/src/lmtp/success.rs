@@ -81,7 +81,8 @@ mod tests {
             dsn: mail,
             recipients: Vec::new(),
         };
-        let recipient = Recipient { address: "bob@example.org".into(), way: Way::Deliver(Vec::new()), dsn };
+        let (address, way) = ("bob@example.org".into(), Way::Deliver(Vec::new()));
+        let recipient = Recipient { address, way, dsn, scripted: Vec::new() };
         let message = Bytes::from_static(b"Subject: hi\r\n\r\nsecret\r\n");
         report(&envelope, &recipient, &message, ("mail.example.org", 60))
     }

@@ -216,7 +216,7 @@ impl Session {
             Command::ListScripts => return self.list(account).await,
             Command::GetScript(name) => return self.get(account, name).await,
             Command::HaveSpace { name, size } => return self.have_space(account, (name, size)).await,
-            Command::CheckScript(script) => _ = self.compiles(script).await?,
+            Command::CheckScript(script) => self.compiles(script).await?,
             Command::PutScript { name, script } => {
                 if let Some(warnings) = self.compiles_quietly(&script).await? {
                     let put = ScriptChange::Put { name, text: script };

@@ -7,7 +7,7 @@ use rusqlite::params;
 
 use super::{
     MAX_AHEAD, MAX_MESSAGE, Plan, PlanError, Planned, Value,
-    filing::{self, Filed},
+    filing::{self, Filed, Outcome},
     message, quota_allows, take_uids,
 };
 use crate::{
@@ -68,10 +68,10 @@ impl All {
         self.targets.push(part);
     }
 
-    fn take(&mut self, filed: Filed) {
-        match filed {
-            Filed::Refused(refusal) => self.outcomes.push(Delivered::Refused(refusal)),
-            Filed::Done { stored, before, behind } => {
+    fn take(&mut self, outcome: Outcome) {
+        match outcome {
+            Err(refusal) => self.outcomes.push(Delivered::Refused(refusal)),
+            Ok(Filed { stored, before, behind }) => {
                 self.outcomes.push(match stored.mailbox {
                     0 => Delivered::Filtered,
                     mailbox => Delivered::Stored { mailbox, uid: stored.uid },
@@ -116,11 +116,11 @@ fn one_target(
         return Ok(());
     }
     let size = size + target.prefix.len() as u64;
-    let filed = match target.filing {
+    let outcome = match target.filing {
         Some(filing) => filing::file(cx, account, (part, *filing), size)?,
         None => plain(cx, account, (part, &target.mailbox), size)?,
     };
-    all.take(filed);
+    all.take(outcome);
     Ok(())
 }
 
@@ -130,7 +130,7 @@ fn plain(
     account: AccountHot,
     (mut stored, mailbox): (Stored, &str),
     size: u64,
-) -> Result<Filed, PlanError> {
+) -> Result<Outcome, PlanError> {
     let name = names::canonical(mailbox);
     let named = if name == names::INBOX { None } else { super::mailbox::find(cx, account.local, &name)? };
     let mailbox = named.unwrap_or(account.inbox);
@@ -143,14 +143,11 @@ fn plain(
         .prepare_cached("SELECT uid_next FROM counter WHERE mailbox=?")?
         .query_row([mailbox], |r| r.get(0))?;
     let allowed = quota_allows(account.quota, used, size).and_then(|()| take_uids(uid_next, 1));
-    Ok(match allowed {
-        Ok(uid) => {
-            (stored.mailbox, stored.uid) = (mailbox, uid);
-            stored.modseq = cx.next.next_modseq(cx.epoch);
-            Filed::Done { stored, before: Vec::new(), behind: Vec::new() }
-        }
-        Err(refusal) => Filed::Refused(refusal),
-    })
+    Ok(allowed.map(|uid| {
+        (stored.mailbox, stored.uid) = (mailbox, uid);
+        stored.modseq = cx.next.next_modseq(cx.epoch);
+        Filed { stored, before: Vec::new(), behind: Vec::new() }
+    }))
 }
 
 pub fn append(cx: &mut Plan<'_>, append: Append, crc: u32) -> Result<Planned, PlanError> {

@@ -26,13 +26,17 @@ pub fn weight(target: &DeliveryTarget) -> usize {
     target.prefix.len() + 256 + target.filing.as_deref().map_or(0, of_filing)
 }
 
-/// What a script's wishes become.
-pub enum Filed {
-    /// The target's part of the delivery, with the records that stand before and behind it.
-    Done { stored: Stored, before: Vec<(Record, Bytes)>, behind: Vec<(Record, Bytes)> },
-    /// Nothing of it is done.
-    Refused(Refusal),
+/// A target's part of a delivery.
+pub struct Filed {
+    pub stored: Stored,
+    /// Records that stand before it.
+    pub before: Vec<(Record, Bytes)>,
+    /// Records that stand behind it.
+    pub behind: Vec<(Record, Bytes)>,
 }
+
+/// What becomes of a target, of which nothing is done when it is refused.
+pub type Outcome = Result<Filed, Refusal>;
 
 /// Decides for one account, whose part without its places `stored` is.
 pub fn file(
@@ -40,9 +44,9 @@ pub fn file(
     account: AccountHot,
     (mut stored, filing): (Stored, Filing),
     size: u64,
-) -> Result<Filed, PlanError> {
+) -> Result<Outcome, PlanError> {
     if filing.into.len() > MOST || filing.sends.len() > MOST {
-        return Ok(Filed::Refused(Refusal::NotAllowed("a script wants too much")));
+        return Ok(Err(Refusal::NotAllowed("a script wants too much")));
     }
     for seen in &filing.seen {
         if is_seen(cx, account.local, seen)? {
@@ -52,7 +56,7 @@ pub fn file(
     let mut before = Vec::new();
     match places(cx, account, (&stored.account, filing.into), size, &mut before) {
         Ok(places) => put_places(&mut stored, places),
-        Err(PlanError::Refused(refusal)) => return Ok(Filed::Refused(refusal)),
+        Err(PlanError::Refused(refusal)) => return Ok(Err(refusal)),
         Err(error) => return Err(error),
     }
     stored.filtered = stored.mailbox == 0;
@@ -69,7 +73,7 @@ pub fn file(
         let crc = crc32c::crc32c(&send.message.body);
         behind.extend(queue::put(cx, send.message, crc)?.records);
     }
-    Ok(Filed::Done { stored, before, behind })
+    Ok(Ok(Filed { stored, before, behind }))
 }
 
 fn record_of(seen: &SeenId) -> Seen {
