@@ -1,6 +1,6 @@
 //! `queue`: which mail, and what is done about it.
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
 #[derive(Subcommand)]
 pub enum Queue {
@@ -41,9 +41,9 @@ pub enum Queue {
 
 /// Which recipients of waiting messages; all that is given must fit.
 #[derive(Args)]
+#[command(group(ArgGroup::new("which").required(true).multiple(true).args(["id", "destination", "address", "all"])))]
 pub struct Waiting {
     /// The message's delivery id.
-    #[arg(required_unless_present_any = ["destination", "address", "all"])]
     pub id: Option<String>,
     /// For this domain of another site, or for the store of this name.
     #[arg(long, value_name = "DOMAIN|STORE")]

@@ -5,8 +5,9 @@ use mail_parser::MessageParser;
 /// The subject of a header, or of the beginning of a message: RFC 2047 words are decoded. `None`: it has none.
 #[must_use]
 pub fn subject(header: &[u8]) -> Option<String> {
-    let header = header.get(..crate::header_end(header))?;
-    let parsed = MessageParser::new().header_text(mail_parser::HeaderName::Subject).parse_headers(header)?;
+    // The parser passes over a line that has no end.
+    let whole = [header.get(..crate::header_end(header))?, b"\r\n"].concat();
+    let parsed = MessageParser::new().header_text(mail_parser::HeaderName::Subject).parse_headers(&whole)?;
     parsed.subject().map(|subject| subject.trim().to_owned()).filter(|subject| !subject.is_empty())
 }
 

@@ -45,6 +45,7 @@ error unix - - n - - error
 retry unix - - n - - error
 smtp unix - - n - - smtp
 anvil unix - - n - 1 anvil
+proxymap unix - - n - - proxymap
 scache unix - - n - 1 scache
 tlsmgr unix - - n 1000? 1 tlsmgr
 postlog unix-dgram n - n - 1 postlogd

@@ -88,6 +88,7 @@ fn what_is_expunged_comes_back_whatever_expunged_it() -> Result<()> {
     ensure!(subjects(&mut client, "INBOX")? == ["inbox 5"], "a list brings nothing back");
 
     // They are there still when the node comes again.
+    node.kill()?;
     node.restart()?;
     let mut client = imap(&node)?;
     let back = undelete(&node, &["--mailbox", "INBOX"])?;
