@@ -38,7 +38,11 @@ const ARROWS: &[(&str, &[&str])] = &[
         "mailcluster-backend",
         &["types", "net", "store", "message", "lmtp", "proto-imap", "proto-smtp", "proto-pop3"],
     ),
-    ("mailcluster-frontend", &["types", "net", "auth", "lmtp", "proto-imap", "proto-smtp", "proto-pop3"]),
+    ("mailcluster-verdict", &[]),
+    (
+        "mailcluster-frontend",
+        &["types", "net", "auth", "lmtp", "verdict", "proto-imap", "proto-smtp", "proto-pop3"],
+    ),
     ("mailcluster-operator", &["api", "rpc", "failover"]),
     ("mailcluster-fence-redfish", &[]),
     ("mailcluster-import", &["proto-imap"]),

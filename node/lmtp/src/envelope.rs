@@ -15,6 +15,47 @@ pub struct Envelope {
     pub size: u64,
     /// Addresses or headers may be UTF-8 (RFC 6531).
     pub utf8: bool,
+    /// What was made of it on its way in.
+    pub checked: Checked,
+}
+
+/// What checks made of a message on its way in. It goes on with the message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// It belongs into Junk.
+    pub junk: bool,
+    /// What they found, in a line of `[a-z0-9:,.-]`; empty when there were none.
+    pub met: String,
+}
+
+impl Checked {
+    /// As parameters of MAIL, each behind a blank.
+    #[must_use]
+    pub fn params(&self) -> String {
+        let mut text = String::new();
+        if self.junk {
+            text.push_str(" MCJUNK=1");
+        }
+        if !self.met.is_empty() {
+            text.push_str(" MCMET=");
+            text.push_str(&self.met);
+        }
+        text
+    }
+
+    /// From parameters parted by blanks, others among them.
+    #[must_use]
+    pub fn from_params(text: &str) -> Self {
+        let mut checked = Self::default();
+        for word in text.split(' ') {
+            match word.split_once('=') {
+                Some(("MCJUNK", "1")) => checked.junk = true,
+                Some(("MCMET", met)) => met.clone_into(&mut checked.met),
+                _ => {}
+            }
+        }
+        checked
+    }
 }
 
 /// Where a recipient's copy should go on the store that is spoken to.
@@ -55,6 +96,7 @@ impl Envelope {
         if self.utf8 || !self.sender.is_ascii() {
             line.push_str(" SMTPUTF8");
         }
+        line.push_str(&self.checked.params());
         line.push_str("\r\n");
         line
     }
@@ -83,5 +125,25 @@ impl Recipient {
         debug_assert!(written.is_ok(), "writing to a string cannot fail");
         line.push_str("\r\n");
         line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_checked_survives_parameters() {
+        for (junk, met, text) in [
+            (false, "", ""),
+            (true, "", " MCJUNK=1"),
+            (false, "spf:pass,dmarc:none", " MCMET=spf:pass,dmarc:none"),
+            (true, "dmarc:fail", " MCJUNK=1 MCMET=dmarc:fail"),
+        ] {
+            let checked = Checked { junk, met: met.into() };
+            assert_eq!(checked.params(), text);
+            assert_eq!(Checked::from_params(&format!("SMTPUTF8{text}")), checked);
+        }
+        assert_eq!(Checked::from_params("SMTPUTF8 MCJUNK=2 MCID=x"), Checked::default());
     }
 }

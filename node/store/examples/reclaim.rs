@@ -136,6 +136,7 @@ fn delivery(n: u64, body: &Bytes) -> Delivery {
         sender: "sender@example.com".into(),
         at: i64::try_from(now.as_secs()).unwrap(),
         body: body.clone(),
+        met: String::new(),
         targets: vec![target],
     }
 }

@@ -11,14 +11,14 @@ use mailcluster_types::{AccountId, Address};
 
 use super::{
     envelope::{Envelope, Recipient, Way},
-    refusal,
+    junk, refusal,
 };
 use crate::metrics;
 
 /// No answer may be given: the connection must be closed.
 #[derive(Debug, thiserror::Error)]
 #[error("no answer may be given: {0}")]
-pub(super) struct Silence(&'static str);
+pub(super) struct Silence(pub(super) &'static str);
 
 /// What the store did, not yet acknowledged.
 pub(super) struct Pending {
@@ -39,7 +39,10 @@ enum Half<T> {
 /// Hands the message to the store: one delivery for the accounts, one queue entry for the rest, side by side.
 pub(super) async fn commit(store: &Store, envelope: &Envelope, body: Bytes) -> Result<Pending, Silence> {
     let at = unix_now();
-    let targets = targets(envelope);
+    let mut targets = targets(envelope);
+    if envelope.checked.junk {
+        junk::into(store, &mut targets).await?;
+    }
     let accounts: Vec<AccountId> = targets.iter().map(|t| t.account).collect();
     let waiting = queue_recipients(&envelope.recipients, at);
     let deliver = async {
@@ -47,7 +50,8 @@ pub(super) async fn commit(store: &Store, envelope: &Envelope, body: Bytes) -> R
             return Ok(None);
         }
         let (sender, body) = (envelope.sender.clone(), body.clone());
-        let delivery = Delivery { id: envelope.delivery, sender, at, body, targets };
+        let met = envelope.checked.met.clone();
+        let delivery = Delivery { id: envelope.delivery, sender, at, body, met, targets };
         half(store.deliver(delivery).await).map(Some)
     };
     let queue = async {
@@ -58,7 +62,7 @@ pub(super) async fn commit(store: &Store, envelope: &Envelope, body: Bytes) -> R
             delivery: envelope.delivery,
             sender: envelope.sender.clone(),
             at,
-            params: if envelope.utf8 { "SMTPUTF8".to_owned() } else { String::new() },
+            params: params(envelope),
             recipients: waiting,
             body: body.clone(),
         };
@@ -167,6 +171,12 @@ fn targets(envelope: &Envelope) -> Vec<DeliveryTarget> {
 /// command line without control characters.
 fn prefix(sender: &str, recipient: &str) -> Bytes {
     format!("Return-Path: <{sender}>\r\nDelivered-To: {recipient}\r\n").into()
+}
+
+/// What goes on with a message that waits.
+fn params(envelope: &Envelope) -> String {
+    let utf8 = if envelope.utf8 { "SMTPUTF8" } else { "" };
+    format!("{utf8}{}", envelope.checked.params()).trim_start().to_owned()
 }
 
 fn key(address: &str) -> String {

@@ -1,5 +1,6 @@
 //! The open transaction.
 
+use mailcluster_lmtp::Checked;
 use mailcluster_types::{AccountId, DeliveryId, StoreName};
 
 /// What stands before the message.
@@ -14,6 +15,8 @@ pub(super) struct Envelope {
     pub(super) utf8: bool,
     /// Announced size; 0 when it was not.
     pub(super) size: u64,
+    /// What checks made of it on its way in.
+    pub(super) checked: Checked,
     /// Accepted recipients, in order; each gets a reply after the message.
     pub(super) recipients: Vec<Recipient>,
 }

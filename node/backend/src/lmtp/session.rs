@@ -1,7 +1,7 @@
 //! The LMTP conversation.
 
 use bytes::BytesMut;
-use mailcluster_lmtp::{Wire, WireError};
+use mailcluster_lmtp::{Checked, Wire, WireError};
 use mailcluster_proto_smtp::{
     Command, DataDecoder, DataFault, MailParams, Path, Progress, RcptParams, Reply, rfc5322_date,
 };
@@ -138,7 +138,7 @@ impl Session {
         if params.size.is_some_and(|size| size > self.context.limits.max_message) {
             return refusal::fault(DataFault::TooLarge);
         }
-        if params.delivery.is_some() && self.context.peer == Peer::Foreign {
+        if params.any_internal() && self.context.peer == Peer::Foreign {
             return NOT_OFFERED;
         }
         let drawn_here = params.delivery.is_none();
@@ -157,7 +157,9 @@ impl Session {
             Path::Null | Path::Postmaster => String::new(),
         };
         let (size, utf8) = (params.size.unwrap_or(0), params.utf8);
-        self.envelope = Some(Envelope { delivery, drawn_here, sender, utf8, size, recipients: Vec::new() });
+        let checked = Checked { junk: params.junk, met: params.met.unwrap_or_default() };
+        self.envelope =
+            Some(Envelope { delivery, drawn_here, sender, utf8, size, checked, recipients: Vec::new() });
         Reply::with(250, format!("2.1.0 ok id={delivery}"))
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use mailcluster_lmtp::Recipient;
+use mailcluster_lmtp::{Checked, Recipient};
 use mailcluster_proto_smtp::{MailParams, Path, RcptParams, Reply};
 use mailcluster_types::{AccountStatus, Address, DeliveryId, Resolution, ResolvedAccount};
 
@@ -27,6 +27,8 @@ pub(super) struct Envelope {
     pub(super) items: Vec<Item>,
     /// Accepted recipients as sent.
     pub(super) recipients: Vec<String>,
+    /// What was made of the message.
+    pub(super) checked: Checked,
 }
 
 impl Envelope {
@@ -36,6 +38,7 @@ impl Envelope {
             sender: self.sender.clone(),
             size,
             utf8: self.utf8 || self.recipients.iter().any(|r| !r.is_ascii()),
+            checked: self.checked.clone(),
         }
     }
 
@@ -75,7 +78,7 @@ impl Session {
         if self.service == Service::Submission && self.account.is_none() {
             return Err((Reply::new(530, "5.7.0 authentication required"), "auth"));
         }
-        if params.delivery.is_some() {
+        if params.any_internal() {
             return Err((Reply::new(555, "5.5.4 parameter not offered"), "syntax"));
         }
         if params.size.is_some_and(|size| size > self.context.limits.max_message) {
@@ -91,7 +94,8 @@ impl Session {
         let id = DeliveryId::new(unix_ms()).map_err(|_| (TRY_AGAIN, "unavailable"))?;
         let sender = sender.map(|s| s.to_string()).unwrap_or_default();
         let (size, utf8) = (params.size.unwrap_or(0), params.utf8);
-        Ok(Envelope { id, sender, size, utf8, items: Vec::new(), recipients: Vec::new() })
+        let checked = Checked::default();
+        Ok(Envelope { id, sender, size, utf8, items: Vec::new(), recipients: Vec::new(), checked })
     }
 
     async fn check_sender(&self, account: &ResolvedAccount, sender: Option<&Address>) -> Result<(), Refused> {
@@ -133,6 +137,7 @@ impl Session {
         if envelope.recipients.len() >= self.context.limits.max_recipients {
             return Err((Reply::new(452, "4.5.3 too many recipients"), "recipients"));
         }
+        self.check_client(&path).await?;
         let bare_postmaster = matches!(path, Path::Postmaster);
         let address = match path {
             Path::Mailbox(mailbox) => address(&mailbox, envelope.utf8, "5.1.3")?,

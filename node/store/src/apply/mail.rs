@@ -69,7 +69,7 @@ pub fn deliver(cx: &mut Apply<'_>, r: &Deliver, place: Place) -> Result<(), Appl
             event,
             recipient: &target.recipient,
             place: (target.mailbox, target.uid),
-            detail: None,
+            detail: Some(r.met.as_str()).filter(|met| !met.is_empty()),
         };
         trace::history(cx, &line)?;
     }

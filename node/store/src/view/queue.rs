@@ -24,7 +24,7 @@ fn history_event(r: &Row<'_>) -> rusqlite::Result<HistoryEvent> {
         delivery: delivery_id(r, 1)?,
         event: Event::name(r.get(2)?).to_owned(),
         recipient: r.get(3)?,
-        detail: detail.or(place).unwrap_or_default(),
+        detail: [place, detail].into_iter().flatten().collect::<Vec<_>>().join(" "),
     })
 }
 
