@@ -26,7 +26,7 @@ use tokio::{
 use crate::{
     authors::authors,
     body::BodyHashes,
-    decide::{Action, decide, refusal},
+    decide::{Action, decide, not_looked_at, refusal},
     field::{self, Sender},
     lists::Lists,
     lookups::Lookups,
@@ -159,11 +159,11 @@ impl Checks {
             _ => (self.unanswered(), true),
         };
         results.listed.clone_from(&mail.listed);
-        let action = match decide(&results, &self.settings, self.allows(mail.client)) {
-            // Who fills all turns must not get mail past what is enforced.
-            Action::Deliver if missed && self.settings.enforces() => Action::Later,
-            action => action,
-        };
+        let allowed = self.allows(mail.client);
+        let mut action = decide(&results, &self.settings, allowed);
+        if missed {
+            action = not_looked_at(action, &self.settings, allowed);
+        }
         let from = Sender { client: mail.client, helo: mail.helo, sender: mail.sender };
         let field = field::write(&results, &self.name, &from);
         Ok(Verdict { action, field, results })

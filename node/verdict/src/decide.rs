@@ -81,6 +81,11 @@ fn by_dmarc(dmarc: &Dmarc, results: &Results) -> Action {
     }
 }
 
+/// What is done when there was no turn to look at the message: who fills all turns must not get mail past what is enforced.
+pub(crate) fn not_looked_at(action: Action, settings: &Settings, allowed: bool) -> Action {
+    if settings.enforces() && !allowed { Action::Later } else { action }
+}
+
 /// Why a recipient is refused to a client that lists have; none when it is not.
 #[must_use]
 pub fn refusal(listed: &[Listed], client: std::net::IpAddr) -> Option<String> {
@@ -165,6 +170,18 @@ mod tests {
             // The name in HELO is no reason.
             let helo = Results { helo: Some(O::Fail), ..Results::default() };
             assert_eq!(decide(&helo, &settings(Check::Enforce, Check::Enforce), false), Action::Deliver);
+        }
+    }
+
+    #[test]
+    fn what_was_not_looked_at_is_put_off_only_where_something_is_enforced() {
+        for (spf, dmarc, allowed, expected) in [
+            (Check::Mark, Check::Mark, false, Action::Deliver),
+            (Check::Enforce, Check::Mark, false, Action::Later),
+            (Check::Mark, Check::Enforce, false, Action::Later),
+            (Check::Enforce, Check::Enforce, true, Action::Deliver),
+        ] {
+            assert_eq!(not_looked_at(Action::Deliver, &settings(spf, dmarc), allowed), expected);
         }
     }
 

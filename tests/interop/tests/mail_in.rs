@@ -29,7 +29,7 @@ const ZONE: &str = r#"brisbane._domainkey.football.example.com TXT "v=DKIM1; k=e
     _dmarc.open.test TXT "v=DMARC1; p=reject; aspf=s"
     void.test TXT "v=spf1 a:n1.void.test a:n2.void.test a:n3.void.test ip4:127.0.0.1 -all"
     loop.test TXT "v=spf1 include:loop.test -all"
-    broken.test TXT "v=spf1 nonsense:x -all"
+    broken.test TXT "v=spf1 ip4:192.0.2 -all"
     2.0.0.127.bl.test A 127.0.0.2
     9.0.0.127.bl.test A 127.0.0.4
     2.0.0.127.junk.test A 127.0.0.2
