@@ -81,7 +81,7 @@ fn list(text: &str) -> Result<List> {
 }
 
 fn networks(texts: &[String]) -> Result<Vec<Network>> {
-    texts.iter().map(|text| Ok(text.parse()?)).collect()
+    texts.iter().map(|text| text.parse::<Network>().map_err(anyhow::Error::from)).collect()
 }
 
 #[cfg(test)]
