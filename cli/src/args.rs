@@ -175,6 +175,9 @@ pub enum Domain {
         /// The domain.
         name: String,
     },
+    /// Keys that sign its mail (DKIM).
+    #[command(subcommand)]
+    Dkim(crate::commands::Dkim),
     /// Delete a domain.
     Delete {
         /// The domain.

@@ -3,14 +3,18 @@
 mod account;
 mod alias;
 mod directory;
+mod dkim;
 mod domain;
 mod failover;
 mod import;
 mod input;
+mod key_line;
 mod mail;
 mod rebalance;
 mod status;
 mod transfer;
+
+pub use dkim::Dkim;
 
 use crate::{
     args::{Cli, Command, Global},

@@ -14,6 +14,7 @@ mod receive;
 mod session;
 mod spool;
 mod stores;
+mod submit;
 
 use mailcluster_types::{BoxStream, ClientInfo};
 

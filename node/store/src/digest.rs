@@ -96,7 +96,7 @@ const TABLES: &[Table] = &[
         &["account", "store", "attempts", "next_attempt", "last_error", "held", "noticed"],
     ),
     table("queued", &["delivery", "address"], &["at"]),
-    table("domain", &["name"], &["generation", "tombstone", "seq"]),
+    table("domain", &["name"], &["generation", "tombstone", "keys", "seq"]),
     table("alias", &["address"], &["accounts", "generation", "tombstone", "seq"]),
     table("history", &["id"], &["at", "delivery", "event", "recipient", "mailbox", "uid", "detail"]),
     table("audit", &["id"], &["at", "who", "what"]),

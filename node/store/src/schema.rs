@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig, params};
 use crate::{batch::Link, model::EpochMark};
 
 /// Rises with every change of the tables: an index of another version is rebuilt from the log.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// The order of columns in [`State`]'s row and the tables. The counters are apart from names and hashes so that
 /// their pages are dense: a batch dirties few.
@@ -49,7 +49,8 @@ CREATE TABLE recipient(delivery BLOB NOT NULL, address TEXT NOT NULL, account BL
 CREATE INDEX recipient_due ON recipient(store, next_attempt) WHERE held = 0;
 CREATE TABLE queued(delivery BLOB NOT NULL, address TEXT NOT NULL, at INT NOT NULL,
   PRIMARY KEY(delivery, address)) WITHOUT ROWID;
-CREATE TABLE domain(name TEXT PRIMARY KEY, generation INT NOT NULL, tombstone INT NOT NULL, seq INT NOT NULL);
+CREATE TABLE domain(name TEXT PRIMARY KEY, generation INT NOT NULL, tombstone INT NOT NULL, keys BLOB NOT NULL,
+  seq INT NOT NULL);
 CREATE TABLE alias(address TEXT PRIMARY KEY, accounts BLOB NOT NULL, generation INT NOT NULL,
   tombstone INT NOT NULL, seq INT NOT NULL);
 CREATE INDEX alias_seq ON alias(seq);

@@ -29,6 +29,8 @@ const PACKAGES: &[&str] = &[
     "procps",
     "ncurses-base",
     "python3",
+    "python3-dkim",
+    "python3-nacl",
 ];
 
 /// A folder to chroot into.
@@ -173,7 +175,7 @@ impl ClientRoot {
 
 /// Where the root is, or will be.
 pub(crate) fn location(paths: &Paths) -> PathBuf {
-    paths.cache.join("clients-4")
+    paths.cache.join("clients-5-dkim")
 }
 
 fn make(paths: &Paths, work: &Path) -> Result<()> {

@@ -70,10 +70,11 @@ fn empty_account(cx: &mut Apply<'_>, local: i64) -> Result<(), ApplyError> {
 }
 
 pub fn put_domain(cx: &mut Apply<'_>, r: &PutDomain) -> Result<(), ApplyError> {
-    cx.conn.prepare_cached("INSERT OR REPLACE INTO domain VALUES(?,?,?,?)")?.execute(params![
+    cx.conn.prepare_cached("INSERT OR REPLACE INTO domain VALUES(?,?,?,?,?)")?.execute(params![
         r.name,
         r.generation,
         r.tombstone,
+        r.keys,
         cx.seq
     ])?;
     cx.changed.directory = true;
