@@ -99,7 +99,7 @@ fn since(key: &pb::DomainKey) -> String {
 }
 
 /// As zone files have it: in pieces, each in quotes. The text has neither quotes nor backslashes.
-fn strings(text: &str) -> String {
+pub fn strings(text: &str) -> String {
     let quoted = |piece: &[u8]| format!("\"{}\"", String::from_utf8_lossy(piece));
     text.as_bytes().chunks(STRING).map(quoted).collect::<Vec<_>>().join(" ")
 }

@@ -2,6 +2,7 @@
 
 mod account;
 mod alias;
+mod check;
 mod directory;
 mod dkim;
 mod domain;
@@ -14,6 +15,7 @@ mod rebalance;
 mod status;
 mod transfer;
 
+pub use check::Check;
 pub use dkim::Dkim;
 
 use crate::{
@@ -34,6 +36,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Domain(command) => domain::run(command, &mut admin(&global).await?, out).await,
         Command::Account(command) => account::run(command, &global).await,
         Command::Alias(command) => alias::run(command, &mut admin(&global).await?, out).await,
+        Command::Check(asked) => check::run(asked, &mut admin(&global).await?, out).await,
         Command::Import(asked) => import::run(asked, &global).await,
         Command::Status => status::run(&global).await,
         Command::Trace(trace) => mail::trace(trace, &mut admin(&global).await?, out).await,
