@@ -6,6 +6,7 @@
 mod failover;
 mod frontends;
 mod outbound;
+mod screening;
 mod stores;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use failover::{ACCEPT_UNSAFE, Failover, FailoverPolicy, FenceEnv, FenceJob, Fencing, FencingMinimum};
 pub use frontends::{Exposure, Frontends, PodResources, ProxyProtocol};
 pub use outbound::{Outbound, Smarthost, SmarthostTls};
+pub use screening::Screening;
 pub use stores::{AccessMode, Directory, Durability, Storage, Stores};
 
 /// Matches a fully qualified domain name of at least two labels, without a final dot.
@@ -84,6 +86,9 @@ pub struct MailClusterSpec {
     /// How users' mail gets to other sites. Left out: mail to other sites is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outbound: Option<Outbound>,
+    /// Who is refused by the frontends, and for how long.
+    #[serde(default)]
+    pub screening: Screening,
     /// The account that receives mail for postmaster at every domain that has no own one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 3, max = 254))]

@@ -2,6 +2,7 @@
 
 mod account;
 mod alias;
+mod bans;
 mod directory;
 mod domain;
 mod failover;
@@ -34,6 +35,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Status => status::run(&global).await,
         Command::Trace(trace) => mail::trace(trace, &mut admin(&global).await?, out).await,
         Command::Queue(command) => mail::queue(command, &mut admin(&global).await?, out).await,
+        Command::Bans(command) => bans::run(command, &mut admin(&global).await?, out).await,
         Command::Directory(command) => directory::run(command, &global).await,
         Command::Failover(asked) => failover::failover(asked, &global).await,
         Command::Rebalance { dry_run } => rebalance::run(dry_run, &global).await,

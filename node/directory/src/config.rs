@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mailcluster_auth::{HashCost, ThrottlePolicy};
+use mailcluster_screen::{Lists, Policy};
 use mailcluster_types::{Address, StoreName};
 use tokio::sync::watch;
 
@@ -43,6 +44,8 @@ pub struct DirectoryConfig {
     pub hash_cost: HashCost,
     /// How patient logins are.
     pub throttle: ThrottlePolicy,
+    /// How clients of the whole cluster are screened; `None`: not at all.
+    pub screening: Option<(Policy, Lists)>,
     /// A failed login is answered no sooner than this, so that the kind of a stored hash cannot be told by the
     /// time. Default 400 ms.
     pub reject_floor: Duration,
@@ -59,6 +62,7 @@ impl DirectoryConfig {
             stores,
             hash_cost: HashCost::default(),
             throttle: ThrottlePolicy::default(),
+            screening: None,
             reject_floor: Duration::from_millis(400),
         }
     }

@@ -20,6 +20,7 @@ use crate::{
     error::CannotSay,
     lookup::{self, Looked, Page, Whose},
     names,
+    screening::Screening,
 };
 
 /// The directory over its store. Cheap to clone.
@@ -35,6 +36,7 @@ struct Inner {
     pool: VerifyPool,
     throttle: Mutex<Throttle>,
     tickets: Tickets,
+    screening: Option<Screening>,
     /// Held from reading a record to putting its next generation.
     writer: AsyncMutex<()>,
 }
@@ -57,8 +59,14 @@ impl DirectoryService {
         let throttle = Mutex::new(Throttle::new(config.throttle.clone()));
         let pool = VerifyPool::for_this_machine();
         let tickets = Tickets::new(Instant::now()).map_err(|_| HasherError::Failed)?;
+        let screening = match config.screening.clone() {
+            Some((policy, lists)) => Some(Screening::new(policy, lists).map_err(|_| HasherError::Failed)?),
+            None => None,
+        };
         let writer = AsyncMutex::new(());
-        Ok(Self { inner: Arc::new(Inner { store, config, hasher, pool, throttle, tickets, writer }) })
+        Ok(Self {
+            inner: Arc::new(Inner { store, config, hasher, pool, throttle, tickets, screening, writer }),
+        })
     }
 
     /// The store it stands on.
@@ -77,6 +85,11 @@ impl DirectoryService {
 
     pub(crate) fn pool(&self) -> &VerifyPool {
         &self.inner.pool
+    }
+
+    /// Who is refused, unless screening is off.
+    pub(crate) fn screening(&self) -> Option<&Screening> {
+        self.inner.screening.as_ref()
     }
 
     pub(crate) fn tickets(&self) -> &Tickets {

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use mailcluster_screen::Gate;
 use mailcluster_types::{Backends, BoxStream, Directory, TlsFacts};
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +22,8 @@ pub struct FrontendContext {
     pub shutdown: CancellationToken,
     /// Users' mail to other sites is taken: stores have a way out.
     pub sends_out: bool,
+    /// Who is refused or waits, and where it is noted why.
+    pub screen: Gate,
     /// Bounds.
     pub limits: Arc<FrontendLimits>,
 }

@@ -9,6 +9,7 @@ mod login;
 pub mod mailbox_metrics;
 pub mod pop3;
 mod relay;
+mod screened;
 pub mod smtp;
 mod tls;
 

@@ -20,6 +20,7 @@ use crate::{
     holder::Service,
     local_backends::{LocalBackends, LocalStore},
     local_directory::LocalDirectory,
+    screening,
 };
 
 /// The mail store: sessions, its accounts' records, its queue.
@@ -74,6 +75,7 @@ impl DirectoryRole {
         let mut config = DirectoryConfig::new(options.hostname.as_str(), stores);
         let postmaster = options.postmaster.as_deref().map(str::parse::<Address>).transpose();
         config.postmaster = postmaster.context("--postmaster")?;
+        screening::judge(&options.screening.asked(), &mut config)?;
         let socket = options.data.join("admin.sock");
         Ok(Self { config, socket, directory, dialer: Arc::new(Dialer(backends)), _stores: sender })
     }

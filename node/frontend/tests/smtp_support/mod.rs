@@ -20,6 +20,7 @@ use async_trait::async_trait;
 use mailcluster_backend::{Peer, SessionContext, SessionLimits};
 use mailcluster_frontend::{FrontendContext, FrontendLimits, TlsUpgrade, smtp::Service};
 use mailcluster_queue::{QueueConfig, QueueHandle};
+use mailcluster_screen::Gate;
 use mailcluster_store::{
     Account, Domain, HistoryEvent, HistoryKey, Identity, OpenGate, QueueItem, Replica, Store, StoreKind,
 };
@@ -164,6 +165,7 @@ pub struct Cluster {
     pub net: Arc<Net>,
     pub limits: FrontendLimits,
     pub shutdown: CancellationToken,
+    pub screen: Gate,
     _dirs: Vec<tempfile::TempDir>,
 }
 
@@ -197,6 +199,7 @@ impl Cluster {
             directory: Arc::default(),
             net: Arc::new(Net { stores, candidates, ..Net::default() }),
             limits,
+            screen: Gate::default(),
             shutdown: CancellationToken::new(),
             _dirs: dirs,
         }
@@ -282,6 +285,7 @@ impl Cluster {
             hostname: HOST.into(),
             tls: Some(Arc::new(Pretend)),
             sends_out: false,
+            screen: self.screen.clone(),
             shutdown: self.shutdown.clone(),
             limits: Arc::new(self.limits.clone()),
         }
