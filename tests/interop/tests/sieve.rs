@@ -162,7 +162,7 @@ fn sieve_connect_puts_and_lists_scripts() -> Result<()> {
     let run = |action: &str| {
         root.shell(
             &format!(
-                "cd {inside} && sieve-connect -s localhost -p {} -u {ANN} --passwordfd 3 --notlsverify \
+                "cd {inside} && sieve-connect --nosrv -s localhost -p {} -u {ANN} --passwordfd 3 --notlsverify \
                  --noclearauth -m PLAIN {action} 3<{inside}/password",
                 node.addr("sieve")?.port()
             ),
