@@ -109,6 +109,9 @@ pub struct BackendConfig {
     /// How its copies are kept alike; none for a single copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirrors: Option<MirrorsConfig>,
+    /// Days for which mail that users expunge can be brought back; none where there is no mail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undelete_days: Option<u32>,
     /// The ServiceAccounts (of the cluster's namespace) whose tokens the directory's admin port admits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub admin_service_accounts: Vec<String>,
@@ -193,6 +196,7 @@ mod tests {
                     durability: Durability::Preferred,
                     timeout_milliseconds: 3000,
                 }),
+                undelete_days: Some(7),
                 admin_service_accounts: vec![],
             }),
         }

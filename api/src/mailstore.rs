@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use status::{
     Crash, Evidence, EvidenceKind, FailoverMode, Forced, LastFailover, MailStoreStatus, Mirror, NodeIdentity,
-    Phase, Serving, SnapshotProgress, Survivor, Target, TargetKind,
+    Phase, Salvage, Serving, SnapshotProgress, Survivor, Target, TargetKind,
 };
 
 /// One store: where its copies are.

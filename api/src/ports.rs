@@ -14,6 +14,8 @@ pub const FRONTEND_IMAPS: u16 = 10993;
 pub const FRONTEND_POP3: u16 = 10110;
 /// Frontend: POP3 over TLS.
 pub const FRONTEND_POP3S: u16 = 10995;
+/// Frontend: ManageSieve with STARTTLS.
+pub const FRONTEND_SIEVE: u16 = 14190;
 /// Frontend: gRPC (control: what it can reach) over mutual TLS.
 pub const FRONTEND_GRPC: u16 = 11443;
 /// Backend: LMTP inside mutual TLS.
@@ -22,6 +24,8 @@ pub const BACKEND_LMTP: u16 = 11024;
 pub const BACKEND_IMAP: u16 = 11143;
 /// Backend: POP3 inside mutual TLS.
 pub const BACKEND_POP3: u16 = 11110;
+/// Backend: ManageSieve inside mutual TLS.
+pub const BACKEND_SIEVE: u16 = 11190;
 /// Backend: gRPC (control, hand-off) over mutual TLS.
 pub const BACKEND_GRPC: u16 = 11443;
 /// Directory: gRPC (look-up, watch, control) over mutual TLS.
@@ -43,7 +47,7 @@ pub struct ClientPort {
 }
 
 /// All ports that clients use.
-pub const CLIENT_PORTS: [ClientPort; 7] = [
+pub const CLIENT_PORTS: [ClientPort; 8] = [
     ClientPort { name: "smtp", service: 25, pod: FRONTEND_SMTP },
     ClientPort { name: "submissions", service: 465, pod: FRONTEND_SUBMISSIONS },
     ClientPort { name: "submission", service: 587, pod: FRONTEND_SUBMISSION },
@@ -51,4 +55,5 @@ pub const CLIENT_PORTS: [ClientPort; 7] = [
     ClientPort { name: "imaps", service: 993, pod: FRONTEND_IMAPS },
     ClientPort { name: "pop3", service: 110, pod: FRONTEND_POP3 },
     ClientPort { name: "pop3s", service: 995, pod: FRONTEND_POP3S },
+    ClientPort { name: "sieve", service: 4190, pod: FRONTEND_SIEVE },
 ];

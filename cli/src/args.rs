@@ -1,8 +1,12 @@
 //! The command line.
 
+mod queue;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+
+pub use queue::{Queue, Waiting};
 
 use crate::{failure::Failure, output::Format, units};
 
@@ -98,6 +102,13 @@ pub enum Command {
     /// recipient's store, `duplicate` when a store was offered what it had, `moved`, `expunged`, and `held` in a queue
     /// for the outside. Each store remembers its last million lines.
     Trace(Trace),
+    /// Bring back mail that a user has expunged.
+    ///
+    /// What users expunge (IMAP's EXPUNGE, POP3's DELE, DELETE of a mailbox) is kept for spec.stores.undeleteDays, and shorter
+    /// where a volume is short of room. It comes back into the mailbox that it went from, or when that is gone into one of
+    /// its name, which is made, under new UIDs and without \\Deleted. Each message comes back once, however often this is
+    /// said. Quotas do not keep it.
+    Undelete(Undelete),
     /// Mail that waits in the stores' queues.
     #[command(subcommand)]
     Queue(Queue),
@@ -308,6 +319,24 @@ pub enum Alias {
 }
 
 #[derive(Args)]
+pub struct Undelete {
+    /// The account's address.
+    pub account: String,
+    /// Only what went from the mailbox of this name; of one that is gone, its last name.
+    #[arg(long, value_name = "NAME")]
+    pub mailbox: Option<String>,
+    /// Only what went at this time or later: like 2026-11-23T05:00:00Z, 2026-11-23 (UTC), or 90m, 36h, 3d ago.
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Only list what would come back.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The mailbox that all of it comes into; made when there is none.
+    #[arg(long, value_name = "MAILBOX")]
+    pub into: Option<String>,
+}
+
+#[derive(Args)]
 #[group(required = true, multiple = false)]
 pub struct TraceKey {
     /// The delivery id, as it stands in the 250 reply, in Received and in the logs.
@@ -324,19 +353,6 @@ pub struct Trace {
     /// Events of each store at most.
     #[arg(long, default_value_t = 100)]
     pub limit: u32,
-}
-
-#[derive(Subcommand)]
-pub enum Queue {
-    /// Messages that wait, with their recipients.
-    List {
-        /// Only this store's queue.
-        #[arg(long)]
-        store: Option<String>,
-        /// Messages of each store at most.
-        #[arg(long, default_value_t = 100)]
-        limit: u32,
-    },
 }
 
 #[derive(Subcommand)]

@@ -52,9 +52,51 @@ pub fn time(seconds: i64) -> String {
     }
 }
 
+/// A time in seconds since 1970: RFC 3339, a day (its beginning in UTC), or so many minutes, hours or days before `now`.
+///
+/// # Errors
+/// What is expected.
+pub fn parse_since(text: &str, now: i64) -> Result<i64, String> {
+    let expected =
+        || format!("{text:?} is not a time: write 2026-11-23T05:00:00Z, 2026-11-23, or 90m, 36h or 3d ago");
+    let text = text.trim();
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Ok(at.as_second());
+    }
+    if let Ok(at) = format!("{text}T00:00:00Z").parse::<Timestamp>() {
+        return Ok(at.as_second());
+    }
+    let (unit, seconds) = match text.chars().last() {
+        Some(unit @ 'm') => (unit, 60),
+        Some(unit @ 'h') => (unit, 3600),
+        Some(unit @ 'd') => (unit, 86_400),
+        _ => return Err(expected()),
+    };
+    let number: u32 = text.strip_suffix(unit).unwrap_or_default().parse().map_err(|_| expected())?;
+    Ok(now.saturating_sub(i64::from(number) * seconds))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_read() {
+        for (text, at) in [
+            ("1970-01-02T00:00:00Z", 86_400),
+            ("1970-01-02T01:00:00+01:00", 86_400),
+            ("1970-01-02", 86_400),
+            ("90m", 1_000_000 - 5400),
+            (" 36h ", 1_000_000 - 129_600),
+            ("3d", 1_000_000 - 259_200),
+            ("0m", 1_000_000),
+        ] {
+            assert_eq!(parse_since(text, 1_000_000), Ok(at), "{text}");
+        }
+        for bad in ["", "d", "-1d", "1.5h", "3w", "yesterday", "1970-13-01", "99999999999d", "3dd", "é"] {
+            assert!(parse_since(bad, 1_000_000).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn sizes_are_read_and_written() {

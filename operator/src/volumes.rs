@@ -91,10 +91,13 @@ pub fn replicas_of(
 
 /// The nodes that reach a volume; `None`: any of them.
 #[must_use]
-pub fn reached_from(volume: &PersistentVolume, nodes: &[Node]) -> Option<Vec<String>> {
+pub fn reached_from<'a>(
+    volume: &PersistentVolume,
+    nodes: impl IntoIterator<Item = &'a Node>,
+) -> Option<Vec<String>> {
     let required = volume.spec.as_ref()?.node_affinity.as_ref()?.required.as_ref()?;
     let reaches = |node: &&Node| required.node_selector_terms.iter().any(|term| matches(term, node));
-    Some(nodes.iter().filter(reaches).map(ResourceExt::name_any).collect())
+    Some(nodes.into_iter().filter(reaches).map(ResourceExt::name_any).collect())
 }
 
 /// Does a node meet all of a term's expressions? Operators that are not known are met by none.

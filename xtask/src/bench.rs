@@ -9,6 +9,7 @@ mod failover;
 mod fleet;
 mod growth;
 mod operator;
+mod reclaim;
 mod replication;
 
 use std::path::PathBuf;
@@ -24,7 +25,7 @@ const ROUNDS: usize = 3;
 /// What is asked for.
 #[derive(Debug, clap::Args)]
 pub struct Asked {
-    /// Which: delivery (beside dovecot-lmtpd; the store beside the bare log; mirrors beside none), growth (up to a million accounts), failover or failover-mirrored (gaps as clients see them), replication (snapshots, lag, octets on the wire), operator (what a large MailCluster costs it)
+    /// Which: delivery (beside dovecot-lmtpd; the store beside the bare log; mirrors beside none), growth (up to a million accounts), failover or failover-mirrored (gaps as clients see them), replication (snapshots, lag, octets on the wire), reclaim (room given back under load), operator (what a large MailCluster costs it)
     name: String,
     /// How often each fault is made (failover)
     #[arg(long, default_value_t = 10)]
@@ -32,6 +33,9 @@ pub struct Asked {
     /// Accounts that the store has beside those that are read (failover-mirrored)
     #[arg(long, default_value_t = 0)]
     accounts: usize,
+    /// Messages that the store has first (reclaim): the newest GiB of a log stays, so few show nothing
+    #[arg(long, default_value_t = 250_000)]
+    messages: u64,
     /// Stores of the MailCluster (operator)
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=200))]
     stores: u16,
@@ -45,7 +49,7 @@ pub struct Asked {
 
 /// Runs a benchmark.
 pub fn run(asked: Asked) -> Result<()> {
-    let Asked { runs, accounts, stores, frontends, .. } = asked;
+    let Asked { runs, accounts, messages, stores, frontends, .. } = asked;
     let rows = match &*asked.name {
         "delivery" => {
             prepare()?;
@@ -61,12 +65,16 @@ pub fn run(asked: Asked) -> Result<()> {
             prepare()?;
             replication::run()?
         }
+        "reclaim" => {
+            prepare()?;
+            reclaim::run(messages)?
+        }
         "operator" => {
             cargo::build_programs()?;
             operator::run(stores, frontends)?
         }
         name => bail!(
-            "there is no benchmark {name:?}: use delivery, growth, failover, failover-mirrored, replication or operator"
+            "there is no benchmark {name:?}: use delivery, growth, failover, failover-mirrored, replication, reclaim or operator"
         ),
     };
     table(&rows);

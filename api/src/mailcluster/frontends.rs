@@ -65,7 +65,7 @@ pub enum Exposure {
     /// A Service of type LoadBalancer that keeps the client's address.
     #[default]
     LoadBalancer,
-    /// The ports 25, 465, 587, 143, 993, 110 and 995 of the nodes themselves; the namespace must then admit pods with
+    /// The ports 25, 465, 587, 143, 993, 110, 995 and 4190 of the nodes themselves; the namespace must then admit pods with
     /// host ports (Pod Security level baseline does not).
     HostPort,
     /// A Service of type NodePort.

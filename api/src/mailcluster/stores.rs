@@ -43,6 +43,12 @@ pub struct Stores {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 60, max = 2_592_000))]
     pub replace_after_seconds: Option<u32>,
+    /// Days for which mail that users expunge can be brought back (`kubectl mailcluster undelete`): by EXPUNGE, POP3's DELE and
+    /// DELETE of a mailbox. It takes room meanwhile, counts for no quota, and goes sooner where a volume is short of room. 0:
+    /// it is gone at once, and so is what is kept when this is set. Left out: 7.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 3650))]
+    pub undelete_days: Option<u32>,
     /// True: durability Required is wanted with two replicas, although every write then stops while one is away.
     #[serde(default)]
     pub accept_write_stops: bool,
@@ -101,6 +107,12 @@ impl Stores {
     pub fn durability(&self) -> Option<Durability> {
         let by_count = if self.replicas() > 2 { Durability::Required } else { Durability::Preferred };
         (self.replicas() > 1).then(|| self.durability.unwrap_or(by_count))
+    }
+
+    /// For how many days expunged mail is kept.
+    #[must_use]
+    pub fn undelete_days(&self) -> u32 {
+        self.undelete_days.unwrap_or(7)
     }
 
     /// How long a client waits for a mirror, in milliseconds.

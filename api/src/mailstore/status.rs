@@ -63,6 +63,9 @@ pub struct MailStoreStatus {
     /// The last change of host that was not asked for, or was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failover: Option<LastFailover>,
+    /// What was brought back of what a forced takeover had left behind, since the process began that serves then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_salvage: Option<Salvage>,
     /// Its own crashes of the last hour that the operator had to act on, oldest first. A lost node is none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub crashes: Vec<Crash>,
@@ -307,6 +310,9 @@ pub struct LastFailover {
 pub struct Forced {
     /// The copy's id.
     pub copy: String,
+    /// The epoch that it was to begin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<i64>,
     /// Where its log ended: epoch/sequence.
     pub end: String,
     /// What was acknowledged at the last renewal of the lease: epoch/sequence.
@@ -316,6 +322,32 @@ pub struct Forced {
     /// It was ordered without proof that the old holder's process had ended, or of a copy that was not the best.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub loss_accepted: bool,
+}
+
+/// What `kubectl mailcluster store salvage` has brought, however often a file was sent.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Salvage {
+    /// When the last one ended.
+    pub at: Time,
+    /// Messages that came.
+    pub messages: i64,
+    /// Messages that moved.
+    pub moved: i64,
+    /// Messages that got other flags.
+    pub flags: i64,
+    /// Messages that went.
+    pub expunged: i64,
+    /// Messages that the store had already, as they had come from elsewhere.
+    pub already: i64,
+    /// Mailboxes that were made, and names subscribed to.
+    pub mailboxes: i64,
+    /// Records of accounts, domains and aliases, scripts, lines of the audit log.
+    pub records: i64,
+    /// Queued recipients that were taken in or done with.
+    pub queued: i64,
+    /// Things that the last one did not take over; the command named them.
+    pub not_taken_over: i64,
 }
 
 /// A copy, as it was found when none that has everything answered.

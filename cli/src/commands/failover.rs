@@ -195,7 +195,7 @@ fn confirm(node: &str, what: &str, yes: bool) -> Result<(), Failure> {
 }
 
 /// Has a person type `word` to go on, unless that was said beforehand.
-fn ask(question: &str, word: &str, yes: bool) -> Result<(), Failure> {
+pub(super) fn ask(question: &str, word: &str, yes: bool) -> Result<(), Failure> {
     if yes {
         return Ok(());
     }

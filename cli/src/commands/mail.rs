@@ -1,10 +1,10 @@
-//! `trace` and `queue list`.
+//! `trace`.
 
 use mailcluster_rpc::{admin::v1 as pb, store::v1 as store_pb};
 use serde_json::{Value, json};
 
 use crate::{
-    args::{Queue, Trace},
+    args::Trace,
     connect::Admin,
     failure::Failure,
     output::{self, Format},
@@ -42,7 +42,7 @@ pub async fn trace(trace: Trace, admin: &mut Admin, out: Format) -> Result<(), F
     }
 }
 
-fn missing(stores: &[String]) {
+pub(super) fn missing(stores: &[String]) {
     if !stores.is_empty() {
         output::line(&format!("did not answer: {}", stores.join(", ")));
     }
@@ -63,75 +63,4 @@ fn event_json(traced: &pb::TraceEvent) -> Value {
 fn event_row(traced: &pb::TraceEvent) -> Option<Vec<String>> {
     let store_pb::HistoryEvent { at, delivery, event, recipient, detail } = traced.event.clone()?;
     Some(vec![units::time(at), traced.store.clone(), event, recipient, delivery, detail])
-}
-
-pub async fn queue(command: Queue, admin: &mut Admin, out: Format) -> Result<(), Failure> {
-    let Queue::List { store, limit } = command;
-    let asked = pb::ListQueueRequest { limit, store: store.unwrap_or_default() };
-    let answer = admin.list_queue(asked).await?.into_inner();
-    match out {
-        Format::Json => output::json(&json!({
-            "entries": answer.entries.iter().map(entry_json).collect::<Vec<_>>(),
-            "unreachableStores": answer.unreachable_stores,
-        })),
-        Format::Text => {
-            let rows: Vec<_> = answer.entries.iter().flat_map(entry_rows).collect();
-            if rows.is_empty() {
-                output::line("nothing waits");
-            } else {
-                let heading = ["STORE", "DELIVERY", "SINCE", "SIZE", "SENDER", "RECIPIENT", "FOR", "STATE"];
-                output::table(&heading, &rows);
-            }
-            missing(&answer.unreachable_stores);
-        }
-    }
-    Ok(())
-}
-
-fn entry_json(entry: &pb::QueueEntry) -> Value {
-    let item = entry.item.clone().unwrap_or_default();
-    let recipients: Vec<_> = item
-        .recipients
-        .iter()
-        .map(|r| {
-            json!({
-                "address": r.address,
-                "store": r.store,
-                "attempts": r.attempts,
-                "nextAttempt": units::time(r.next_attempt),
-                "lastError": r.last_error,
-                "held": r.held,
-            })
-        })
-        .collect();
-    json!({
-        "store": entry.store,
-        "delivery": item.delivery,
-        "sender": item.sender,
-        "queuedAt": units::time(item.queued_at),
-        "size": item.size,
-        "recipients": recipients,
-    })
-}
-
-fn entry_rows(entry: &pb::QueueEntry) -> Vec<Vec<String>> {
-    let item = entry.item.clone().unwrap_or_default();
-    let row = |r: &store_pb::QueueRecipient| {
-        let state = match (r.held, r.attempts) {
-            (true, _) => "held".to_owned(),
-            (false, 0) => "waits".to_owned(),
-            (false, n) => format!("tried {n} times, next {}: {}", units::time(r.next_attempt), r.last_error),
-        };
-        vec![
-            entry.store.clone(),
-            item.delivery.clone(),
-            units::time(item.queued_at),
-            units::size(item.size.into()),
-            if item.sender.is_empty() { "<>".to_owned() } else { item.sender.clone() },
-            r.address.clone(),
-            if r.store.is_empty() { "outside".to_owned() } else { r.store.clone() },
-            state,
-        ]
-    };
-    item.recipients.iter().map(row).collect()
 }

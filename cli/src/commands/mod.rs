@@ -8,9 +8,11 @@ mod failover;
 mod import;
 mod input;
 mod mail;
+mod queue;
 mod rebalance;
 mod status;
 mod transfer;
+mod undelete;
 
 use crate::{
     args::{Cli, Command, Global},
@@ -33,7 +35,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Import(asked) => import::run(asked, &global).await,
         Command::Status => status::run(&global).await,
         Command::Trace(trace) => mail::trace(trace, &mut admin(&global).await?, out).await,
-        Command::Queue(command) => mail::queue(command, &mut admin(&global).await?, out).await,
+        Command::Undelete(asked) => undelete::run(asked, &mut admin(&global).await?, out).await,
+        Command::Queue(command) => queue::run(command, &mut admin(&global).await?, out).await,
         Command::Directory(command) => directory::run(command, &global).await,
         Command::Failover(asked) => failover::failover(asked, &global).await,
         Command::Rebalance { dry_run } => rebalance::run(dry_run, &global).await,

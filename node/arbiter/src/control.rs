@@ -6,10 +6,10 @@ use async_trait::async_trait;
 use mailcluster_replication::Difference;
 use mailcluster_rpc::control::v1::{
     DescribeRequest, DescribeResponse, Differing, DrainRequest, DrainResponse, ReachabilityRequest,
-    ReachabilityResponse, State, StatusRequest, StatusResponse, StoreReach,
+    ReachabilityResponse, Salvaged, State, StatusRequest, StatusResponse, StoreReach,
     control_server::{Control, ControlServer},
 };
-use mailcluster_store::Damage;
+use mailcluster_store::{Damage, SalvageEnd, left_behind};
 use tonic::{Request, Response, Status};
 
 use crate::status::{ReplicaState, ReplicaStatus, StatusHandle};
@@ -94,6 +94,7 @@ impl<P: Providers> Control for ControlService<P> {
             answer.replica = d.identity.replica.to_string();
             answer.open = true;
             answer.last_epoch = d.last_epoch;
+            answer.last_forced = d.last_forced;
             (answer.end_epoch, answer.end_seq) = d.end;
             answer.promise = d.promise;
             answer.in_sync_version = d.in_sync_version;
@@ -106,6 +107,7 @@ impl<P: Providers> Control for ControlService<P> {
         if let Some(store) = &status.store {
             let Damage { mended, lent, lost } = store.stats().damage();
             (answer.damage_mended, answer.damage_lent, answer.damage_lost) = (mended, lent, lost);
+            answer.salvage = store.stats().last_salvage().map(salvage);
             answer.differing = status.comparing.differing().into_iter().map(differing).collect();
             answer.epoch = store.epoch();
             answer.last_epoch = answer.last_epoch.max(store.epoch());
@@ -157,6 +159,13 @@ impl<P: Providers> Control for ControlService<P> {
             .collect();
         Ok(Response::new(ReachabilityResponse { stores }))
     }
+}
+
+fn salvage(done: SalvageEnd) -> Salvaged {
+    let left_behind::Counts { messages, moved, flags, expunged, mailboxes, records, queued, already } =
+        done.counts;
+    let (at, kept) = (done.at, done.kept);
+    Salvaged { at, messages, moved, flags, expunged, already, mailboxes, records, queued, kept }
 }
 
 fn differing(found: Difference) -> Differing {

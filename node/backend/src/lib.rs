@@ -5,8 +5,10 @@
 
 pub mod imap;
 pub mod lmtp;
+pub mod managesieve;
 pub mod metrics;
 pub mod pop3;
 mod session;
+pub mod sieve;
 
 pub use session::{Peer, Refuse, SessionContext, SessionLimits};

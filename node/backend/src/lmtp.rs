@@ -10,7 +10,9 @@ mod deliver;
 mod envelope;
 mod recipient;
 mod refusal;
+mod scripts;
 mod session;
+mod success;
 
 use mailcluster_lmtp::Wire;
 use mailcluster_proto_smtp::Reply;

@@ -18,8 +18,8 @@ impl Metrics {
             recipients: IntCounterVec::new(
                 Opts::new(
                     "mailcluster_lmtp_recipients_total",
-                    "Recipients answered over LMTP: `delivered`, `duplicate` (had it already), `queued` for another \
-                     store, `held` for a person, or `refused` with this status.",
+                    "Recipients answered over LMTP: `delivered`, `duplicate` (had it already), `filtered` (in no mailbox, \
+                     as a script says), `queued` for another store, `held` for a person, or `refused` with this status.",
                 ),
                 &["outcome", "status"],
             )?,

@@ -6,6 +6,8 @@ use mailcluster_store::Store;
 use mailcluster_types::{AccountId, ClientInfo, Directory, Epoch};
 use tokio_util::sync::CancellationToken;
 
+use crate::sieve::Sending;
+
 /// Who speaks to a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
@@ -30,6 +32,8 @@ pub struct SessionContext {
     pub hostname: Arc<str>,
     /// Resolves LMTP recipients that come without an account id (standalone, foreign peers); `None` refuses them.
     pub directory: Option<Arc<dyn Directory>>,
+    /// What Sieve scripts send by.
+    pub sending: Sending,
     /// Cancelled when the store stops serving: end with BYE / 421 / a closed connection after the current command.
     pub shutdown: CancellationToken,
     /// Bounds.

@@ -123,6 +123,7 @@ impl Backend {
             client: ClientInfo { remote: nobody, local: nobody, tls: None, session },
             hostname: "mail.example.org".into(),
             directory: with_directory,
+            sending: mailcluster_backend::sieve::Sending::default(),
             shutdown: CancellationToken::new(),
             limits: Arc::new(SessionLimits { max_message: 3 << 20, ..SessionLimits::default() }),
         };

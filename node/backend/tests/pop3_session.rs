@@ -39,6 +39,7 @@ fn connect_as(world: &World, account: Option<AccountId>) -> Client {
         client: ClientInfo { remote: address, local: address, tls: None, session: SessionId(1) },
         hostname: "mail.example.org".into(),
         directory: None,
+        sending: mailcluster_backend::sieve::Sending::default(),
         shutdown: world.shutdown.clone(),
         limits: Arc::new(world.limits.clone()),
     };

@@ -57,7 +57,7 @@ pub struct StandaloneArgs {
     /// The node's FQDN: greeting, EHLO, Received, Message-ID.
     #[arg(long, value_name = "NAME", default_value = "localhost.localdomain")]
     pub hostname: String,
-    /// Listen here; PROTO is one of smtp, submission, submissions, imap, imaps, pop3, pop3s, lmtp, http. May be
+    /// Listen here; PROTO is one of smtp, submission, submissions, imap, imaps, pop3, pop3s, sieve, lmtp, http. May be
     /// given several times. Default: all of them on 127.0.0.1, ports 2525, 2587, 2465, 2143, 2993, 2110, 2995,
     /// 2424 and 2080. Port 0 picks a free port; the line that tells that it serves names it.
     #[arg(long = "listen", value_name = "PROTO=ADDR:PORT")]
@@ -71,6 +71,10 @@ pub struct StandaloneArgs {
     /// Who gets mail for postmaster at any local domain that has no such account or alias.
     #[arg(long, value_name = "ADDRESS")]
     pub postmaster: Option<String>,
+    /// Days for which mail that users expunge can be brought back (`kubectl mailcluster --standalone DIR undelete`); 0: it is
+    /// gone at once.
+    #[arg(long, value_name = "DAYS", default_value_t = 7, value_parser = clap::value_parser!(u32).range(0..=3650))]
+    pub undelete_days: u32,
     /// Mail to other sites.
     #[command(flatten)]
     pub way_out: WayOutArgs,
@@ -163,6 +167,9 @@ pub enum StoreTool {
         dir: PathBuf,
         /// Where to write; must not exist or be empty.
         out: PathBuf,
+        /// Also what was expunged and can be brought back, as OUT/<address>/expunged.
+        #[arg(long)]
+        expunged: bool,
     },
 }
 

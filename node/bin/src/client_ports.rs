@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mailcluster_frontend::{FrontendContext, imap, pop3, smtp};
+use mailcluster_frontend::{FrontendContext, imap, managesieve, pop3, smtp};
 use mailcluster_net::{
     limits::ConnectionLimits, listen::ClientPort, proxy::TrustedProxies, tls::TlsAcceptor,
 };
@@ -48,6 +48,13 @@ impl ClientPorts {
                 self.run("pop3", b"-ERR [SYS/TEMP] too many connections\r\n", proto, listener, pop3::serve)
             }
             Proto::Pop3s => self.run("pop3s", b"", proto, listener, pop3::serve),
+            Proto::Sieve => self.run(
+                "sieve",
+                b"BYE (TRYLATER) \"too many connections\"\r\n",
+                proto,
+                listener,
+                managesieve::serve,
+            ),
             // Not client ports of a frontend: the roles serve them themselves.
             Proto::Lmtp | Proto::Http => {}
         }

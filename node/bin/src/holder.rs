@@ -80,11 +80,16 @@ impl HolderPlan {
     }
 }
 
-/// The lifecycle of a standalone node's store: no lease, no pod.
-pub fn standalone_config(data_dir: &Path, identity: Identity) -> Result<LifecycleConfig> {
+/// So many days.
+pub fn days(days: u32) -> Duration {
+    Duration::from_secs(u64::from(days) * 86_400)
+}
+
+/// The lifecycle of a standalone node's store: no lease, no pod. What is expunged can be brought back for so long.
+pub fn standalone_config(data_dir: &Path, identity: Identity, undelete: Duration) -> Result<LifecycleConfig> {
     Ok(LifecycleConfig {
         data_dir: data_dir.to_owned(),
-        disk: Options::default(),
+        disk: Options::default().with_undelete(undelete),
         identity,
         pod_uid: "standalone".to_owned(),
         start_id: SessionId::random()?.to_string(),

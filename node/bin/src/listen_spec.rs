@@ -19,6 +19,8 @@ pub enum Proto {
     Pop3,
     /// POP3 over TLS.
     Pop3s,
+    /// ManageSieve with STARTTLS.
+    Sieve,
     /// LMTP, plain: for peers on this machine.
     Lmtp,
     /// Health and metrics.
@@ -26,7 +28,7 @@ pub enum Proto {
 }
 
 /// Names and default ports of the protocols.
-const PROTOS: [(Proto, &str, u16); 9] = [
+const PROTOS: [(Proto, &str, u16); 10] = [
     (Proto::Smtp, "smtp", 2525),
     (Proto::Submission, "submission", 2587),
     (Proto::Submissions, "submissions", 2465),
@@ -34,6 +36,7 @@ const PROTOS: [(Proto, &str, u16); 9] = [
     (Proto::Imaps, "imaps", 2993),
     (Proto::Pop3, "pop3", 2110),
     (Proto::Pop3s, "pop3s", 2995),
+    (Proto::Sieve, "sieve", 4190),
     (Proto::Lmtp, "lmtp", 2424),
     (Proto::Http, "http", 2080),
 ];
@@ -99,6 +102,6 @@ mod tests {
         {
             assert!(bad.parse::<ListenSpec>().unwrap_err().contains(says), "{bad}");
         }
-        assert_eq!(defaults().len(), 9);
+        assert_eq!(defaults().len(), 10);
     }
 }

@@ -5,7 +5,9 @@ use std::{net::SocketAddr, sync::Arc};
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
-use mailcluster_backend::{Peer, SessionContext, SessionLimits, imap, lmtp, pop3};
+use mailcluster_backend::{
+    Peer, SessionContext, SessionLimits, imap, lmtp, managesieve, pop3, sieve::Sending,
+};
 use mailcluster_store::Store;
 use mailcluster_types::{
     AccountId, Backends, BoxStream, ClientInfo, Directory, Epoch, OpenError, Protocol, StoreName,
@@ -29,14 +31,22 @@ pub struct LocalBackends {
     name: StoreName,
     hostname: Arc<str>,
     limits: Arc<SessionLimits>,
+    /// Mail to other sites is sent.
+    sends_out: bool,
     current: ArcSwapOption<LocalStore>,
     directory: ArcSwapOption<Arc<dyn Directory>>,
 }
 
 impl LocalBackends {
-    /// No store serves yet.
+    /// No store serves yet. Mail to other sites is not sent.
     pub fn new(name: StoreName, hostname: Arc<str>, limits: Arc<SessionLimits>) -> Self {
-        Self { name, hostname, limits, current: ArcSwapOption::empty(), directory: ArcSwapOption::empty() }
+        let (current, directory) = (ArcSwapOption::empty(), ArcSwapOption::empty());
+        Self { name, hostname, limits, sends_out: false, current, directory }
+    }
+
+    /// The same, where the queue sends mail to other sites or not.
+    pub fn sending_out(self, sends_out: bool) -> Self {
+        Self { sends_out, ..self }
     }
 
     /// The directory that resolves plain LMTP recipients.
@@ -69,6 +79,10 @@ impl LocalBackends {
             client: client.clone(),
             hostname: self.hostname.clone(),
             directory: self.directory.load_full().map(|directory| (*directory).clone()),
+            sending: Sending {
+                directory: self.directory.load_full().map(|directory| (*directory).clone()),
+                to_other_sites: self.sends_out,
+            },
             shutdown: local.stopped.clone(),
             limits: self.limits.clone(),
         })
@@ -92,6 +106,7 @@ impl Backends for LocalBackends {
             Protocol::Lmtp => tokio::spawn(lmtp::serve(far, context)),
             Protocol::Imap => tokio::spawn(imap::serve(far, context)),
             Protocol::Pop3 => tokio::spawn(pop3::serve(far, context)),
+            Protocol::ManageSieve => tokio::spawn(managesieve::serve(far, context)),
         };
         Ok(Box::new(near))
     }

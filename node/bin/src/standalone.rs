@@ -70,13 +70,13 @@ pub async fn run(options: StandaloneArgs) -> Result<()> {
 
     let hostname: Arc<str> = options.hostname.as_str().into();
     let directory = Arc::new(LocalDirectory::default());
-    let backends =
-        Arc::new(LocalBackends::new(STORE.into(), hostname.clone(), Arc::new(SessionLimits::default())));
-    backends.set_directory(directory.clone());
     // Stores outlive the frontends, so that what is in flight can still be stored.
     let stores_down = CancellationToken::new();
     let out = way_out::of_options(&options.way_out, &hostname)?;
     let sends_out = out.is_some();
+    let backends = LocalBackends::new(STORE.into(), hostname.clone(), Arc::new(SessionLimits::default()));
+    let backends = Arc::new(backends.sending_out(sends_out));
+    backends.set_directory(directory.clone());
     let queue = QueueConfig { out, ..QueueConfig::new(hostname.clone()) };
     metrics::register_queue(&registry, queue.handle.clone())?;
     let mail_role = MailRole::new(backends.clone(), directory.clone(), queue);
@@ -144,7 +144,8 @@ fn hold(
     let dir = options.data.join("arbiter").join(name);
     let arbiter = FileArbiter::open(&dir, &identity.replica.to_string())
         .with_context(|| format!("{} is in use by another process, or damaged", dir.display()))?;
-    let config = holder::standalone_config(&options.data.join(name), identity)?;
+    let undelete = holder::days(options.undelete_days);
+    let config = holder::standalone_config(&options.data.join(name), identity, undelete)?;
     let replica = Replica { arbiter: Arc::new(arbiter), standby: Arc::default() };
     Ok(HolderPlan { config, replica, service, shutdown: shutdown.clone() }.start())
 }

@@ -36,8 +36,9 @@ pub fn run(tool: StoreTool) -> Result<()> {
             );
         }
         StoreTool::Salvage { dir, after, out: file } => salvage(&dir, after, &file, &mut out)?,
-        StoreTool::Export { dir, out: folder } => {
-            let done = tools::export_maildir(&dir, &folder, &mut |progress, damaged| {
+        StoreTool::Export { dir, out: folder, expunged } => {
+            let expunged = if expunged { tools::Expunged::Too } else { tools::Expunged::LeftOut };
+            let done = tools::export(&dir, &folder, expunged, &mut |progress, damaged| {
                 if let Some(line) = damaged {
                     eprintln!("{line}");
                 }

@@ -146,6 +146,9 @@ pub(crate) fn queue_to_pb(item: QueueItem) -> mailcluster_rpc::store::v1::QueueI
         next_attempt: r.next_attempt,
         last_error: r.last_error,
         held: r.held,
+        noticed: r.noticed,
+        params: r.params,
+        returned: r.returned,
     });
     mailcluster_rpc::store::v1::QueueItem {
         delivery: item.delivery.to_string(),
@@ -153,6 +156,7 @@ pub(crate) fn queue_to_pb(item: QueueItem) -> mailcluster_rpc::store::v1::QueueI
         queued_at: item.queued_at,
         size: item.size,
         recipients: recipients.collect(),
+        params: item.params,
     }
 }
 

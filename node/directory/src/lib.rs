@@ -18,12 +18,14 @@ mod lookup;
 mod merge;
 mod names;
 mod place;
+mod queue_change;
 mod remote;
 mod salvage;
 pub mod serve;
 mod service;
 mod store_admin;
 pub mod sync;
+mod undelete;
 
 pub use admin::{AccountPage, Credential, DomainCounts, ImportOutcome, ImportRow, NewAccount};
 pub use config::{DirectoryConfig, StoreLoad};

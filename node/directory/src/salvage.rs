@@ -19,7 +19,7 @@ use mailcluster_store::{
 use mailcluster_types::ModSeq;
 use tonic::Status;
 
-use crate::Octets;
+use crate::{Octets, service::unix_seconds};
 
 /// Things not taken over that are told by name.
 const TOLD: usize = 1000;
@@ -31,27 +31,13 @@ const LARGEST: usize = 1 << 20;
 type Change = Pin<Box<dyn Future<Output = Result<Salvaged, Status>> + Send>>;
 
 /// Takes the whole file over.
-pub async fn salvage(store: &Store, mut octets: Octets) -> Result<pb::SalvageResponse, Status> {
+pub async fn salvage(store: &Store, octets: Octets) -> Result<pb::SalvageResponse, Status> {
     let changes = FuturesUnordered::new();
     let mut work = Work { store, fork: None, changes, counts: Counts::default(), kept: 0, told: Vec::new() };
-    let mut reader = FileReader::default();
-    while let Some(piece) = octets.next().await {
-        let piece = piece?;
-        if piece.len() > LARGEST {
-            return Err(Status::invalid_argument("a part of the file has at most 1 MiB"));
-        }
-        reader.push(&piece);
-        while let Some(part) = reader.next_part().map_err(|e| unreadable(&e))? {
-            match part {
-                Part::Head(head) => work.begin(&head).await?,
-                Part::Item(item) => work.item(item).await?,
-                Part::End(_) => {}
-            }
-        }
-    }
-    work.settle(0).await?;
-    reader.finish().map_err(|e| unreadable(&e))?;
-    Ok(work.answer())
+    let taken = work.take(octets).await;
+    // One that broke off has brought something, too.
+    store.stats().salvaged(unix_seconds(), work.counts, taken.is_ok().then_some(work.kept));
+    taken.map(|()| work.answer())
 }
 
 fn unreadable(error: &FileError) -> Status {
@@ -73,6 +59,26 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    async fn take(&mut self, mut octets: Octets) -> Result<(), Status> {
+        let mut reader = FileReader::default();
+        while let Some(piece) = octets.next().await {
+            let piece = piece?;
+            if piece.len() > LARGEST {
+                return Err(Status::invalid_argument("a part of the file has at most 1 MiB"));
+            }
+            reader.push(&piece);
+            while let Some(part) = reader.next_part().map_err(|e| unreadable(&e))? {
+                match part {
+                    Part::Head(head) => self.begin(&head).await?,
+                    Part::Item(item) => self.item(item).await?,
+                    Part::End(_) => {}
+                }
+            }
+        }
+        self.settle(0).await?;
+        reader.finish().map_err(|e| unreadable(&e))
+    }
+
     async fn begin(&mut self, head: &Head) -> Result<(), Status> {
         let identity = self.store.identity();
         if head.cluster != identity.cluster.to_bytes() || head.store != identity.store.as_str() {

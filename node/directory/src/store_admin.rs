@@ -12,10 +12,12 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, transport::Channel};
 
-use crate::{convert, salvage, serve::MAX_MESSAGE};
+use crate::{convert, queue_change, salvage, serve::MAX_MESSAGE, undelete};
 
 /// Longest wait for a store's answer.
 const LIMIT: Duration = Duration::from_secs(5);
+/// The same, where many messages are read.
+const UNDELETE: Duration = Duration::from_secs(60);
 /// Records of one page.
 const PAGE: usize = 1000;
 /// Most events or queue items of one answer.
@@ -39,10 +41,14 @@ pub trait StoreQuery: Send + Sync + 'static {
     async fn history(&self, request: pb::GetHistoryRequest) -> Result<pb::GetHistoryResponse, Status>;
     /// What waits.
     async fn queue(&self, request: pb::ListQueueRequest) -> Result<pb::ListQueueResponse, Status>;
+    /// Changes how a page of it waits.
+    async fn change_queue(&self, request: pb::ChangeQueueRequest) -> Result<pb::ChangeQueueResponse, Status>;
     /// Every directory record it carries.
     async fn records(&self) -> Result<RecordStream, Unavailable>;
     /// Takes over what a forced promotion left behind; `octets` are a file's.
     async fn salvage(&self, octets: Octets) -> Result<pb::SalvageResponse, Status>;
+    /// Lists an account's expunged mail, or brings it back: one page.
+    async fn undelete(&self, asked: pb::UndeleteRequest) -> Result<pb::UndeleteResponse, Status>;
 }
 
 /// Finds stores to ask.
@@ -61,7 +67,7 @@ pub trait StoreDialer: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct LocalStore(pub Store);
 
-fn unreadable(error: ReadError) -> Status {
+pub(crate) fn unreadable(error: ReadError) -> Status {
     match error {
         ReadError::NotFound => Status::not_found(error.to_string()),
         ReadError::Damaged(_) | ReadError::Io(_) => Status::internal(error.to_string()),
@@ -110,8 +116,19 @@ impl StoreQuery for LocalStore {
             id => Some(id.parse().map_err(|_| Status::invalid_argument("a delivery id has 26 digits"))?),
         };
         let limit = request.limit.clamp(1, MOST) as usize;
-        let items = self.0.read(move |view| view.queue(after, limit)).await.map_err(unreadable)?;
+        let items = match request.delivery.as_str() {
+            "" => self.0.read(move |view| view.queue(after, limit)).await,
+            id => {
+                let id = queue_change::delivery(id)?;
+                self.0.read(move |view| Ok(view.queued(id)?.into_iter().collect())).await
+            }
+        };
+        let items = items.map_err(unreadable)?;
         Ok(pb::ListQueueResponse { items: items.into_iter().map(convert::queue_to_pb).collect() })
+    }
+
+    async fn change_queue(&self, request: pb::ChangeQueueRequest) -> Result<pb::ChangeQueueResponse, Status> {
+        queue_change::change(&self.0, &request).await
     }
 
     async fn records(&self) -> Result<RecordStream, Unavailable> {
@@ -120,6 +137,10 @@ impl StoreQuery for LocalStore {
 
     async fn salvage(&self, octets: Octets) -> Result<pb::SalvageResponse, Status> {
         salvage::salvage(&self.0, octets).await
+    }
+
+    async fn undelete(&self, asked: pb::UndeleteRequest) -> Result<pb::UndeleteResponse, Status> {
+        undelete::undelete(&self.0, asked).await
     }
 }
 
@@ -211,6 +232,10 @@ impl StoreQuery for RemoteStore {
         within(self.client.clone().list_queue(request)).await
     }
 
+    async fn change_queue(&self, request: pb::ChangeQueueRequest) -> Result<pb::ChangeQueueResponse, Status> {
+        within(self.client.clone().change_queue(request)).await
+    }
+
     async fn records(&self) -> Result<RecordStream, Unavailable> {
         let unavailable = |s: Status| Unavailable(s.message().to_owned());
         let mut client = self.client.clone();
@@ -226,5 +251,12 @@ impl StoreQuery for RemoteStore {
         tokio::spawn(hand_on(octets, sender));
         let mut client = self.client.clone();
         client.salvage(ReceiverStream::new(pieces)).await.map(tonic::Response::into_inner)
+    }
+
+    async fn undelete(&self, asked: pb::UndeleteRequest) -> Result<pb::UndeleteResponse, Status> {
+        let mut client = self.client.clone();
+        let answer = tokio::time::timeout(UNDELETE, client.undelete(asked)).await;
+        let late = || Status::unavailable("no answer in time: ask again, nothing comes back twice");
+        answer.map_err(|_| late())?.map(tonic::Response::into_inner)
     }
 }

@@ -119,6 +119,7 @@ async fn mail_is_traced_and_stores_that_are_away_are_named() {
         account: ann.id,
         recipient: "ann@example.org".into(),
         mailbox: "INBOX".into(),
+        filing: None,
         prefix: Default::default(),
     };
     let delivery = Delivery {

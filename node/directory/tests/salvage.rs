@@ -50,6 +50,7 @@ async fn deliver(store: &Store, n: u128) {
         account: ANN,
         recipient: "ann@example.org".into(),
         mailbox: "INBOX".into(),
+        filing: None,
         prefix: Default::default(),
     };
     let delivery = Delivery {
@@ -163,6 +164,7 @@ async fn a_file_goes_to_its_store_once_from_where_the_lines_part_and_is_written_
         assert!(refused.message().contains(&part), "{refused:?}");
     }
     assert_eq!(inbox(&store).await.1, 10, "nothing was taken over by mistake");
+    assert_eq!(store.stats().last_salvage(), None);
     let flipped = {
         let mut octets = right.clone();
         let at = octets.len() - 1000;
@@ -181,6 +183,9 @@ async fn a_file_goes_to_its_store_once_from_where_the_lines_part_and_is_written_
     flag(&store, SystemFlag::Answered).await;
     let last = send(&mut admin, "t-0", &right).await.unwrap();
     assert_eq!((last.kept, last.kept_lines.len(), last.flags), (2, 2, 0), "{last:?}");
+    // What is told of it afterwards: all that came, by whichever try, and what the last one did not take over.
+    let told = store.stats().last_salvage().unwrap();
+    assert_eq!((told.counts.messages, told.kept), (8, 2), "{told:?}");
     assert_eq!(store.read(|view| view.verify()).await.unwrap(), Vec::<String>::new());
     let log = world.directory.audit_log(100).await.unwrap();
     assert!(log.iter().any(|(_, _, what)| what.starts_with("store salvage t-0: ")), "{log:?}");

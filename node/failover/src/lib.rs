@@ -37,7 +37,8 @@ pub use gates::{Cluster, Gate, gate, gate_before_proof, gate_of_promotion};
 pub use opening::{Opening, OpeningRefused, OpeningView, Volume, complete, known, opening};
 pub use place::unplaced_on;
 pub use record::{
-    Durability, FencingMinimum, Holder, InForce, LeaseRecord, Poisoned, Position, RecordError, Starts, keys,
+    Durability, FencingMinimum, Holder, InForce, LeaseRecord, Poisoned, Position, RecordError, Starts,
+    in_sync, keys,
 };
 pub use restore::{Witness, restored};
 pub use step::{Blocked, Decision, Phase, Step, next_step};

@@ -208,8 +208,7 @@ impl LeaseRecord {
         let transitions = transitions.unwrap_or(0);
         let epoch = u64::try_from(transitions)
             .map_err(|_| RecordError::new("leaseTransitions", &transitions.to_string()))?;
-        let (in_sync_version, in_sync) =
-            text(keys::IN_SYNC).map(parse_in_sync).transpose()?.unwrap_or_default();
+        let (in_sync_version, in_sync) = in_sync(annotations)?;
         let min_in_sync = text(keys::MIN_IN_SYNC)
             .map(|t| t.parse().map_err(|_| RecordError::new("min-in-sync", t)))
             .transpose()?
@@ -272,6 +271,16 @@ impl LeaseRecord {
     pub fn held_by(&self, me: &Holder, epoch: u64) -> bool {
         self.epoch == epoch && self.holder.as_ref() == Some(me)
     }
+}
+
+/// The version of the set of replicas that have every acknowledged record, and they, as a Lease's annotations name them;
+/// version 0 and nobody where there is no such annotation.
+///
+/// # Errors
+/// When it is malformed.
+pub fn in_sync(annotations: &BTreeMap<String, String>) -> Result<(u64, Vec<String>), RecordError> {
+    let text = annotations.get(keys::IN_SYNC).filter(|text| !text.is_empty());
+    Ok(text.map(|text| parse_in_sync(text)).transpose()?.unwrap_or_default())
 }
 
 fn parse_in_sync(text: &str) -> Result<(u64, Vec<String>), RecordError> {

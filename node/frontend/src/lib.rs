@@ -7,6 +7,7 @@ mod context;
 pub mod imap;
 mod login;
 pub mod mailbox_metrics;
+pub mod managesieve;
 pub mod pop3;
 mod relay;
 pub mod smtp;

@@ -7,7 +7,7 @@ use mailcluster_proto_smtp::{Reply, Stuffer};
 use mailcluster_types::{BoxStream, Epoch};
 use tokio::time::Instant;
 
-use crate::{Body, Envelope, Recipient, Wire, WireError};
+use crate::{Body, Envelope, Recipient, Wire, WireError, Wishes};
 
 /// Commands sent ahead of their replies: few enough that the replies fit any peer's buffers.
 const PIPELINED: usize = 50;
@@ -74,6 +74,10 @@ pub struct Client {
     wire: Wire,
     timeouts: Timeouts,
     accepted: usize,
+    /// The server takes parameters of DSN: stores of an older version do not.
+    takes_dsn: bool,
+    /// Those of the open transaction; none where they are not taken.
+    wishes: Wishes,
 }
 
 impl Client {
@@ -82,10 +86,12 @@ impl Client {
     /// # Errors
     /// [`ClientError::Refused`] with the greeting, which may carry a [`Hint`]; [`ClientError::Before`].
     pub async fn greet(stream: BoxStream, hostname: &str, timeouts: Timeouts) -> Result<Self, ClientError> {
-        let mut client = Self { wire: Wire::new(stream, 4096), timeouts, accepted: 0 };
+        let (wire, wishes) = (Wire::new(stream, 4096), Wishes::default());
+        let mut client = Self { wire, timeouts, accepted: 0, takes_dsn: false, wishes };
         client.expect().await?;
         client.wire.output().extend_from_slice(format!("LHLO {hostname}\r\n").as_bytes());
-        client.expect().await?;
+        let offers = client.expect().await?;
+        client.takes_dsn = offers.text.lines().skip(1).any(|line| line.eq_ignore_ascii_case("DSN"));
         Ok(client)
     }
 
@@ -99,7 +105,8 @@ impl Client {
         recipients: &[Recipient],
     ) -> Result<Vec<Reply>, ClientError> {
         self.accepted = 0;
-        self.wire.output().extend_from_slice(envelope.mail_line().as_bytes());
+        self.wishes = if self.takes_dsn { envelope.wishes.clone() } else { Wishes::default() };
+        self.wire.output().extend_from_slice(envelope.mail_line(self.takes_dsn).as_bytes());
         let (first, others) = recipients.split_at(recipients.len().min(PIPELINED));
         self.send_recipients(first);
         let mail = self.read().await?;
@@ -169,7 +176,7 @@ impl Client {
     pub async fn reset(&mut self) -> Result<(), ClientError> {
         self.accepted = 0;
         self.wire.output().extend_from_slice(b"RSET\r\n");
-        self.expect().await
+        self.expect().await.map(|_| ())
     }
 
     /// Says QUIT and closes, without waiting for the answer.
@@ -199,7 +206,7 @@ impl Client {
 
     fn send_recipients(&mut self, recipients: &[Recipient]) {
         for recipient in recipients {
-            self.wire.output().extend_from_slice(recipient.rcpt_line().as_bytes());
+            self.wire.output().extend_from_slice(recipient.rcpt_line(&self.wishes).as_bytes());
         }
     }
 
@@ -217,9 +224,9 @@ impl Client {
         self.wire.reply(Instant::now() + self.timeouts.command).await
     }
 
-    async fn expect(&mut self) -> Result<(), ClientError> {
+    async fn expect(&mut self) -> Result<Reply, ClientError> {
         let reply = self.read().await?;
-        if reply.is_positive() { Ok(()) } else { Err(ClientError::Refused(reply)) }
+        if reply.is_positive() { Ok(reply) } else { Err(ClientError::Refused(reply)) }
     }
 }
 

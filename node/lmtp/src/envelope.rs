@@ -1,7 +1,8 @@
 //! What stands before the message.
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write};
 
+use mailcluster_proto_smtp::{MailDsn, RcptDsn};
 use mailcluster_types::{AccountId, DeliveryId, StoreName};
 
 /// A transaction's sender and parameters.
@@ -15,6 +16,17 @@ pub struct Envelope {
     pub size: u64,
     /// Addresses or headers may be UTF-8 (RFC 6531).
     pub utf8: bool,
+    /// What the sender asks for reports; said where DSN is offered.
+    pub wishes: Wishes,
+}
+
+/// What a sender asks for reports (RFC 3461).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// Of the message.
+    pub mail: MailDsn,
+    /// Of recipients, by their addresses; who is not here has asked for nothing.
+    pub recipients: BTreeMap<String, RcptDsn>,
 }
 
 /// Where a recipient's copy should go on the store that is spoken to.
@@ -49,11 +61,14 @@ pub enum Recipient {
 }
 
 impl Envelope {
-    pub(crate) fn mail_line(&self) -> String {
+    pub(crate) fn mail_line(&self, dsn: bool) -> String {
         let mut line =
             format!("MAIL FROM:<{}> SIZE={} BODY=8BITMIME MCID={}", self.sender, self.size, self.delivery);
         if self.utf8 || !self.sender.is_ascii() {
             line.push_str(" SMTPUTF8");
+        }
+        if dsn {
+            line.push_str(&self.wishes.mail.to_params());
         }
         line.push_str("\r\n");
         line
@@ -72,7 +87,7 @@ impl Recipient {
         }
     }
 
-    pub(crate) fn rcpt_line(&self) -> String {
+    pub(crate) fn rcpt_line(&self, wishes: &Wishes) -> String {
         let mut line = format!("RCPT TO:<{}>", self.address());
         let written = match self {
             Self::Deliver { account, .. } => write!(line, " MCACCT={account}"),
@@ -81,6 +96,9 @@ impl Recipient {
             Self::Out { .. } => write!(line, " MCOUT=1"),
         };
         debug_assert!(written.is_ok(), "writing to a string cannot fail");
+        if let Some(wish) = wishes.recipients.get(self.address()) {
+            line.push_str(&wish.to_params());
+        }
         line.push_str("\r\n");
         line
     }

@@ -11,5 +11,5 @@ mod wire;
 
 pub use body::{Body, PIECE};
 pub use client::{Client, ClientError, Hint, Timeouts};
-pub use envelope::{Envelope, Recipient};
+pub use envelope::{Envelope, Recipient, Wishes};
 pub use wire::{Wire, WireError};

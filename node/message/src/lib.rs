@@ -13,7 +13,9 @@ mod header;
 mod message;
 mod search;
 mod section;
+mod strings;
 mod structure;
+mod subject;
 mod text;
 
 pub use address::{EnvelopeAddress, addresses};
@@ -21,5 +23,6 @@ pub use content::{ContentType, Disposition};
 pub use envelope::Envelope;
 pub use header::{Field, header_end, header_fields, unfold};
 pub use message::{Message, Part, PartKind};
-pub use search::{Needle, SentDate, Sighting, sent_date};
+pub use search::{Needle, SentDate, Sighting, decoded_value, sent_date};
 pub use section::SectionText;
+pub use subject::subject;

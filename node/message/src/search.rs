@@ -148,7 +148,8 @@ impl<'a> Seeker<'a> {
 }
 
 /// A field's value with its encoded words (RFC 2047) decoded.
-fn decoded_value(value: &[u8]) -> String {
+#[must_use]
+pub fn decoded_value(value: &[u8]) -> String {
     let mut line = unfold(value.get(..MAX_FIELD).unwrap_or(value));
     if memchr::memmem::find(&line, b"=?").is_none() {
         return String::from_utf8_lossy(&line).into_owned();

@@ -53,7 +53,7 @@ fn cut(rest: &[u8], encoding: &str) -> usize {
     if end == 0 { PIECE } else { end }
 }
 
-fn transfer_decoded<'a>(piece: &'a [u8], encoding: &str) -> Cow<'a, [u8]> {
+pub(crate) fn transfer_decoded<'a>(piece: &'a [u8], encoding: &str) -> Cow<'a, [u8]> {
     let decoded = match encoding {
         "base64" => base64_decode(piece),
         "quoted-printable" => quoted_printable_decode(piece),

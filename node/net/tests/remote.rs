@@ -71,6 +71,7 @@ fn backend(
                 Protocol::Lmtp => b"220 hello\r\n250 more\r\n",
                 Protocol::Imap => b"* OK hello\r\n",
                 Protocol::Pop3 => b"+OK hello\r\n",
+                Protocol::ManageSieve => b"OK \"hello\"\r\n",
             };
             admitted.stream.write_all(greeting).await.unwrap();
             admitted.stream.shutdown().await.unwrap();
@@ -82,7 +83,7 @@ fn backend(
 }
 
 fn ports(addr: SocketAddr) -> BackendPorts {
-    BackendPorts { lmtp: addr.port(), imap: addr.port(), pop3: addr.port() }
+    BackendPorts { lmtp: addr.port(), imap: addr.port(), pop3: addr.port(), managesieve: addr.port() }
 }
 
 fn route(store: &str, epoch: Epoch, endpoint: SocketAddr) -> Route {
@@ -149,7 +150,7 @@ async fn no_route_and_no_listener() {
 #[tokio::test]
 async fn a_higher_epoch_told_by_the_store_itself_is_followed_once() {
     let ca = Ca::new();
-    for protocol in [Protocol::Lmtp, Protocol::Imap, Protocol::Pop3] {
+    for protocol in [Protocol::Lmtp, Protocol::Imap, Protocol::Pop3, Protocol::ManageSieve] {
         let identity = ca.identity(Role::Backend, Some("m-0"));
         let backend = backend(identity, protocol, serving("m-0", 7), [127, 0, 0, 1], 0);
         let backends = frontend(&ca, backend.addr, &[route("m-0", 5, backend.addr)]);

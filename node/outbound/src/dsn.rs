@@ -17,7 +17,7 @@ use mailcluster_proto_smtp::{Notify, OriginalRecipient, Ret};
 
 use crate::Status;
 
-pub use write::{Notification, write};
+pub use write::{MAX_WHOLE, Notification, write};
 
 /// What has become of a recipient (RFC 3464 section 2.3.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,5 +1,5 @@
 //! SMTP and LMTP without I/O: lines, commands, replies, message data and the dates of trace headers
-//! (RFC 5321, RFC 2033, RFC 1870, RFC 6152, RFC 6531, RFC 4954); and the client's side of a session with other sites:
+//! (RFC 5321, RFC 2033, RFC 1870, RFC 3461, RFC 6152, RFC 6531, RFC 4954); and the client's side of a session with other sites:
 //! what a server offers, commands, pipelining and chunks ([`ClientSession`]; RFC 2920, RFC 3030, RFC 3207, RFC 3461,
 //! RFC 6533, RFC 8689, RFC 9422).
 //!
@@ -17,6 +17,7 @@ mod client;
 mod command;
 mod data;
 mod date;
+mod dsn;
 mod line;
 mod params;
 mod path;
@@ -31,6 +32,7 @@ pub use client::{
 pub use command::{Command, CommandFault};
 pub use data::{DataDecoder, DataFault, MAX_DATA_LINE, Progress};
 pub use date::rfc5322_date;
+pub use dsn::{MailDsn, RcptDsn};
 pub use line::{LineDecoder, LineFault};
 pub use params::{Body, MailParams, RcptParams};
 pub use path::Path;

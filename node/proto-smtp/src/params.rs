@@ -1,6 +1,6 @@
 //! Parameters of MAIL and RCPT.
 
-use crate::CommandFault;
+use crate::{CommandFault, MailDsn, RcptDsn};
 
 /// What kind of body is announced (RFC 6152).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,9 +24,11 @@ pub struct MailParams {
     pub auth: Option<String>,
     /// `MCID=`: the delivery id; only between parts of one cluster.
     pub delivery: Option<String>,
+    /// `RET=` and `ENVID=` (RFC 3461).
+    pub dsn: MailDsn,
 }
 
-/// Parameters of RCPT; all of them only between parts of one cluster.
+/// Parameters of RCPT; all but those of DSN only between parts of one cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RcptParams {
     /// `MCACCT=`: the account.
@@ -37,12 +39,22 @@ pub struct RcptParams {
     pub hold: bool,
     /// `MCOUT=1`: into the queue, to go out to another site.
     pub out: bool,
+    /// `NOTIFY=` and `ORCPT=` (RFC 3461).
+    pub dsn: RcptDsn,
 }
 
 impl MailParams {
-    pub(crate) fn parse(text: &str) -> Result<Self, CommandFault> {
+    /// Reads parameters, parted by spaces.
+    ///
+    /// # Errors
+    /// [`CommandFault`], when one is not known or wrong.
+    pub fn parse(text: &str) -> Result<Self, CommandFault> {
         let mut params = Self::default();
         for (key, value) in words(text)? {
+            if let Some(taken) = params.dsn.take(&key, value) {
+                taken?;
+                continue;
+            }
             match (key.as_str(), value) {
                 ("SIZE", Some(value)) => once(&mut params.size, number(value)?)?,
                 ("BODY", Some(value)) => once(&mut params.body, body(value)?)?,
@@ -66,9 +78,17 @@ impl RcptParams {
         self.account.is_some() || self.store.is_some() || self.hold || self.out
     }
 
-    pub(crate) fn parse(text: &str) -> Result<Self, CommandFault> {
+    /// Reads parameters, parted by spaces.
+    ///
+    /// # Errors
+    /// [`CommandFault`], when one is not known or wrong.
+    pub fn parse(text: &str) -> Result<Self, CommandFault> {
         let mut params = Self::default();
         for (key, value) in words(text)? {
+            if let Some(taken) = params.dsn.take(&key, value) {
+                taken?;
+                continue;
+            }
             match (key.as_str(), value) {
                 ("MCACCT", Some(value)) => once(&mut params.account, value.to_owned())?,
                 ("MCSTORE", Some(value)) => once(&mut params.store, value.to_owned())?,
@@ -84,7 +104,7 @@ impl RcptParams {
     }
 }
 
-fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), CommandFault> {
+pub(crate) fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), CommandFault> {
     match slot.replace(value) {
         None => Ok(()),
         Some(_) => Err(CommandFault::Syntax("parameter given twice")),

@@ -29,6 +29,49 @@ pub fn utf8_address_in_ascii(address: &str) -> String {
     out
 }
 
+/// Reads xtext; nothing when it is none, or not UTF-8.
+pub(crate) fn decode(text: &str) -> Option<String> {
+    let mut octets = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(octet) = rest.next() {
+        octets.push(match octet {
+            b'+' => upper_hex(rest.next()?)? << 4 | upper_hex(rest.next()?)?,
+            b'=' => return None,
+            b'!'..=b'~' => octet,
+            _ => return None,
+        });
+    }
+    String::from_utf8(octets).ok()
+}
+
+fn upper_hex(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+/// Reads an address of the type `utf-8` in either form.
+pub(crate) fn decode_utf8_address(text: &str) -> Option<String> {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        if let Some(point) = rest.strip_prefix("\\x{") {
+            let (hex, after) = point.split_once('}')?;
+            let good = (2..=6).contains(&hex.len()) && hex.bytes().all(|b| upper_hex(b).is_some());
+            out.push(u32::from_str_radix(hex, 16).ok().filter(|_| good).and_then(char::from_u32)?);
+            rest = after;
+        } else if matches!(c, '+' | '=' | '\\' | '\0'..=' ' | '\x7f') {
+            return None;
+        } else {
+            out.push(c);
+            rest = &rest[c.len_utf8()..];
+        }
+    }
+    Some(out)
+}
+
 /// Writes an address of the type `utf-8`: as it is where UTF-8 may be sent (utf-8-addr-unitext), else all of it in
 /// US-ASCII (utf-8-addr-xtext).
 pub(crate) fn utf8_address(address: &str, unitext: bool, out: &mut String) {

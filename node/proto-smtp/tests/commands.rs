@@ -57,8 +57,11 @@ fn what_is_not_a_command_is_told_by_code() {
         (b"MAIL FROM:<a@b> SIZE=99999999999999999999999", 501),
         (b"MAIL FROM:<a@b> SIZE=1 SIZE=2", 501),
         (b"MAIL FROM:<a@b> BODY=BINARYMIME", 501),
-        (b"MAIL FROM:<a@b> RET=FULL", 555),
-        (b"RCPT TO:<a@b> NOTIFY=NEVER", 555),
+        (b"MAIL FROM:<a@b> RET=ALL", 501),
+        (b"MAIL FROM:<a@b> HOLDFOR=10", 555),
+        (b"RCPT TO:<a@b> NOTIFY=MAYBE", 501),
+        (b"RCPT TO:<a@b> NOTIFY=NEVER,DELAY", 501),
+        (b"RCPT TO:<a@b> RRVS=2014-04-03T23:01:00Z", 555),
         (b"RCPT TO:<>", 501),
         (b"RCPT TO:<@a>", 501),
         (b"RCPT TO:<@a:>", 501),
@@ -97,6 +100,7 @@ fn parameters_are_typed_and_absent_is_not_zero() {
         utf8: true,
         auth: Some("<>".into()),
         delivery: Some("01ARZ3NDEKTSV4RRFFQ69G5FAV".into()),
+        ..MailParams::default()
     };
     assert_eq!(params, expected);
     let Ok(Command::Rcpt(_, params)) = Command::parse(b"RCPT TO:<a@b> MCACCT=ab MCSTORE=demo-1 MCHOLD=1")
@@ -105,6 +109,11 @@ fn parameters_are_typed_and_absent_is_not_zero() {
     };
     assert_eq!(
         params,
-        RcptParams { account: Some("ab".into()), store: Some("demo-1".into()), hold: true, out: false }
+        RcptParams {
+            account: Some("ab".into()),
+            store: Some("demo-1".into()),
+            hold: true,
+            ..RcptParams::default()
+        }
     );
 }

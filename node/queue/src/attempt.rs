@@ -18,7 +18,7 @@ use crate::{
     body::StoredMessage,
     config::QueueConfig,
     decision::{self, Destination},
-    report::Reason,
+    report::{self, Reason},
     undeliverable,
 };
 
@@ -71,8 +71,11 @@ impl Context {
         store: &StoreName,
     ) -> Result<Attempt, Stop> {
         let now = unix_now();
-        let due: Vec<&QueueRecipient> =
-            item.recipients.iter().filter(|r| decision::is_due(r, store, now)).collect();
+        let due = item.recipients.iter().filter(|r| decision::is_due(r, store, now));
+        let (back, due): (Vec<&QueueRecipient>, Vec<_>) = due.partition(|r| !r.returned.is_empty());
+        for recipient in back {
+            self.give_back(item, recipient).await?;
+        }
         if decision::is_expired(item, now, self.config.max_age) {
             self.expire(item, &due).await?;
             return Ok(Attempt::Answered);
@@ -99,6 +102,15 @@ impl Context {
             }
         }
         Ok(result)
+    }
+
+    /// Bounces what a person sends back.
+    pub(crate) async fn give_back(&self, item: &QueueItem, recipient: &QueueRecipient) -> Result<(), Stop> {
+        let last = Some(recipient.last_error.clone()).filter(|error| !error.is_empty());
+        let text = "It was taken out of the queue by an administrator";
+        let reason = Reason { diagnostic: last, ..Reason::new(Status::new(5, 7, 1), text) };
+        tracing::info!(id = %item.delivery, rcpt = %recipient.address, why = recipient.returned, "goes back");
+        undeliverable::give_up(self, item, recipient, &reason).await
     }
 
     /// Bounces what has waited too long.
@@ -180,7 +192,7 @@ impl Context {
     ) -> Result<Option<Vec<Receipt<()>>>, Stop> {
         let updates = marked
             .iter()
-            .map(|r| self.store.queue_update(id, r.address.clone(), QueueUpdate::Retry(r.clone())));
+            .map(|r| self.store.queue_update(id, r.address.clone(), QueueUpdate::Mark(r.clone())));
         let mut receipts = Vec::with_capacity(marked.len());
         for result in join_all(updates).await {
             match result {
@@ -311,7 +323,8 @@ async fn transact(
         delivery: item.delivery,
         sender: item.sender.clone(),
         size: body.size(),
-        utf8: recipients.iter().any(|r| !r.address().is_ascii()),
+        utf8: report::is_utf8(item) || recipients.iter().any(|r| !r.address().is_ascii()),
+        wishes: report::wishes(item),
     };
     let mut replies = client.begin(&envelope, &recipients).await?;
     if client.accepted() == 0 {

@@ -145,6 +145,11 @@ impl QueueHandle {
         self.shared.look.notify_one();
     }
 
+    /// What waits for any store is tried at once.
+    pub(crate) fn kick_all(&self) {
+        self.bells().values().for_each(|bell| bell.route.notify_one());
+    }
+
     /// What was done so far.
     #[must_use]
     pub fn counters(&self) -> QueueCounters {

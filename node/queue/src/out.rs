@@ -7,6 +7,7 @@
 //!   tried again after a pause, and a store that was taken over sends nothing.
 
 mod attempt;
+mod inward;
 
 use std::{sync::Arc, time::Duration};
 
@@ -55,6 +56,7 @@ enum Ended {
 pub(crate) async fn run(context: Arc<Context>) -> Stop {
     let Some(out) = context.config.out.clone() else { return std::future::pending().await };
     let mut entered = context.store.watch_queue();
+    let mut flushed = context.store.watch_flushed();
     let mut feeder = Feeder::new();
     let mut line: Line<Key> = Line::new(out.limits);
     let mut attempts = JoinSet::new();
@@ -79,6 +81,11 @@ pub(crate) async fn run(context: Arc<Context>) -> Stop {
                 }
             },
             _ = entered.changed() => feeder.hear(),
+            // Whoever wants something tried now knows more than what failed before.
+            _ = flushed.changed() => {
+                line.wake(unix_now());
+                feeder.hear();
+            }
             () = tokio::time::sleep_until(feeder.next) => {}
         }
     }

@@ -2,10 +2,12 @@
 //! `mailcluster_outbound::dsn`'s.
 
 use bytes::Bytes;
+use mailcluster_lmtp::Wishes;
 use mailcluster_outbound::{
     Status,
     dsn::{self, Action, Report, Reported},
 };
+use mailcluster_proto_smtp::{MailDsn, MailParams, RcptDsn, RcptParams};
 use mailcluster_store::{QueueItem, QueueRecipient};
 use mailcluster_types::DeliveryId;
 
@@ -48,10 +50,11 @@ pub(crate) fn write(
     (hostname, now): (&str, i64),
 ) -> Option<Notification> {
     let id = DeliveryId(dsn::report_id(item.delivery.0, &recipient.address, action));
+    let (mail, rcpt) = (of_mail(item), of_recipient(recipient));
     let reported = Reported {
         address: recipient.address.clone(),
-        original: None,
-        notify: None,
+        original: rcpt.original,
+        notify: rcpt.notify,
         status: reason.status,
         text: reason.text.clone(),
         remote: reason.remote.clone(),
@@ -64,13 +67,13 @@ pub(crate) fn write(
         hostname,
         sender: &item.sender,
         accepted_as: &item.delivery.to_string(),
-        envelope_id: None,
+        envelope_id: mail.envelope_id.as_deref(),
         arrived: item.queued_at,
         now,
         utf8: is_utf8(item),
-        ret: None,
+        ret: mail.ret,
         message,
-        is_whole: false,
+        is_whole: message.len() as u64 >= u64::from(item.size),
         action,
         recipients: &[reported],
     };
@@ -82,6 +85,27 @@ pub(crate) fn write(
 /// Was it accepted with SMTPUTF8?
 pub(crate) fn is_utf8(item: &QueueItem) -> bool {
     item.params.split(' ').any(|param| param == UTF8)
+}
+
+/// What its sender asks for reports on it.
+pub(crate) fn of_mail(item: &QueueItem) -> MailDsn {
+    MailParams::parse(&item.params).map(|params| params.dsn).unwrap_or_default()
+}
+
+/// What its sender asks for reports on this recipient.
+pub(crate) fn of_recipient(recipient: &QueueRecipient) -> RcptDsn {
+    RcptParams::parse(&recipient.params).map(|params| params.dsn).unwrap_or_default()
+}
+
+/// The same, as stores are told of it.
+pub(crate) fn wishes(item: &QueueItem) -> Wishes {
+    let asked = item.recipients.iter().map(|r| (r.address.clone(), of_recipient(r)));
+    Wishes { mail: of_mail(item), recipients: asked.filter(|(_, dsn)| !dsn.is_empty()).collect() }
+}
+
+/// Is its sender to be told?
+pub(crate) fn is_wanted(item: &QueueItem, recipient: &QueueRecipient, action: Action) -> bool {
+    dsn::is_wanted(&item.sender, of_recipient(recipient).notify, action)
 }
 
 const UTF8: &str = "SMTPUTF8";

@@ -46,6 +46,7 @@ pub async fn run(
 /// Looks at the queue whenever something entered it, a route changed or a while has passed. The workers end with it.
 async fn rounds(context: Arc<Context>) -> Stop {
     let mut entered = context.store.watch_queue();
+    let mut flushed = context.store.watch_flushed();
     let mut workers = JoinSet::new();
     let mut known: BTreeSet<StoreName> = BTreeSet::new();
     let mut next_expiry = Instant::now();
@@ -67,6 +68,7 @@ async fn rounds(context: Arc<Context>) -> Stop {
         tokio::time::sleep(BREATH).await;
         tokio::select! {
             _ = entered.changed() => {}
+            _ = flushed.changed() => context.config.handle.kick_all(),
             () = context.config.handle.look() => {}
             () = tokio::time::sleep(context.config.poll) => {}
             Some(ended) = workers.join_next() => {

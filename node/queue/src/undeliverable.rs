@@ -1,13 +1,15 @@
 //! What becomes of mail that will never be delivered, and what is told of mail that is late.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use mailcluster_lmtp::Body;
-use mailcluster_outbound::dsn::Action;
+use mailcluster_outbound::dsn::{Action, MAX_WHOLE};
+use mailcluster_proto_smtp::Ret;
 use mailcluster_store::{Enqueue, QueueItem, QueueRecipient, QueueUpdate};
 use mailcluster_types::{Address, DeliveryId, Resolution};
 
 use crate::{
     attempt::{Context, Stop, unix_now},
+    body::StoredMessage,
     report::{self, Reason},
 };
 
@@ -39,6 +41,10 @@ pub(crate) async fn give_up(
         Sender::Null => {
             handle.dropped();
             format!("dropped, as its sender is null: {}", reason.text)
+        }
+        _ if !report::is_wanted(item, recipient, Action::Failed) => {
+            handle.dropped();
+            format!("dropped, as its sender asked for no report: {}", reason.text)
         }
         Sender::Local(recipients) => {
             let put = notify(context, (item, recipient), (Action::Failed, reason), recipients).await?;
@@ -86,11 +92,50 @@ pub(crate) async fn tell_of_delay(
     context.update(item.delivery, recipient, QueueUpdate::Retry(recipient.clone())).await
 }
 
+/// Tells a sender who asked for it that its mail was given to a server that sends no reports. False when that cannot be
+/// done now.
+pub(crate) async fn tell_of_relay(
+    context: &Context,
+    item: &QueueItem,
+    recipient: &QueueRecipient,
+    reason: &Reason,
+) -> Result<bool, Stop> {
+    let to = match sender(context, &item.sender).await {
+        None => return Ok(false),
+        Some(Sender::Null) => return Ok(true),
+        Some(Sender::Local(recipients)) => recipients,
+        Some(Sender::Foreign(to)) => vec![to],
+    };
+    Ok(notify(context, (item, recipient), (Action::Relayed, reason), to).await?.is_some())
+}
+
 /// Not due again at once: what cannot be ended now would be looked at for ever.
-async fn put_off(context: &Context, item: &QueueItem, recipient: &QueueRecipient) -> Result<(), Stop> {
+pub(crate) async fn put_off(
+    context: &Context,
+    item: &QueueItem,
+    recipient: &QueueRecipient,
+) -> Result<(), Stop> {
     let wait = i64::try_from(context.config.retry_limit.as_secs()).unwrap_or(i64::MAX);
     let later = QueueRecipient { next_attempt: unix_now().saturating_add(wait.max(1)), ..recipient.clone() };
     context.update(item.delivery, recipient, QueueUpdate::Retry(later)).await
+}
+
+/// As much of a message as comes back: all of one that failed where its sender asked for that, if it is no larger than
+/// may come back; else its first piece, which holds the header.
+async fn beginning(body: &StoredMessage, item: &QueueItem, action: Action) -> Bytes {
+    let whole = action == Action::Failed && report::of_mail(item).ret == Some(Ret::Full);
+    let first = body.piece(0).await.unwrap_or_default();
+    if !whole || body.size() > MAX_WHOLE {
+        return first;
+    }
+    let mut message = BytesMut::from(first);
+    while (message.len() as u64) < body.size() {
+        match body.piece(message.len() as u64).await {
+            Ok(piece) if !piece.is_empty() => message.extend_from_slice(&piece),
+            _ => break,
+        }
+    }
+    message.freeze()
 }
 
 async fn sender(context: &Context, sender: &str) -> Option<Sender> {
@@ -127,9 +172,8 @@ async fn notify(
     (action, reason): (Action, &Reason),
     to: Vec<QueueRecipient>,
 ) -> Result<Option<DeliveryId>, Stop> {
-    // Its first piece holds as much of the header as comes back.
     let message = match context.body(item.body).await? {
-        Some(body) => body.piece(0).await.unwrap_or_default(),
+        Some(body) => beginning(&body, item, action).await,
         None => Bytes::new(),
     };
     let now = unix_now();

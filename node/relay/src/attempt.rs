@@ -13,7 +13,7 @@ use mailcluster_outbound::{
     },
     tls::policy::Override,
 };
-use mailcluster_proto_smtp::{Envelope, Misfit, Needs, Outcome, Recipient, Reply, Stage, Utf8};
+use mailcluster_proto_smtp::{Envelope, Misfit, Needs, Outcome, Reply, Stage, Utf8};
 use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
@@ -186,14 +186,15 @@ async fn send_all(
     let mut left = ledger.open();
     while !left.is_empty() && connection.is_ready() {
         let rest = left.split_off(connection.recipients_at_once(left.len()));
-        let named = left
-            .iter()
-            .map(|place| Recipient { address: job.recipients[*place].clone(), ..Recipient::default() });
-        let envelope =
-            Envelope { sender: job.sender.to_owned(), recipients: named.collect(), ..Envelope::default() };
+        let envelope = Envelope {
+            sender: job.sender.to_owned(),
+            ret: job.dsn.ret,
+            envelope_id: job.dsn.envelope_id.clone(),
+            recipients: left.iter().map(|place| job.recipients[*place].clone()).collect(),
+        };
         match connection.send(&envelope, needs, job.body, leave).await {
             Sent::Outcomes(outcomes) => {
-                let again = ledger.heard(target, &left, &outcomes);
+                let again = ledger.heard((target, connection.takes_dsn()), &left, &outcomes);
                 left = rest;
                 // Only where something was taken: a server that takes nobody at all is not asked for ever.
                 if again.len() < outcomes.len() {
@@ -233,7 +234,12 @@ impl Ledger {
     }
 
     /// Writes down what was said; answers those that another transaction on this connection is for.
-    fn heard(&mut self, target: &Target, places: &[usize], outcomes: &[Outcome]) -> Vec<usize> {
+    fn heard(
+        &mut self,
+        (target, takes_dsn): (&Target, bool),
+        places: &[usize],
+        outcomes: &[Outcome],
+    ) -> Vec<usize> {
         let mut again = Vec::new();
         let mut accepted = 0;
         for (place, outcome) in places.iter().zip(outcomes) {
@@ -249,6 +255,7 @@ impl Ledger {
             };
             let text = sentence(fate, outcome.reply.is_some());
             let told = told(target, fate, verdict.status, text.to_owned(), outcome.reply.as_ref());
+            let told = Told { takes_dsn, ..told };
             match verdict.action {
                 Action::Again => again.push(*place),
                 Action::NextHost => {
@@ -307,12 +314,13 @@ fn sentence(fate: Fate, answered: bool) -> &'static str {
 
 fn told(target: &Target, fate: Fate, status: Status, text: String, reply: Option<&Reply>) -> Told {
     let remote = Some(target.host.clone());
-    Told { fate, status, text, remote, said: reply.map(ToString::to_string) }
+    Told { fate, status, text, remote, said: reply.map(ToString::to_string), takes_dsn: false }
 }
 
 fn nothing() -> Told {
     let text = "no host could be tried".to_owned();
-    Told { fate: Fate::Later, status: Status::new(4, 4, 1), text, remote: None, said: None }
+    let status = Status::new(4, 4, 1);
+    Told { fate: Fate::Later, status, text, remote: None, said: None, takes_dsn: false }
 }
 
 fn of_failure(failure: &Failure) -> Told {
@@ -346,7 +354,8 @@ fn of_literal(address: std::net::IpAddr) -> HostAnswer {
 
 /// What a server must be able to take. The message is looked through for octets above 127.
 async fn needs(job: &Job<'_>) -> std::io::Result<Needs> {
-    let addresses = !job.sender.is_ascii() || job.recipients.iter().any(|recipient| !recipient.is_ascii());
+    let addresses =
+        !job.sender.is_ascii() || job.recipients.iter().any(|recipient| !recipient.address.is_ascii());
     let utf8 = match (addresses, job.utf8) {
         (true, _) => Utf8::Addresses,
         (false, true) => Utf8::Headers,

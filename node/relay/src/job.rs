@@ -13,6 +13,7 @@ use mailcluster_outbound::{
     route::{Limits, Smarthost, Ways},
     tls::policy::Override,
 };
+use mailcluster_proto_smtp::{MailDsn, Recipient};
 
 /// One message for recipients of one domain.
 pub struct Job<'a> {
@@ -22,8 +23,10 @@ pub struct Job<'a> {
     pub sender: &'a str,
     /// Header or addresses may have UTF-8 (SMTPUTF8 was said when the message was accepted).
     pub utf8: bool,
+    /// What the sender asks for its reports.
+    pub dsn: &'a MailDsn,
     /// Those who are to get it.
-    pub recipients: &'a [String],
+    pub recipients: &'a [Recipient],
     /// The message.
     pub body: &'a dyn Body,
 }
@@ -54,6 +57,8 @@ pub struct Told {
     pub remote: Option<String>,
     /// What it said.
     pub said: Option<String>,
+    /// Who has taken it also took over what the sender asks for its reports.
+    pub takes_dsn: bool,
 }
 
 impl fmt::Display for Told {

@@ -120,6 +120,11 @@ impl Connection {
         self.session.offers().recipients_at_once(wanted)
     }
 
+    /// Does it take what a sender asks for its reports (RFC 3461)?
+    pub(crate) fn takes_dsn(&self) -> bool {
+        self.session.offers().dsn
+    }
+
     /// May another transaction be begun?
     pub(crate) fn is_ready(&self) -> bool {
         self.session.is_ready()

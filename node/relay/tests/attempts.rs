@@ -3,6 +3,7 @@
 mod site;
 
 use mailcluster_outbound::route::{Answer, Smarthost, Way};
+use mailcluster_proto_smtp::{MailDsn, Notify, OriginalRecipient, Recipient, Ret};
 use mailcluster_relay::{Fate, SmarthostAccess};
 use site::{Play, Site, relay, send, settings};
 
@@ -185,4 +186,26 @@ async fn through(access: &SmarthostAccess, play: Play) -> Fate {
     let attempt = send(&site::relay_with(settings, site.names(&[])), &["joe@a.test"], b"x\r\n").await;
     assert!(!site.heard().await.contains("AHNlY3JldA"), "the password was said in clear");
     attempt.told[0].fate
+}
+
+#[tokio::test]
+async fn what_is_asked_of_reports_goes_on_where_it_is_taken() {
+    let dsn = MailDsn { ret: Some(Ret::Headers), envelope_id: Some("Q 1".into()) };
+    let original = OriginalRecipient { kind: "rfc822".into(), address: "j+x@alias.test".into() };
+    let joe = Recipient {
+        address: "joe@a.test".into(),
+        notify: Some(Notify::On { success: true, failure: false, delay: false }),
+        original: Some(original),
+    };
+    for (offers, taken) in [("250-mx\r\n250 DSN", true), ("250 mx", false)] {
+        let site = Site::open(vec![Play::Script(with(&[("EHLO", offers)]))]).await;
+        let message: (&[u8], &(dyn Fn() -> bool + Sync)) = (b"x\r\n", &|| true);
+        let attempt = site::send_job(&relay(&site, &["mx"]), &dsn, std::slice::from_ref(&joe), message).await;
+        let told = &attempt.told[0];
+        assert_eq!((told.fate, told.takes_dsn), (Fate::Delivered, taken), "{told:?}");
+        let heard = site.heard().await;
+        for param in [" RET=HDRS ENVID=Q+201", " NOTIFY=SUCCESS ORCPT=rfc822;j+2Bx@alias.test"] {
+            assert_eq!(heard.contains(param), taken, "{param} in {heard}");
+        }
+    }
 }

@@ -155,6 +155,8 @@ impl Copying<'_> {
         self.say(from_primary::Message::Snapshot(snapshot)).await?;
         let mut pace = Pace::new(self.source.snapshots.rate);
         for file in outgoing.files() {
+            // What follows it is wanted then.
+            self.source.progress.copies(self.mirror, offer.at.seq);
             self.send(&outgoing, file, &mut pace).await?;
         }
         self.say(from_primary::Message::SnapshotEnd(SnapshotEnd {})).await?;

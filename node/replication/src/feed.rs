@@ -10,7 +10,9 @@ use mailcluster_rpc::mirror::v1::{
     Commit, Confirm, Forked, FromMirror, FromPrimary, Hello, Start, Table, from_mirror, from_primary,
     mirror_client::MirrorClient,
 };
-use mailcluster_store::{Identity, IndexMoment, LogReader, LoggedBatch, Offer, ReadError, Repairs, machine};
+use mailcluster_store::{
+    Claim, Identity, IndexMoment, LogReader, LoggedBatch, Mirrors, Offer, ReadError, Repairs, Room, machine,
+};
 use mailcluster_types::{Epoch, Seq};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -198,11 +200,11 @@ impl Source {
             let commit = self.progress.commit();
             if commit > told {
                 told = commit;
-                say(out, committed(commit)).await?;
+                say(out, committed(commit, &self.progress)).await?;
             }
             match tokio::time::timeout(comparison.pause(self.beat), news.changed()).await {
                 Ok(changed) => changed.map_err(|_| gone())?,
-                Err(_) => say(out, committed(told)).await?,
+                Err(_) => say(out, committed(told, &self.progress)).await?,
             }
         }
     }
@@ -233,7 +235,7 @@ impl Source {
         };
         let at = moment.at().seq;
         if at > told {
-            say(out, committed(at)).await?;
+            say(out, committed(at, &self.progress)).await?;
         }
         say(out, from_primary::Message::Compare(comparison.begin(moment, slice))).await?;
         Ok(at)
@@ -281,8 +283,13 @@ fn not_copied(status: Status) -> Ended {
     if Copying::stays(&status) { Ended::NotCopied(status) } else { Ended::Lost(status) }
 }
 
-fn committed(seq: Seq) -> from_primary::Message {
-    from_primary::Message::Commit(Commit { seq, said_at: machine::boottime() })
+fn committed(seq: Seq, progress: &Progress) -> from_primary::Message {
+    // 0, where all is wanted.
+    let wanted_from = match progress.claim(Room::Enough) {
+        Claim::From(wanted) => wanted,
+        Claim::All | Claim::Nothing => 0,
+    };
+    from_primary::Message::Commit(Commit { seq, said_at: machine::boottime(), wanted_from })
 }
 
 /// Some of the batches up to `written`; none when all were read.

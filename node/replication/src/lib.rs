@@ -14,6 +14,7 @@ mod feed;
 mod lend;
 mod progress;
 mod receive;
+mod rewriting;
 mod service;
 mod standby;
 mod wire;

@@ -2,18 +2,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use mailcluster_failover::{
     Position,
-    mirror::{Confirmations, InSync},
+    mirror::{ClaimView, Confirmations, InSync, Other, wanted_from},
 };
-use mailcluster_store::{Committed, EpochMark, Mirrors, machine};
+use mailcluster_store::{Claim, Committed, EpochMark, Mirrors, Room, machine};
 use mailcluster_types::{Epoch, Seq};
 use tokio::{sync::watch, time::Instant};
 
@@ -72,6 +69,10 @@ pub struct Standing {
     pub others_heard: bool,
 }
 
+/// For so long the log is kept for a replica that was not heard and does not count: nodes are restarted meanwhile, and
+/// versions changed.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
 /// How far apart [`State::milestones`] are at least, and how many are kept.
 const MILESTONE: Duration = Duration::from_millis(50);
 const MILESTONES: usize = 200;
@@ -91,6 +92,12 @@ struct State {
     /// The oldest record that the committer waits for, and since when.
     waiting: Option<(Seq, Instant)>,
     is_over: bool,
+    /// The others that are named; `None`: nobody has said who they are.
+    others: Option<BTreeSet<String>>,
+    /// Since when mirrors may be heard.
+    since: Instant,
+    /// Mirrors that are sent snapshots: up to which record, and when they last were.
+    copied: BTreeMap<String, (Seq, Instant)>,
 }
 
 impl State {
@@ -116,6 +123,25 @@ impl State {
         self.milestones.iter().rev().find(|(_, seq)| *seq <= applied).map(|(at, _)| *at)
     }
 
+    /// What is known of those who may want something of the log; `None`: not who they are.
+    fn others(&self, me: &str) -> Option<Vec<Other>> {
+        let effective = self.in_sync.effective();
+        let named = self.others.as_ref()?.iter().map(String::as_str);
+        let all: BTreeSet<&str> = named.chain(effective.iter().copied()).filter(|id| *id != me).collect();
+        Some(all.into_iter().map(|id| self.other(id, effective.contains(id))).collect())
+    }
+
+    fn other(&self, id: &str, is_in_sync: bool) -> Other {
+        let heard = self.heard.get(id);
+        let heard = heard.map(|heard| (heard.synced, machine::boottime().saturating_sub(heard.said_at)));
+        let copied = self.copied.get(id).map(|(seq, at)| (*seq, millis(at.elapsed())));
+        let (has, silent) = match copied.or(heard) {
+            Some((seq, silent)) => (Some(seq), silent),
+            None => (None, millis(self.since.elapsed())),
+        };
+        Other { is_in_sync, has, silent }
+    }
+
     fn confirmed(&self) -> Confirmations {
         self.heard.iter().map(|(id, heard)| (id.clone(), heard.synced)).collect()
     }
@@ -126,8 +152,6 @@ pub struct Progress {
     me: String,
     state: Mutex<State>,
     news: watch::Sender<News>,
-    /// Has the store other replicas? As long as nobody has said otherwise.
-    has_others: AtomicBool,
 }
 
 /// The log of a replica that has begun an epoch.
@@ -156,20 +180,27 @@ impl Progress {
             milestones: VecDeque::new(),
             waiting: None,
             is_over: false,
+            others: None,
+            since: Instant::now(),
+            copied: BTreeMap::new(),
         };
         let progress = Self {
             me,
             state: Mutex::new(state),
             news: watch::Sender::new(News { written: end, commit, is_over: false }),
-            has_others: AtomicBool::new(true),
         };
         progress.change(|_| ());
         progress
     }
 
-    /// Has the store other replicas, or may it soon have?
-    pub fn set_others(&self, there: bool) {
-        self.has_others.store(there, Ordering::Relaxed);
+    /// Which other replicas the store has now; `None`: it has some, and nobody knows which.
+    pub fn set_others(&self, others: Option<BTreeSet<String>>) {
+        self.lock().others = others;
+    }
+
+    /// A mirror is sent a snapshot that ends with this record: what follows is wanted when it is there.
+    pub(crate) fn copies(&self, mirror: &str, seq: Seq) {
+        self.lock().copied.insert(mirror.to_owned(), (seq, Instant::now()));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -202,6 +233,7 @@ impl Progress {
                 return;
             }
             let now = Instant::now();
+            state.copied.remove(replica);
             let Confirmed { synced, applied, said_at } = confirmed;
             let level = state.level(applied, now);
             let heard = state.heard.entry(replica.to_owned()).or_insert(Heard {
@@ -227,6 +259,7 @@ impl Progress {
         self.change(|state| {
             state.epoch = epoch;
             state.heard.clear();
+            state.since = Instant::now();
         });
     }
 
@@ -351,9 +384,24 @@ impl Mirrors for Progress {
         })
     }
 
-    fn are_there(&self) -> bool {
-        self.has_others.load(Ordering::Relaxed)
+    fn claim(&self, room: Room) -> Claim {
+        let state = self.lock();
+        let Some(others) = state.others(&self.me) else { return Claim::All };
+        if others.is_empty() {
+            return Claim::Nothing;
+        }
+        let wanted = wanted_from(&ClaimView {
+            others: &others,
+            commit: state.commit,
+            patience: millis(PATIENCE),
+            is_short: room == Room::Short,
+        });
+        wanted.map_or(Claim::All, Claim::From)
     }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

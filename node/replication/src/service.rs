@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use mailcluster_rpc::mirror::v1::{
-    Batch, Compare, FromMirror, FromPrimary, Hello, Lent, Refused, Table, Wanted, from_mirror, from_primary,
+    Batch, Commit, Compare, FromMirror, FromPrimary, Hello, Lent, Refused, Table, Wanted, from_mirror,
+    from_primary,
     mirror_server::{Mirror, MirrorServer},
 };
 use mailcluster_store::{FollowError, Follower, Identity, LoggedBatch, Offer, Slice, machine};
@@ -222,7 +223,11 @@ struct Arrived {
 
 impl Arrived {
     fn note(&mut self, said: Said) {
-        self.said = Said { commit: self.said.commit.max(said.commit), at: self.said.at.max(said.at) };
+        self.said = Said {
+            commit: self.said.commit.max(said.commit),
+            at: self.said.at.max(said.at),
+            wanted_from: said.wanted_from.or(self.said.wanted_from),
+        };
     }
 
     fn take(&mut self, assembly: &mut Assembly, message: from_primary::Message) -> Result<(), Status> {
@@ -230,7 +235,8 @@ impl Arrived {
             from_primary::Message::Batch(head) => assembly.begin(limited(head)?),
             from_primary::Message::More(part) => assembly.more(&part),
             from_primary::Message::Commit(commit) => {
-                self.note(Said { commit: commit.seq, at: commit.said_at });
+                let Commit { seq: commit, said_at: at, wanted_from } = commit;
+                self.note(Said { commit, at, wanted_from: Some(wanted_from) });
                 return Ok(());
             }
             from_primary::Message::Compare(compare) => {

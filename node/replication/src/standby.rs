@@ -3,7 +3,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -16,6 +16,7 @@ use mailcluster_failover::{
 use mailcluster_rpc::mirror::v1::Confirm;
 use mailcluster_store::{
     EpochMark, FollowError, Follower, Incoming, LoggedBatch, OpenError, Received, ReplicaDescription,
+    Rewriter,
 };
 use mailcluster_types::{Epoch, Seq};
 use tokio::{sync::watch, time::Instant};
@@ -100,6 +101,8 @@ pub struct Standby {
     wanted: watch::Sender<Epoch>,
     /// How far a snapshot has come, while one is taken.
     copied: Mutex<Option<Copied>>,
+    /// Gives room back, while the replica is here.
+    pub(crate) rewriting: Mutex<Option<Rewriter>>,
 }
 
 /// Octets of a snapshot.
@@ -122,12 +125,13 @@ impl Default for Standby {
             open: AtomicU64::new(0),
             wanted: watch::Sender::new(0),
             copied: Mutex::new(None),
+            rewriting: Mutex::new(None),
         }
     }
 }
 
 impl Standby {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -141,19 +145,26 @@ impl Standby {
     }
 
     /// From now on the replica may be fed.
-    pub fn give(&self, follower: Follower) {
+    pub fn give(self: &Arc<Self>, follower: Follower) {
         let mut inner = self.lock();
         inner.promise = inner.promise.max(follower.promised());
         inner.follower = Some(follower);
+        drop(inner);
+        self.begin_rewriting();
     }
 
     /// Takes the replica, to serve or to close it: whoever feeds it cannot write from then on. `None`: it is not here.
     #[must_use]
     pub fn take(&self) -> Option<Follower> {
+        self.end_rewriting();
         let mut inner = self.lock_whole();
         // Nor may a stream go on when the replica comes back from a term of its own.
         inner.stream.0 += 1;
-        inner.follower.take()
+        let taken = inner.follower.take();
+        drop(inner);
+        // A snapshot may have been put in place meanwhile.
+        self.end_rewriting();
+        taken
     }
 
     /// What the replica says of itself, and whether its disk has kept its promises; `None`: it is not here.
@@ -253,6 +264,8 @@ impl Standby {
                 *promise = epoch;
                 *stream = (stream.0 + 1, epoch);
                 *catching_up = CatchingUp { is_under_way: catching_up.is_under_way, ..CatchingUp::default() };
+                // Nothing goes before this primary has said what others want, and follows its own log.
+                follower.note_wanted(None);
                 follower.promise(epoch).map_err(failed)?;
             }
         }
@@ -283,7 +296,7 @@ impl Standby {
 
     /// Appends batches of a stream, if it may write, and notes what is committed; also while the index is worked on.
     pub(crate) fn append(&self, stream: u64, batches: &[LoggedBatch], said: Said) -> Result<Confirm, Over> {
-        let Said { commit, at } = said;
+        let Said { commit, at, wanted_from } = said;
         let mut inner = self.lock();
         let mut epoch = self.may_write(&inner, stream)?;
         let is_full = |inner: &Inner| inner.follower.as_ref().is_some_and(Follower::must_catch_up);
@@ -302,6 +315,9 @@ impl Standby {
         }
         catching_up.commit = catching_up.commit.max(commit);
         catching_up.said_at = catching_up.said_at.max(at);
+        if let Some(wanted) = wanted_from {
+            follower.note_wanted((wanted > 0).then_some(wanted));
+        }
         Ok(confirm(follower, catching_up.said_at))
     }
 
@@ -396,7 +412,14 @@ impl Standby {
     }
 
     /// Puts a snapshot that is here as a whole in the place of the replica's log, if it may.
-    pub(crate) fn install(&self, stream: u64, incoming: Incoming) -> Result<(), Over> {
+    pub(crate) fn install(self: &Arc<Self>, stream: u64, incoming: Incoming) -> Result<(), Over> {
+        self.end_rewriting();
+        let installed = self.replace(stream, incoming);
+        self.begin_rewriting();
+        installed
+    }
+
+    fn replace(&self, stream: u64, incoming: Incoming) -> Result<(), Over> {
         let mut inner = self.lock_whole();
         let epoch = self.may_write(&inner, stream)?;
         let follower = inner.follower.as_ref().ok_or(Over::Taken)?;

@@ -19,11 +19,13 @@ pub(crate) struct Said {
     pub commit: Seq,
     /// When, by its clock.
     pub at: u64,
+    /// The first record that others may want, if it says something of that; 0: all of it.
+    pub wanted_from: Option<Seq>,
 }
 
 /// The messages that carry a batch to a mirror.
 pub(crate) fn parts(batch: LoggedBatch, commit: Seq, said_at: u64) -> impl Iterator<Item = FromPrimary> {
-    let (head, rest) = split(batch, Said { commit, at: said_at });
+    let (head, rest) = split(batch, Said { commit, at: said_at, wanted_from: None });
     std::iter::once(from_primary::Message::Batch(head))
         .chain(rest.map(from_primary::Message::More))
         .map(|message| FromPrimary { message: Some(message) })
@@ -98,7 +100,7 @@ impl Assembly {
         let prev = head.prev.ok_or(OutOfPlace)?;
         let prev = Link { epoch: prev.epoch, seq: prev.seq, crc: prev.crc };
         let Batch { epoch, seq, count, commit, said_at, .. } = head;
-        let said = Said { commit, at: said_at };
+        let said = Said { commit, at: said_at, wanted_from: None };
         Ok(Some((LoggedBatch { epoch, seq, count, prev, payload: payload.freeze() }, said)))
     }
 }
@@ -152,7 +154,11 @@ mod tests {
         for octets in [0, 1, PART - 1, PART, PART + 1, 5 * PART] {
             let sent: Vec<FromPrimary> = parts(batch(octets), 4, 9).collect();
             assert_eq!(sent.len(), octets.div_ceil(PART).max(1), "{octets}");
-            assert_eq!(assemble(sent), [(batch(octets), Said { commit: 4, at: 9 })], "{octets}");
+            assert_eq!(
+                assemble(sent),
+                [(batch(octets), Said { commit: 4, at: 9, wanted_from: None })],
+                "{octets}"
+            );
         }
     }
 

@@ -90,6 +90,12 @@ impl Capabilities {
         NAMES.iter().fold(Self::NONE, |all, (capability, _)| all.with(*capability))
     }
 
+    /// All that a delivery of this cluster can do: `mailboxid` needs OBJECTID, which its IMAP does not have.
+    #[must_use]
+    pub fn at_delivery() -> Self {
+        Self::all().without(Capability::MailboxId)
+    }
+
     /// The set with one more.
     #[must_use]
     pub fn with(self, capability: Capability) -> Self {

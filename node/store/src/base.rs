@@ -229,8 +229,8 @@ pub fn read_only(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 fn is_ours(conn: &Connection, identity: &Identity) -> rusqlite::Result<bool> {
-    let version: u32 = conn.query_row("PRAGMA user_version", [], |r| r.get(0))?;
-    if version != schema::VERSION {
+    // What becomes an index is brought up to this version as it is opened.
+    if !schema::can_be_raised(schema::version(conn)?) {
         return Ok(false);
     }
     let (cluster, replica) = (identity.cluster.to_bytes(), identity.replica.to_bytes());
@@ -267,7 +267,8 @@ fn point_to_packs(
 ) -> Result<(), OpenError> {
     let sql = |e: rusqlite::Error| OpenError::Index(e.to_string());
     let conn = Connection::open(index).map_err(sql)?;
-    conn.execute_batch("PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF; BEGIN").map_err(sql)?;
+    conn.execute_batch("PRAGMA journal_mode=MEMORY; PRAGMA synchronous=OFF").map_err(sql)?;
+    conn.execute_batch("BEGIN").map_err(sql)?;
     for number in segment::packs(log).map_err(|e| io_error(log, e))? {
         let mut outcome = Ok(());
         pack::walk(log, number, identity, &mut |piece| match piece {

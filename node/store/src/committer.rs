@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use mailcluster_types::{Epoch, ModSeq, Seq};
@@ -19,7 +20,7 @@ use crate::{
     machine,
     plan::{Op, Value},
     replica::{Gate, Identity, Replica},
-    rewrite::{Answer, Chore, Parts, Rewriter},
+    rewrite::{self, Answer, Chore, Parts, Reclaimed, Rewriter},
     space::Space,
     stats::Stats,
     store::Store,
@@ -45,7 +46,7 @@ pub type Reply = oneshot::Sender<Result<Confirmed, WriteError>>;
 /// What the committer is asked.
 pub enum Job {
     /// A change; the permit bounds the octets that wait.
-    Change(Op, Reply, OwnedSemaphorePermit),
+    Change(Box<Op>, Reply, OwnedSemaphorePermit),
     /// Something that is no change.
     Aside(Aside),
     /// Stop, and give the replica back.
@@ -75,8 +76,11 @@ pub struct Shared {
     pub mailboxes: Mutex<HashMap<u64, watch::Sender<ModSeq>>>,
     pub directory: watch::Sender<u64>,
     pub queue: watch::Sender<u64>,
+    pub flushed: watch::Sender<u64>,
     pub octets: Arc<Semaphore>,
     pub readers: Arc<Semaphore>,
+    /// For how long what is expunged can be brought back.
+    pub undelete: Duration,
 }
 
 impl Shared {
@@ -94,6 +98,9 @@ impl Shared {
         }
         if changed.queue {
             self.queue.send_modify(|n| *n += 1);
+        }
+        if changed.flushed {
+            self.flushed.send_modify(|n| *n += 1);
         }
     }
 }
@@ -128,26 +135,19 @@ pub fn start(
         mailboxes: Mutex::new(HashMap::new()),
         directory: watch::Sender::new(0),
         queue: watch::Sender::new(0),
+        flushed: watch::Sender::new(0),
         octets: Arc::new(Semaphore::new(QUEUE_OCTETS)),
         readers: Arc::new(Semaphore::new(READERS)),
+        undelete: engine.options.undelete,
     });
     let (sender, receiver) = mpsc::channel(QUEUE);
     let dir = engine.dir.display().to_string();
-    let rewriter = Rewriter::start(Parts {
-        dir: engine.dir.clone(),
-        identity: engine.identity.clone(),
-        disk: engine.options.disk.clone(),
-        pool: shared.pool.clone(),
-        space: engine.space.clone(),
-        stats: engine.stats.clone(),
+    let hands = Arc::new(rewrite::Committer {
+        jobs: sender.downgrade(),
         gate: shared.gate.clone(),
         mirrors: engine.mirrors.clone(),
-        jobs: sender.downgrade(),
-        checkpoints: checkpointer.hold(),
-        segment_size: engine.log.size,
-        is_eager: engine.options.eager_rewriting,
-        patience: engine.options.patience,
     });
+    let rewriter = Rewriter::start(Parts::new(&engine, shared.pool.clone(), hands, checkpointer.hold()));
     let rewriter = rewriter.map_err(|source| OpenError::Io { dir: dir.clone(), source })?;
     let mut committer = Committer {
         engine,
@@ -226,7 +226,7 @@ impl Committer {
             (Aside::Chore(chore, answer), _) => {
                 let may = self.shared.gate.may_write();
                 let done = if may {
-                    self.engine.do_chore(&chore)
+                    self.engine.claim().and_then(|claim| self.engine.do_chore(&chore, claim))
                 } else {
                     Err("the volume may not be written".into())
                 };
@@ -234,9 +234,21 @@ impl Committer {
                 let _ = answer.send(done);
                 self.ask_for_checkpoint();
             }
+            (Aside::Reclaim(answer), _) if machine::is_one_thread() => {
+                let _ = answer.send(self.reclaim());
+            }
             (Aside::Reclaim(answer), Some(rewriter)) => rewriter.ask(answer),
             (Aside::Reclaim(_), None) | (Aside::Look, _) => {}
         }
+    }
+
+    /// Where there is no thread for it.
+    fn reclaim(&mut self) -> Result<Reclaimed, String> {
+        let Some(checkpointer) = &self.checkpointer else { return Ok(Reclaimed::default()) };
+        let claim = self.engine.claim()?;
+        let done = self.engine.give_back((self.shared.pool.clone(), checkpointer.hold()), claim);
+        checkpointer.after_commit();
+        done
     }
 
     fn is_sound(&mut self) -> bool {
@@ -396,7 +408,7 @@ impl Batch {
         match job {
             Job::Change(op, reply, permit) => {
                 self.octets += op.weight();
-                self.ops.push(op);
+                self.ops.push(*op);
                 self.replies.push((reply, permit));
                 None
             }
@@ -421,7 +433,7 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use super::*;
 

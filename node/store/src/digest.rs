@@ -93,7 +93,17 @@ const TABLES: &[Table] = &[
     table(
         "recipient",
         &["delivery", "address"],
-        &["account", "store", "attempts", "next_attempt", "last_error", "held", "noticed"],
+        &[
+            "account",
+            "store",
+            "attempts",
+            "next_attempt",
+            "last_error",
+            "held",
+            "noticed",
+            "params",
+            "returned",
+        ],
     ),
     table("queued", &["delivery", "address"], &["at"]),
     table("domain", &["name"], &["generation", "tombstone", "seq"]),
@@ -101,8 +111,15 @@ const TABLES: &[Table] = &[
     table("history", &["id"], &["at", "delivery", "event", "recipient", "mailbox", "uid", "detail"]),
     table("audit", &["id"], &["at", "who", "what"]),
     table("sieve", &["account", "name"], &["script", "active"]),
+    table("seen", &["account", "id"], &["until"]),
     table("gap", &["store"], &[]),
     table("salvaged", &["place", "number", "born"], &[]),
+    table(
+        "recoverable",
+        &["account", "mailbox", "uid"],
+        &["at", "name", "system", "keywords", "internal_date", "zone", "size", "delivery", "body"],
+    ),
+    table("recoverable_sum", &["id"], &["messages", "octets"]),
 ];
 
 /// A part of an index.
@@ -317,8 +334,8 @@ mod tests {
             (digests, count)
         };
         let before = all(7);
-        assert_eq!(before.1, 51);
-        assert_eq!((all(7), all(1).1, all(ROWS).1), (before.clone(), 51, 51));
+        assert_eq!(before.1, 52);
+        assert_eq!((all(7), all(1).1, all(ROWS).1), (before.clone(), 52, 52));
         for change in [
             "UPDATE history SET detail='' WHERE id=17",
             "UPDATE subscription SET name='box 25' WHERE name='box 24'",

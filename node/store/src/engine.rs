@@ -57,6 +57,8 @@ pub struct Options {
     pub(crate) eager_rewriting: bool,
     /// For how long what was rewritten waits for views of before to end; else a later round removes it.
     pub(crate) patience: Duration,
+    /// For how long what is expunged can be brought back; zero: it is gone.
+    pub(crate) undelete: Duration,
 }
 
 /// For how long views are waited for.
@@ -72,7 +74,16 @@ impl Default for Options {
             spares: Making::default(),
             eager_rewriting: false,
             patience: PATIENCE,
+            undelete: Duration::ZERO,
         }
+    }
+}
+
+impl Options {
+    /// What is expunged can be brought back for so long; zero: it is gone.
+    #[must_use]
+    pub fn with_undelete(self, retention: Duration) -> Self {
+        Self { undelete: retention, ..self }
     }
 }
 
@@ -221,6 +232,7 @@ impl Engine {
                 store: &self.identity.store,
                 space: &self.space,
                 now: machine::unix_time(),
+                keeps_expunged: self.options.undelete > Duration::ZERO,
             };
             match plan::plan(&mut cx, op.clone()) {
                 Ok(Planned { records, value }) => {

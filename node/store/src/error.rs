@@ -29,19 +29,34 @@ pub enum Refusal {
     /// A mailbox, alias, domain or account of that name exists.
     #[error("already exists")]
     AlreadyExists,
+    /// The account has a mailbox for this special use.
+    #[error("another mailbox has this special use")]
+    UseTaken,
     /// The mailbox name is empty, too long, has control characters, or an empty level.
     #[error("not a valid mailbox name: {0}")]
     BadName(&'static str),
     /// INBOX cannot be deleted; a mailbox cannot be renamed into itself.
     #[error("not allowed: {0}")]
     NotAllowed(&'static str),
+    /// There is no Sieve script of that name.
+    #[error("no such script")]
+    NoSuchScript,
+    /// The active Sieve script cannot be deleted.
+    #[error("the script is active")]
+    ScriptIsActive,
+    /// The account has as many Sieve scripts as it may have.
+    #[error("an account has at most {limit} scripts")]
+    TooManyScripts {
+        /// How many.
+        limit: u64,
+    },
     /// The message or command is larger than the store takes.
     #[error("larger than {limit} octets")]
     TooLarge {
         /// The limit in octets.
         limit: u64,
     },
-    /// The record's generation is not newer than the one held.
+    /// The record's generation is not newer than the one held; or what a Sieve script knew has changed since it ran.
     #[error("an equal or newer generation is already here")]
     Stale,
 }

@@ -44,6 +44,7 @@ mod store;
 mod superblock;
 mod tail;
 pub mod tools;
+mod undelete;
 mod view;
 mod volume;
 
@@ -60,21 +61,24 @@ pub use digest::{IndexMoment, Slice, Sliced};
 pub use engine::Options;
 pub use error::{Fenced, FollowError, OpenError, ReadError, Refusal, WriteError};
 pub use log_reader::{LogReader, LoggedBatch};
-pub use mirrors::{Committed, Mirrors};
+pub use mirrors::{Claim, Committed, Mirrors};
 pub use model::{
     Account, Alias, Changes, Domain, EpochMark, Flags, HistoryEvent, HistoryKey, Mailbox, MailboxCounts,
     Message, Names, OutDue, QueueItem, QueueRecipient, QueueStats, SpecialUse, StoreUsage, SystemFlag,
 };
 pub use ops::{
     Append, Appended, Copied, CopyKind, CreateMailbox, Delivered, Delivery, DeliveryTarget, Enqueue, Expunge,
-    FlagChange, FlagOp, FlagsChanged, QueueUpdate,
+    Filing, FlagChange, FlagOp, FlagsChanged, InMailbox, Purge, Purged, QueueChange, QueueUpdate,
+    ScriptChange, ScriptMail, SeenId, Undelete, Undeleted,
 };
+pub use plan::{MAX_SCRIPT, MAX_SCRIPTS};
 pub use record::Mark;
 pub use repair::{Fetched, Repairs, Siblings, Wanted, lend};
 pub use replica::{Gate, Identity, OpenGate, Receipt, Replica, ReplicaDescription, StoreKind};
-pub use rewrite::Reclaimed;
+pub use rewrite::{Keeper, Reclaimed, Rewriter, Room};
 pub use snapshot::{Cancel, Incoming, Offer, Outgoing, PinnedFile, Received};
 pub use standby::Follower;
-pub use stats::{Damage, Histogram, Stats};
-pub use store::Store;
-pub use view::{DirectoryRecord, StoredBody, View};
+pub use stats::{Damage, Expunged, Histogram, SalvageEnd, Stats};
+pub use store::{HasScript, Store};
+pub use undelete::keep_retention;
+pub use view::{DirectoryRecord, Recoverable, RecoverableFilter, ScriptListed, StoredBody, View};

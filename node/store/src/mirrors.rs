@@ -4,6 +4,8 @@ use std::pin::Pin;
 
 use mailcluster_types::{Epoch, Seq};
 
+use crate::rewrite::Room;
+
 /// Resolves when a record is committed, or never will be by this replica.
 pub type Committed<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
 
@@ -16,8 +18,20 @@ pub trait Mirrors: Send + Sync + 'static {
     /// no longer the primary, and nobody knows whether the record will stay.
     fn until_committed(&self, end: (Epoch, Seq)) -> Committed<'_>;
 
-    /// Does anybody copy the log, or may soon? Then it stays as it was written.
-    fn are_there(&self) -> bool;
+    /// What of the log those who copy it may still want, when the volume has so much room.
+    fn claim(&self, room: Room) -> Claim;
+}
+
+/// What of a log other replicas may still want: to follow it, or because theirs may part from it there. It stays as it was
+/// written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// All of it, as far as is known.
+    All,
+    /// This record, and what follows it.
+    From(Seq),
+    /// Nothing: there are no others.
+    Nothing,
 }
 
 /// There are none: what is synced is committed.
@@ -30,7 +44,7 @@ impl Mirrors for NoMirrors {
         Box::pin(std::future::ready(true))
     }
 
-    fn are_there(&self) -> bool {
-        false
+    fn claim(&self, _: Room) -> Claim {
+        Claim::Nothing
     }
 }

@@ -213,6 +213,10 @@ pub struct QueueRecipient {
     pub held: bool,
     /// The sender was told of the delay.
     pub noticed: bool,
+    /// Parameters of RCPT that go on with it (RFC 3461), as they were accepted.
+    pub params: String,
+    /// Why it is sent back rather than tried again, as a person said; empty: it is tried.
+    pub returned: String,
 }
 
 impl QueueRecipient {
@@ -228,6 +232,8 @@ impl QueueRecipient {
             last_error: String::new(),
             held: false,
             noticed: false,
+            params: String::new(),
+            returned: String::new(),
         }
     }
 }
@@ -280,7 +286,7 @@ pub struct HistoryEvent {
     pub at: i64,
     /// The delivery.
     pub delivery: DeliveryId,
-    /// `delivered`, `duplicate`, `queued`, `handed-on`, `moved`, `expunged`, `held`.
+    /// `delivered`, `duplicate`, `queued`, `handed-on`, `moved`, `expunged`, `held`, `restored`, `filtered`.
     pub event: String,
     /// The recipient's address key, when known.
     pub recipient: String,
@@ -295,6 +301,10 @@ pub struct StoreUsage {
     pub accounts: u64,
     /// Octets of live mail.
     pub octets: u64,
+    /// Messages that were expunged and can be brought back.
+    pub recoverable: u64,
+    /// Their octets.
+    pub recoverable_octets: u64,
     /// Octets free on the volume.
     pub free_octets: u64,
     /// Octets of the volume.

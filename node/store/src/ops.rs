@@ -32,6 +32,74 @@ pub struct DeliveryTarget {
     /// Header lines (CRLF ended) that differ by recipient and stand before the body: `Return-Path`,
     /// `Delivered-To`. Counted in the size, stored per message.
     pub prefix: Bytes,
+    /// What the account's script wants instead of one copy in `mailbox`.
+    pub filing: Option<Box<Filing>>,
+}
+
+/// What a script wants done with a message for an account: all of it with the delivery, or none.
+#[derive(Debug, Clone, Default)]
+pub struct Filing {
+    /// Where copies go; none: no mailbox gets one.
+    pub into: Vec<InMailbox>,
+    /// Ids that the account's scripts know from now on. When one of them is known by now the delivery is refused as a whole
+    /// (`Stale`): the script has to run again.
+    pub seen: Vec<SeenId>,
+    /// Mail that it sends, under ids that are derived from the delivery's.
+    pub sends: Vec<ScriptMail>,
+    /// What that is, for the history.
+    pub detail: String,
+}
+
+/// A copy in a mailbox.
+#[derive(Debug, Clone)]
+pub struct InMailbox {
+    /// Its name.
+    pub mailbox: String,
+    /// It is made when it does not exist; else the copy goes to INBOX.
+    pub create: bool,
+    /// The copy's flags.
+    pub flags: Flags,
+}
+
+/// An id that an account's scripts remember.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeenId {
+    /// What it stands for is for those who draw it.
+    pub id: [u8; 16],
+    /// Until when (seconds since 1970).
+    pub until: i64,
+}
+
+/// Mail that a script sends.
+#[derive(Debug, Clone)]
+pub struct ScriptMail {
+    /// For the queue.
+    pub message: Enqueue,
+    /// Not sent while the account's scripts know this id, which they do from then on.
+    pub unless: Option<SeenId>,
+}
+
+/// A change of an account's Sieve scripts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ScriptChange {
+    /// Puts a script, in place of one of its name, which stays active if it is.
+    Put {
+        /// Its name.
+        name: String,
+        /// Its text.
+        text: Bytes,
+    },
+    /// Makes this one the active one; `None`: none is.
+    Activate(Option<String>),
+    /// Deletes it; the active one is refused.
+    Delete(String),
+    /// Gives it another name; the active one stays active.
+    Rename {
+        /// Its name.
+        from: String,
+        /// Its new one.
+        to: String,
+    },
 }
 
 /// What became of one target; same order as the targets.
@@ -44,6 +112,8 @@ pub enum Delivered {
         /// Under which UID.
         uid: Uid,
     },
+    /// Taken, and in no mailbox: the account's script has thrown it away or sent it on.
+    Filtered,
     /// It was here already: success for the sender, no second copy.
     Duplicate,
     /// Not stored, for this recipient alone.
@@ -169,11 +239,80 @@ pub struct Enqueue {
 /// A change to a queued message's recipient, found by (delivery, address).
 #[derive(Debug, Clone)]
 pub enum QueueUpdate {
+    /// It is about to be tried: these fields replace the old ones. Refused when it is held, or not here any more, so that
+    /// what a person has stopped is not begun.
+    Mark(QueueRecipient),
     /// Delivered (or bounced): it leaves the queue; the body goes with the last recipient.
     Done {
         /// What became of it, for the history.
         outcome: String,
     },
-    /// It stays; these fields replace the old ones.
+    /// It stays; these fields replace the old ones. What a person has decided meanwhile stands: a hold, and that it goes
+    /// back.
     Retry(QueueRecipient),
+    /// A person changes how it waits.
+    Change {
+        /// How.
+        change: QueueChange,
+        /// Who did it, for the history.
+        note: String,
+    },
+}
+
+/// How a person changes a queued recipient's waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueueChange {
+    /// It is not tried until it is released.
+    Hold,
+    /// What is held goes on: it is due.
+    Release,
+    /// It is tried now, if it is not held.
+    Flush,
+    /// As if it had just come: released, due, with its pauses from the beginning. Its age stays.
+    Requeue,
+    /// It is not tried any more: its sender gets a report.
+    Return,
+}
+
+/// Expunged messages of one account that are to come back.
+#[derive(Debug, Clone)]
+pub struct Undelete {
+    /// The owner.
+    pub account: AccountId,
+    /// By the mailbox that they went from and their UIDs there; at most 1000.
+    pub messages: Vec<(u64, Uid)>,
+    /// The mailbox of this name that they come into, made when there is none; `None`: the one that they went from, or when
+    /// that is gone, the one of its name.
+    pub into: Option<String>,
+}
+
+/// What came back, under new UIDs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Undeleted {
+    /// As they were asked for; the others were brought back before, or are purged.
+    pub messages: Vec<(u64, Uid)>,
+    /// Mailboxes that were made for them.
+    pub mailboxes: u64,
+}
+
+/// Which expunged messages go for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Purge {
+    /// Those that were expunged up to this time, in seconds since 1970.
+    pub until: i64,
+    /// And of the others the oldest, up to so many octets or one message more.
+    pub early_octets: u64,
+}
+
+/// What went for good.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Messages.
+    pub messages: u64,
+    /// Those of them that went before their time.
+    pub early: u64,
+    /// Their octets.
+    pub early_octets: u64,
+    /// There may be more that is to go: a purge is bounded.
+    pub has_more: bool,
 }

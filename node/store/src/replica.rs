@@ -122,6 +122,12 @@ impl<T> Receipt<T> {
         self.gate.may_acknowledge(self.epoch, self.seq)
     }
 
+    /// The value, for what else is to be done before it is told; it is not to be told by itself.
+    #[must_use]
+    pub fn decided(&self) -> &T {
+        &self.value
+    }
+
     /// The record's place in the log.
     #[must_use]
     pub fn position(&self) -> (Epoch, Seq) {
@@ -136,6 +142,8 @@ pub struct ReplicaDescription {
     pub identity: Identity,
     /// Epoch of the last EpochStart record; 0 when there is none.
     pub last_epoch: Epoch,
+    /// The last epoch that began with a forced takeover; 0 when there is none.
+    pub last_forced: Epoch,
     /// Epoch and sequence of the log's last record.
     pub end: (Epoch, Seq),
     /// Highest epoch promised.
@@ -297,12 +305,20 @@ impl Replica {
         ReplicaDescription {
             identity: self.engine.identity.clone(),
             last_epoch: end.epoch,
+            last_forced: self.last_forced(),
             end: (end.epoch, end.seq),
             promise: self.engine.superblock.promise,
             in_sync_version: tail.in_sync_version().max(state.in_sync_version),
             format: self.engine.superblock.format(),
             newest: state.clock,
         }
+    }
+
+    /// An index that cannot be read says so wherever something is done with it.
+    fn last_forced(&self) -> Epoch {
+        let applied = schema::epochs(&self.engine.conn).unwrap_or_default();
+        let all = applied.into_iter().chain(self.engine.tail.epochs());
+        all.filter(|mark| mark.forced).map(|mark| mark.epoch).max().unwrap_or(0)
     }
 
     /// Raises the promise to `epoch` and syncs it: from now on nothing older is confirmed.

@@ -7,10 +7,28 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig, params};
 
 use crate::{batch::Link, model::EpochMark};
 
-/// Rises with every change of the tables: an index of another version is rebuilt from the log.
-pub const VERSION: u32 = 3;
+/// Rises with every change of the tables. An index of a version that [`can_be_raised`] is brought up in place, as the log may
+/// not reach back to its beginning; any other is rebuilt from the log.
+pub const VERSION: u32 = 4;
+/// The version of [`TABLES`] alone.
+const OLDEST: u32 = 3;
 
-/// The order of columns in [`State`]'s row and the tables. The counters are apart from names and hashes so that
+/// What makes an index of version 4 of one of version 3. No record that an older version knows puts anything into these tables:
+/// an index that is made anew is the same.
+const FROM_3: &str = "
+CREATE TABLE recoverable(account INT NOT NULL, mailbox INT NOT NULL, uid INT NOT NULL, at INT NOT NULL,
+  name TEXT NOT NULL, system INT NOT NULL, keywords TEXT, internal_date INT NOT NULL, zone INT NOT NULL,
+  size INT NOT NULL, delivery BLOB, body INT NOT NULL, PRIMARY KEY(account, mailbox, uid)) WITHOUT ROWID;
+CREATE INDEX recoverable_at ON recoverable(at, mailbox, uid);
+CREATE TABLE recoverable_sum(id INTEGER PRIMARY KEY CHECK(id = 1), messages INT NOT NULL, octets INT NOT NULL);
+INSERT INTO recoverable_sum VALUES(1, 0, 0);
+CREATE TABLE seen(account INT NOT NULL, id BLOB NOT NULL, until INT NOT NULL,
+  PRIMARY KEY(account, id)) WITHOUT ROWID;
+ALTER TABLE recipient ADD COLUMN params TEXT NOT NULL DEFAULT '';
+ALTER TABLE recipient ADD COLUMN returned TEXT NOT NULL DEFAULT '';
+";
+
+/// The tables of version 3. The order of columns in [`State`]'s row and the tables. The counters are apart from names and hashes so that
 /// their pages are dense: a batch dirties few.
 const TABLES: &str = "
 CREATE TABLE state(id INTEGER PRIMARY KEY CHECK(id = 1), version INT, cluster BLOB, replica BLOB,
@@ -212,23 +230,47 @@ pub fn open_writer(dir: &Path, ids: (&[u8], &[u8])) -> rusqlite::Result<Connecti
         "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0; \
          PRAGMA cache_size=-131072; PRAGMA temp_store=MEMORY; PRAGMA cache_spill=OFF;",
     )?;
-    let version: u32 = conn.query_row("PRAGMA user_version", [], |r| r.get(0))?;
+    let version = version(&conn)?;
     if version == 0 {
-        conn.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version={VERSION}; COMMIT;"))?;
+        conn.execute_batch(&format!(
+            "BEGIN IMMEDIATE; {TABLES} {FROM_3} PRAGMA user_version={VERSION}; COMMIT;"
+        ))?;
         conn.execute("UPDATE state SET cluster=?, replica=?", params![ids.0, ids.1])?;
-    } else if version != VERSION {
+    } else if !can_be_raised(version) {
         return Err(rusqlite::Error::InvalidQuery);
     }
     let foreign: bool =
         conn.query_row("SELECT cluster<>? OR replica<>? FROM state", params![ids.0, ids.1], |r| r.get(0))?;
-    if foreign { Err(rusqlite::Error::InvalidQuery) } else { Ok(conn) }
+    if foreign {
+        return Err(rusqlite::Error::InvalidQuery);
+    }
+    raise(&conn)?;
+    Ok(conn)
+}
+
+/// Is an index of this version one, or can it become one?
+pub fn can_be_raised(version: u32) -> bool {
+    (OLDEST..=VERSION).contains(&version)
+}
+
+/// The version of an index.
+pub fn version(conn: &Connection) -> rusqlite::Result<u32> {
+    conn.query_row("PRAGMA user_version", [], |r| r.get(0))
+}
+
+/// Brings an index of an older version up to this one, at once or not at all.
+fn raise(conn: &Connection) -> rusqlite::Result<()> {
+    if version(conn)? == VERSION {
+        return Ok(());
+    }
+    tracing::info!(to = VERSION, "the index gets the tables of this version");
+    conn.execute_batch(&format!("BEGIN IMMEDIATE; {FROM_3} PRAGMA user_version={VERSION}; COMMIT;"))
 }
 
 /// Makes the copy of another replica's index one of this replica.
 pub fn adopt(conn: &Connection, (cluster, replica): (&[u8], &[u8])) -> rusqlite::Result<()> {
     conn.execute_batch("PRAGMA journal_mode=DELETE; PRAGMA synchronous=FULL;")?;
-    let version: u32 = conn.query_row("PRAGMA user_version", [], |r| r.get(0))?;
-    let ours = version == VERSION
+    let ours = can_be_raised(version(conn)?)
         && conn.execute("UPDATE state SET replica=? WHERE cluster=?", params![replica, cluster])? == 1;
     if ours { Ok(()) } else { Err(rusqlite::Error::InvalidQuery) }
 }
@@ -287,6 +329,33 @@ mod tests {
     use rusqlite::StatementStatus;
 
     use super::*;
+
+    /// What an index of the version before has.
+    fn of_before(dir: &Path) -> Connection {
+        let conn = Connection::open(path(dir)).unwrap();
+        conn.execute_batch(&format!(
+            "{TABLES} UPDATE state SET cluster=x'63', replica=x'72', seq=9; PRAGMA user_version={OLDEST};"
+        ))
+        .unwrap();
+        conn
+    }
+
+    #[test]
+    fn an_index_of_the_version_before_is_brought_up_and_others_are_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = of_before(dir.path());
+        assert!(old.prepare("SELECT * FROM seen").is_err());
+        drop(old);
+        let conn = open_writer(dir.path(), (b"c", b"r")).unwrap();
+        assert_eq!(State::load(&conn).unwrap().link.seq, 9, "it is the same index");
+        assert!(!conn.prepare("SELECT * FROM seen").unwrap().exists([]).unwrap());
+        assert_eq!(version(&conn), Ok(VERSION));
+        for other in [OLDEST - 1, VERSION + 1] {
+            conn.execute_batch(&format!("PRAGMA user_version={other}")).unwrap();
+            assert!(open_writer(dir.path(), (b"c", b"r")).is_err(), "{other}");
+            assert_eq!(version(&conn), Ok(other), "it is left as it is");
+        }
+    }
 
     #[test]
     fn cached_statements_are_not_prepared_anew() {

@@ -118,11 +118,13 @@ impl Engine {
 /// more.
 pub struct Follower {
     pub(crate) replica: Replica,
-    checkpointer: Checkpointer,
+    pub(crate) checkpointer: Checkpointer,
     /// Takes the index's place in the replica while that is being worked on; `None`: it is.
     stand_in: Option<Connection>,
     /// What is being put into the index reaches up to here, and is committed.
     working_up_to: Seq,
+    /// The first record that others may want of the log, by its primary's word.
+    pub(crate) wanted: Option<Seq>,
 }
 
 impl Follower {
@@ -135,7 +137,7 @@ impl Follower {
         let checkpointer =
             Checkpointer::start(&engine.dir, &mut engine.conn, engine.log.size).map_err(OpenError::Index)?;
         let stand_in = schema::open_reader(&engine.dir).map_err(|e| OpenError::Index(e.to_string()))?;
-        Ok(Self { replica, checkpointer, stand_in: Some(stand_in), working_up_to: 0 })
+        Ok(Self { replica, checkpointer, stand_in: Some(stand_in), working_up_to: 0, wanted: None })
     }
 
     /// Its epochs, ascending: those of the index, and those that begin in what is not committed.

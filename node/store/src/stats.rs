@@ -1,9 +1,14 @@
 //! What a store counts of its commits, for metrics: atomics that the committer adds to and anybody may read.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
+
+use crate::left_behind;
 
 /// Upper bounds of [`Stats::commit_seconds`].
 const SECONDS: &[f64] =
@@ -25,6 +30,32 @@ pub struct Stats {
     mended: AtomicU64,
     lent: AtomicU64,
     lost: AtomicU64,
+    salvage: Mutex<Option<SalvageEnd>>,
+    purged: AtomicU64,
+    purged_early: AtomicU64,
+    undeleted: AtomicU64,
+}
+
+/// What came of files of what was left behind, one after another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SalvageEnd {
+    /// When the last one ended, in seconds since 1970.
+    pub at: i64,
+    /// What was done in all: nothing is done twice, however often a file is sent.
+    pub counts: left_behind::Counts,
+    /// How many things of the last one that was read to its end were not taken over.
+    pub kept: u64,
+}
+
+/// Expunged messages that are not kept any more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Expunged {
+    /// Purged when their time was over.
+    pub purged: u64,
+    /// Purged before, as the volume was short of room.
+    pub purged_early: u64,
+    /// Brought back.
+    pub undeleted: u64,
 }
 
 /// What became of places of the log that were found damaged.
@@ -52,6 +83,10 @@ impl Default for Stats {
             mended: AtomicU64::new(0),
             lent: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            salvage: Mutex::default(),
+            purged: AtomicU64::new(0),
+            purged_early: AtomicU64::new(0),
+            undeleted: AtomicU64::new(0),
         }
     }
 }
@@ -112,6 +147,24 @@ impl Stats {
         self.removed.fetch_add(octets, Ordering::Relaxed);
     }
 
+    /// A file of what was left behind was taken over, to its end (and so many things were not) or not.
+    pub fn salvaged(&self, at: i64, counts: left_behind::Counts, kept: Option<u64>) {
+        if kept.is_none() && counts == left_behind::Counts::default() {
+            return;
+        }
+        let mut salvage = self.salvage.lock().unwrap_or_else(PoisonError::into_inner);
+        let sum = salvage.get_or_insert_default();
+        sum.at = at;
+        sum.counts += counts;
+        sum.kept = kept.unwrap_or(sum.kept);
+    }
+
+    /// What came of such files.
+    #[must_use]
+    pub fn last_salvage(&self) -> Option<SalvageEnd> {
+        *self.salvage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What became of damage.
     #[must_use]
     pub fn damage(&self) -> Damage {
@@ -127,6 +180,26 @@ impl Stats {
             None => &self.lost,
         };
         count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What became of expunged messages that were kept.
+    #[must_use]
+    pub fn expunged(&self) -> Expunged {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Expunged {
+            purged: read(&self.purged),
+            purged_early: read(&self.purged_early),
+            undeleted: read(&self.undeleted),
+        }
+    }
+
+    pub(crate) fn purged(&self, messages: u64, early: u64) {
+        self.purged.fetch_add(messages.saturating_sub(early), Ordering::Relaxed);
+        self.purged_early.fetch_add(early, Ordering::Relaxed);
+    }
+
+    pub(crate) fn undeleted(&self, messages: u64) {
+        self.undeleted.fetch_add(messages, Ordering::Relaxed);
     }
 
     pub(crate) fn committed(&self, changes: usize, took: Duration) {

@@ -1,6 +1,9 @@
 //! A store that serves.
 
-use std::sync::{Arc, PoisonError, atomic::Ordering};
+use std::{
+    sync::{Arc, PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
 use mailcluster_types::{AccountId, DeliveryId, Epoch, ModSeq, ReplicaId, Seq, StoreName, Uid};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -13,7 +16,7 @@ use crate::{
     model::{Account, Alias, Domain},
     ops::{
         Append, Appended, Copied, CopyKind, CreateMailbox, Delivered, Delivery, Enqueue, Expunge, FlagChange,
-        FlagsChanged, QueueUpdate,
+        FlagsChanged, Purge, Purged, QueueUpdate, ScriptChange, Undelete, Undeleted,
     },
     plan::{self, Op, Value},
     replica::{Identity, Receipt, Replica, StoreKind},
@@ -21,6 +24,15 @@ use crate::{
     stats::Stats,
     view::View,
 };
+
+/// Has an account an active Sieve script?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HasScript {
+    /// It has.
+    Yes,
+    /// It has none.
+    No,
+}
 
 /// A store that serves. Cheap to clone; the last clone's drop stops the committer.
 #[derive(Clone)]
@@ -86,7 +98,7 @@ impl Store {
         let permit = self.shared.octets.clone().acquire_many_owned(permits).await;
         let permit = permit.map_err(|_| WriteError::NotServing)?;
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job::Change(op, reply, permit)).await.map_err(|_| WriteError::NotServing)?;
+        self.jobs.send(Job::Change(Box::new(op), reply, permit)).await.map_err(|_| WriteError::NotServing)?;
         // A committer that dies with the change in hand leaves it open whether it was appended.
         let (value, epoch, seq) = answer.await.map_err(|_| WriteError::Unknown)??;
         Ok(Receipt { value, epoch, seq, gate: self.shared.gate.clone() })
@@ -142,16 +154,17 @@ impl Store {
         let _ = self.shared.stopped.subscribe().wait_for(|stopped| *stopped).await;
     }
 
-    /// Delivers one message to several accounts. One record, one body.
+    /// Delivers one message to several accounts. One record, one body; what scripts want beside it stands in the same batch.
     ///
     /// # Errors
-    /// Refused as a whole (full) before anything was appended; refusals of one account stand in its outcome.
+    /// Refused as a whole (full, or `Stale` where a script has to run again) before anything was appended; refusals of one account stand in its outcome.
     pub async fn deliver(&self, delivery: Delivery) -> Result<Receipt<Vec<Delivered>>, WriteError> {
         let crc = crc32c::crc32c(&delivery.body);
         expect!(self.submit(Op::Deliver(delivery, crc)).await?, Value::Delivered(v) => v)
     }
 
-    /// Would a delivery to this account be refused now (RCPT time)? No reservation is made.
+    /// Would a delivery to this account be refused now (RCPT time)? No reservation is made. Answers whether a script is to
+    /// be asked where the mail goes.
     ///
     /// # Errors
     /// When the index cannot be read.
@@ -159,17 +172,20 @@ impl Store {
         &self,
         account: AccountId,
         size: u64,
-    ) -> Result<Result<(), Refusal>, ReadError> {
+    ) -> Result<Result<HasScript, Refusal>, ReadError> {
         if !self.has_room(size) {
             return Ok(Err(Refusal::Full));
         }
         let Identity { store, kind, .. } = self.identity();
-        let found = self.read(move |view| view.account_record(account)).await?;
+        let found =
+            self.read(move |view| Ok((view.account_record(account)?, view.has_active_script(account)?)));
+        let (found, has_script) = found.await?;
+        let has_script = if has_script { HasScript::Yes } else { HasScript::No };
         Ok(match found.filter(|_| kind == StoreKind::Mail) {
             // With another store's name it would say that the account moved away.
             Some(found) if found.store == store && found.tombstone => Err(Refusal::AccountDeleted(account)),
             Some(found) if found.store == store => {
-                plan::quota_allows(found.quota_octets, found.used_octets, size)
+                plan::quota_allows(found.quota_octets, found.used_octets, size).map(|()| has_script)
             }
             _ => Err(Refusal::NoSuchAccount(account)),
         })
@@ -257,6 +273,18 @@ impl Store {
         self.submit_done(Op::Subscribe(account, name, subscribed)).await
     }
 
+    /// Changes an account's Sieve scripts.
+    ///
+    /// # Errors
+    /// As [`WriteError`] says.
+    pub async fn change_scripts(
+        &self,
+        account: AccountId,
+        change: ScriptChange,
+    ) -> Result<Receipt<()>, WriteError> {
+        self.submit_done(Op::Script(account, change)).await
+    }
+
     /// Puts an account's record if its generation is newer. On a mail store a new account gets INBOX, Sent, Drafts,
     /// Trash, Junk and Archive; a tombstone removes its mailboxes.
     ///
@@ -339,6 +367,37 @@ impl Store {
         expect!(self.submit(Op::Salvage(fork, Box::new(item))).await?, Value::Salvaged(v) => *v)
     }
 
+    /// Brings expunged messages back, each at most once.
+    ///
+    /// # Errors
+    /// As [`WriteError`] says.
+    pub async fn undelete(&self, asked: Undelete) -> Result<Receipt<Undeleted>, WriteError> {
+        let receipt = expect!(self.submit(Op::Undelete(asked)).await?, Value::Undeleted(v) => v)?;
+        self.shared.stats.undeleted(receipt.value.messages.len() as u64);
+        Ok(receipt)
+    }
+
+    /// Takes expunged messages away for good, the oldest first and a bounded number of them.
+    ///
+    /// # Errors
+    /// As [`WriteError`] says.
+    pub async fn purge(&self, asked: Purge) -> Result<Receipt<Purged>, WriteError> {
+        let receipt = expect!(self.submit(Op::Purge(asked)).await?, Value::Purged(v) => v)?;
+        self.shared.stats.purged(receipt.value.messages, receipt.value.early);
+        Ok(receipt)
+    }
+
+    /// For how long what is expunged can be brought back; zero: it is gone.
+    #[must_use]
+    pub fn undelete_retention(&self) -> Duration {
+        self.shared.undelete
+    }
+
+    /// Free octets on the volume, and all.
+    pub(crate) fn room(&self) -> (u64, u64) {
+        self.shared.space.measure()
+    }
+
     /// Runs `read` on a consistent snapshot of the index, on a bounded pool of threads.
     ///
     /// # Errors
@@ -384,5 +443,11 @@ impl Store {
     #[must_use]
     pub fn watch_queue(&self) -> watch::Receiver<u64> {
         self.shared.queue.subscribe()
+    }
+
+    /// A receiver that changes whenever a person wants something in the queue tried sooner.
+    #[must_use]
+    pub fn watch_flushed(&self) -> watch::Receiver<u64> {
+        self.shared.flushed.subscribe()
     }
 }

@@ -133,6 +133,8 @@ pub struct Setup {
     pub skip_sync: bool,
     /// Gives back the room of small stores, too.
     pub eager_rewriting: bool,
+    /// For how long what is expunged can be brought back.
+    pub undelete: std::time::Duration,
     /// Free octets that the volume is said to have (of 100 GiB); `None`: the truth.
     pub free: Option<Arc<AtomicU64>>,
 }
@@ -149,6 +151,7 @@ impl Setup {
             segment_size: self.segment_size,
             skip_sync: self.skip_sync,
             eager_rewriting: self.eager_rewriting,
+            undelete: self.undelete,
             ..Options::default()
         }
     }

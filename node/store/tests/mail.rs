@@ -5,8 +5,8 @@ mod common;
 use bytes::Bytes;
 use common::{account, delivery, mailbox, reopen, sound, store, target};
 use mailcluster_store::{
-    Append, CopyKind, CreateMailbox, Delivered, Expunge, FlagChange, FlagOp, Flags, HistoryKey, Refusal,
-    SpecialUse, SystemFlag, WriteError,
+    Append, CopyKind, CreateMailbox, Delivered, Expunge, FlagChange, FlagOp, Flags, HasScript, HistoryKey,
+    Refusal, SpecialUse, SystemFlag, WriteError,
 };
 use mailcluster_types::AccountId;
 
@@ -242,7 +242,7 @@ async fn quota_is_exact() {
     assert!(matches!(first[0], Delivered::Stored { .. }));
     let second = store.deliver(delivery(vec![to.clone()], &sixty)).await.unwrap().acknowledge().unwrap();
     assert_eq!(second, [Delivered::Refused(Refusal::OverQuota)]);
-    assert_eq!(store.check_recipient(AccountId(1), 40).await.unwrap(), Ok(()));
+    assert_eq!(store.check_recipient(AccountId(1), 40).await.unwrap(), Ok(HasScript::No));
     assert_eq!(store.check_recipient(AccountId(1), 41).await.unwrap(), Err(Refusal::OverQuota));
     assert_eq!(
         store.check_recipient(AccountId(5), 1).await.unwrap(),

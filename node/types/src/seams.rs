@@ -24,6 +24,8 @@ pub enum Protocol {
     Imap,
     /// POP3 (RFC 1939).
     Pop3,
+    /// ManageSieve (RFC 5804).
+    ManageSieve,
 }
 
 /// Where a store is served now.

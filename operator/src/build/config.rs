@@ -53,6 +53,7 @@ pub fn store(cluster: &Cluster, store: &Store, owner: &OwnerReference) -> Result
             fencing_minimum: cluster.spec.failover.fencing.minimum,
         },
         mirrors: mirrors(cluster),
+        undelete_days: (store.kind == StoreKind::Mail).then(|| cluster.spec.stores.undelete_days()),
         admin_service_accounts: admins,
     });
     config_map(store_meta(cluster, store, owner, store.name.clone()), &config)

@@ -35,7 +35,7 @@ pub fn build(cluster: &Cluster, config: &OperatorConfig) -> Vec<NetworkPolicy> {
         }),
     };
     let names = cluster.names();
-    let sessions = [ports::BACKEND_LMTP, ports::BACKEND_IMAP, ports::BACKEND_POP3];
+    let sessions = [ports::BACKEND_LMTP, ports::BACKEND_IMAP, ports::BACKEND_POP3, ports::BACKEND_SIEVE];
     // The operator asks frontends for their health too: it takes those out that do not answer.
     let health: Vec<_> = std::iter::once(operator.clone()).chain(prometheus).collect();
     let of_frontends = vec![

@@ -195,6 +195,7 @@ fn store_ports(kind: StoreKind) -> Vec<ContainerPort> {
             pod::port("lmtp", ports::BACKEND_LMTP),
             pod::port("imap", ports::BACKEND_IMAP),
             pod::port("pop3", ports::BACKEND_POP3),
+            pod::port("sieve", ports::BACKEND_SIEVE),
             pod::port("grpc", ports::BACKEND_GRPC),
         ],
         StoreKind::Directory => {

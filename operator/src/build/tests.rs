@@ -112,7 +112,7 @@ fn deployment_of_frontends() {
     host.spec.frontends.exposure = mailcluster_api::mailcluster::Exposure::HostPort;
     let pod = template(&host).spec.unwrap();
     let host_ports: Vec<i32> = pod.containers[0].ports.iter().flatten().filter_map(|p| p.host_port).collect();
-    assert_eq!(host_ports, [25, 465, 587, 143, 993, 110, 995]);
+    assert_eq!(host_ports, [25, 465, 587, 143, 993, 110, 995, 4190]);
 }
 
 #[test]

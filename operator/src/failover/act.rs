@@ -21,9 +21,10 @@ use mailcluster_failover::{Blocked, Decision, EvidenceKind, Observation, Step, T
 use serde_json::{Value, json};
 
 use super::{
-    Failover, annotations as keys,
+    annotations as keys,
     cache::{self, World, limited},
     evictable, fence, forced, lease,
+    mover::Mover,
     report::{self, Part},
 };
 use crate::apply;
@@ -45,7 +46,7 @@ pub struct Scene<'a> {
     pub o: &'a Observation,
 }
 
-impl Failover {
+impl Mover {
     /// What a step changes in the status, before that is written: pure.
     pub(super) fn intend(scene: &Scene<'_>, decision: &Decision, part: &mut Part) {
         let now = Timestamp::now();
@@ -141,7 +142,7 @@ impl Failover {
     async fn hand_over(&self, scene: &Scene<'_>, copy: &str) -> anyhow::Result<()> {
         let pod = scene.world.pod(scene.store).ok_or_else(|| anyhow::anyhow!("the holder's pod is gone"))?;
         let epoch = scene.o.lease.as_ref().map_or(0, |lease| lease.record.epoch);
-        self.peers.drain(pod, epoch, copy).await
+        self.lines.drain(pod, epoch, copy).await
     }
 
     fn leases(&self, store: &MailStore) -> Api<Lease> {
@@ -236,7 +237,7 @@ impl Failover {
         let pinned = limited(stores.patch(&scene.store.name_any(), &params, &Patch::Apply(&patch))).await?;
         let cluster =
             scene.world.cluster(scene.store).ok_or_else(|| anyhow::anyhow!("the MailCluster is gone"))?;
-        apply::stateful_set(&self.ctx, cluster, &pinned).await?;
+        tokio::time::timeout(super::CALL_LIMIT, apply::stateful_set(&self.ctx, cluster, &pinned)).await??;
         self.say(scene, EventType::Normal, "Pinned", &format!("the store goes to node {node}"));
         Ok(())
     }

@@ -56,7 +56,7 @@ fn state(
     if record.is_none() && !may_adopt {
         return Err("the operator may not make PersistentVolumes anew: set the chart's value clusterAccess.adoptVolumes to true".into());
     }
-    let claim = claim_of(world, store).ok_or("the store's claim is not there")?;
+    let claim = world.claim(store).ok_or("the store's claim is not there")?;
     match (claim.metadata.deletion_timestamp.is_some(), &record) {
         (true, None) => return Err("the store's claim is being deleted".into()),
         (true, Some(_)) => return Ok(AdoptionState::Await("the claim, which is being deleted")),
@@ -68,7 +68,7 @@ fn state(
             asked.pv
         ));
     }
-    let volume = world.volumes.iter().find(|v| v.name_any() == asked.pv);
+    let volume = world.volumes.get(None, &asked.pv);
     match (volume, record) {
         (None, Some(_)) => Ok(AdoptionState::Due(AdoptionStep::Create)),
         (None, None) => Err(format!("there is no PersistentVolume {}", asked.pv)),
@@ -115,8 +115,7 @@ fn may_be_replaced(
 ) -> Result<(), String> {
     let spec = volume.spec.as_ref();
     let owner = spec.and_then(|s| s.claim_ref.as_ref()).and_then(|r| r.uid.as_ref());
-    let nodes: Vec<Node> = world.nodes.iter().map(|n| (**n).clone()).collect();
-    let reached = volumes::reached_from(volume, &nodes);
+    let reached = volumes::reached_from(volume, world.nodes.iter().map(|n| &**n));
     if !retains(volume) {
         return Err(format!("the reclaim policy of PersistentVolume {} is not Retain", asked.pv));
     }
@@ -132,7 +131,7 @@ fn may_be_replaced(
     if let Some(other) = volume.finalizers().iter().find(|f| *f != PROTECTION) {
         return Err(format!("PersistentVolume {} is kept by the finalizer {other}", asked.pv));
     }
-    if !nodes.iter().any(|n| n.name_any() == asked.to) {
+    if world.nodes.get(None, &asked.to).is_none() {
         return Err(format!("there is no node {}", asked.to));
     }
     if reached.is_none_or(|names| names.contains(&asked.to)) {
@@ -161,11 +160,6 @@ fn made(volume: &PersistentVolume, claim: &PersistentVolumeClaim, pod: Option<&P
 fn retains(volume: &PersistentVolume) -> bool {
     let policy = volume.spec.as_ref().and_then(|s| s.persistent_volume_reclaim_policy.as_deref());
     policy == Some(RETAIN)
-}
-
-fn claim_of<'a>(world: &'a World, store: &MailStore) -> Option<&'a PersistentVolumeClaim> {
-    let name = &store.spec.replicas.first()?.pvc;
-    world.claims.iter().find(|c| c.name_any() == *name && c.namespace() == store.namespace()).map(|c| &**c)
 }
 
 /// The volume as it shall be, if it was written down for this very request.

@@ -1,8 +1,8 @@
 //! What the API server shows, kept up by watches, and read anew before anything is done.
 
-use std::{fmt::Debug, future::ready, sync::Arc, time::Duration};
+use std::{fmt::Debug, sync::Arc, time::Duration};
 
-use futures::{StreamExt, future::try_join_all};
+use futures::future::try_join_all;
 use k8s_openapi::{
     ClusterResourceScope, NamespaceResourceScope,
     api::{
@@ -12,12 +12,7 @@ use k8s_openapi::{
         core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod},
     },
 };
-use kube::{
-    Api, Resource, ResourceExt,
-    api::ListParams,
-    core::DeserializeGuard,
-    runtime::{WatchStreamExt, reflector, watcher},
-};
+use kube::{Api, Resource, ResourceExt, api::ListParams, core::DeserializeGuard, runtime::watcher};
 use mailcluster_api::{
     MailCluster, MailStore, labels,
     names::{FIRST_REPLICA, REPLICAS, StoreNames},
@@ -26,7 +21,12 @@ use mailcluster_api::{
 use mailcluster_failover::keys::REPLICA;
 use serde::de::DeserializeOwned;
 
-use super::unreadable::{Invalid, sort_out};
+use super::{
+    kept::{Kept, Read},
+    shelf::Shelf,
+    trim,
+    unreadable::{Invalid, readable},
+};
 use crate::{context::Context, controller::apis};
 
 /// No read may take longer.
@@ -36,23 +36,23 @@ const READ_LIMIT: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone, Default)]
 pub struct World {
     /// The MailClusters.
-    pub clusters: Vec<Arc<MailCluster>>,
+    pub clusters: Shelf<MailCluster>,
     /// The MailStores.
-    pub stores: Vec<Arc<MailStore>>,
+    pub stores: Shelf<MailStore>,
     /// The stores' Leases.
-    pub leases: Vec<Arc<Lease>>,
+    pub leases: Shelf<Lease>,
     /// Mail pods.
-    pub pods: Vec<Arc<Pod>>,
+    pub pods: Shelf<Pod>,
     /// The StatefulSets of replicas.
-    pub sets: Vec<Arc<StatefulSet>>,
+    pub sets: Shelf<StatefulSet>,
     /// The claims of replicas.
-    pub claims: Vec<Arc<PersistentVolumeClaim>>,
+    pub claims: Shelf<PersistentVolumeClaim>,
     /// Fence Jobs.
-    pub jobs: Vec<Arc<Job>>,
+    pub jobs: Shelf<Job>,
     /// Nodes.
-    pub nodes: Vec<Arc<Node>>,
+    pub nodes: Shelf<Node>,
     /// Volumes.
-    pub volumes: Vec<Arc<PersistentVolume>>,
+    pub volumes: Shelf<PersistentVolume>,
     /// MailClusters and MailStores that cannot be read as such: nothing is done for them.
     pub unreadable: Vec<Invalid>,
 }
@@ -61,15 +61,13 @@ impl World {
     /// The cluster of a store.
     #[must_use]
     pub fn cluster(&self, store: &MailStore) -> Option<&Arc<MailCluster>> {
-        self.clusters
-            .iter()
-            .find(|c| c.namespace() == store.namespace() && c.name_any() == store.spec.cluster)
+        self.clusters.get(namespace(store), &store.spec.cluster)
     }
 
     /// The Lease of a store.
     #[must_use]
     pub fn lease(&self, store: &MailStore) -> Option<&Arc<Lease>> {
-        self.leases.iter().find(|l| same(&***l, store))
+        self.leases.get(namespace(store), store.metadata.name.as_deref()?)
     }
 
     /// The pod of a store: of its only copy, or of the one that holds it.
@@ -87,42 +85,46 @@ impl World {
     /// The pod of one of a store's copies.
     #[must_use]
     pub fn pod_of(&self, store: &MailStore, letter: char) -> Option<&Arc<Pod>> {
-        let name = StoreNames::new(store.name_any()).pod(letter);
-        self.pods.iter().find(|p| p.namespace() == store.namespace() && p.name_any() == name)
+        self.pods.get(namespace(store), &StoreNames::new(store.name_any()).pod(letter))
     }
 
     /// The StatefulSet of one of a store's copies.
     #[must_use]
     pub fn set_of(&self, store: &MailStore, letter: char) -> Option<&Arc<StatefulSet>> {
-        let name = StoreNames::new(store.name_any()).stateful_set(letter);
-        self.sets.iter().find(|s| s.namespace() == store.namespace() && s.name_any() == name)
+        self.sets.get(namespace(store), &StoreNames::new(store.name_any()).stateful_set(letter))
+    }
+
+    /// The claim of a store's only copy, or of the first.
+    #[must_use]
+    pub fn claim(&self, store: &MailStore) -> Option<&Arc<PersistentVolumeClaim>> {
+        self.claims.get(namespace(store), &store.spec.replicas.first()?.pvc)
     }
 
     /// The copy whose replica the Lease names, or the first.
     fn holding(&self, store: &MailStore) -> char {
-        let named = self.lease(store).and_then(|l| l.annotations().get(REPLICA).cloned());
+        let named = self.lease(store).and_then(|l| l.annotations().get(REPLICA));
         let copies = store.spec.replicas.iter().zip(REPLICAS);
-        let holding = copies.into_iter().find(|(replica, _)| Some(&replica.id) == named.as_ref());
+        let holding = copies.into_iter().find(|(replica, _)| Some(&replica.id) == named);
         holding.map_or(FIRST_REPLICA, |(_, letter)| letter)
     }
 }
 
-fn same<K: ResourceExt>(object: &K, store: &MailStore) -> bool {
-    object.name_any() == store.name_any() && object.namespace() == store.namespace()
+fn namespace(store: &MailStore) -> Option<&str> {
+    store.metadata.namespace.as_deref()
 }
 
 /// The watches of everything; the frontends' probe looks at the same pods.
+#[derive(Default)]
 pub struct Caches {
-    // One that this version cannot read must not end the watch of all others.
-    clusters: Vec<reflector::Store<DeserializeGuard<MailCluster>>>,
-    stores: Vec<reflector::Store<DeserializeGuard<MailStore>>>,
-    leases: Vec<reflector::Store<Lease>>,
-    pods: Vec<reflector::Store<Pod>>,
-    sets: Vec<reflector::Store<StatefulSet>>,
-    claims: Vec<reflector::Store<PersistentVolumeClaim>>,
-    jobs: Vec<reflector::Store<Job>>,
-    nodes: Option<reflector::Store<Node>>,
-    volumes: Option<reflector::Store<PersistentVolume>>,
+    clusters: Kept<MailCluster>,
+    stores: Kept<MailStore>,
+    leases: Kept<Lease>,
+    pods: Kept<Pod>,
+    sets: Kept<StatefulSet>,
+    claims: Kept<PersistentVolumeClaim>,
+    jobs: Kept<Job>,
+    nodes: Kept<Node>,
+    volumes: Kept<PersistentVolume>,
 }
 
 impl Caches {
@@ -131,118 +133,91 @@ impl Caches {
     pub fn start(ctx: &Context) -> Self {
         let ours = format!("{}={}", labels::NAME, labels::APP_NAME);
         let of_stores = format!("{ours},{}", labels::STORE);
-        let cluster_wide = ctx.config.manage_volumes;
-        Self {
-            clusters: watch_all(ctx, None),
-            stores: watch_all(ctx, None),
-            leases: watch_all(ctx, Some(&of_stores)),
-            pods: watch_all(ctx, Some(&ours)),
-            sets: watch_all(ctx, Some(&of_stores)),
-            claims: watch_all(ctx, Some(labels::STORE)),
-            jobs: watch_all(ctx, Some(&ours)),
-            nodes: cluster_wide.then(|| watch_one(ctx, Api::all(ctx.client.clone()), None)),
-            volumes: cluster_wide.then(|| watch_one(ctx, Api::all(ctx.client.clone()), None)),
+        let mut all = Self::default();
+        // One that this version cannot read must not end the watch of all others.
+        watch::<DeserializeGuard<MailCluster>, _>(ctx, &mut all.clusters, None, readable);
+        watch::<DeserializeGuard<MailStore>, _>(ctx, &mut all.stores, None, readable);
+        watch::<Lease, _>(ctx, &mut all.leases, Some(&of_stores), trim::whole);
+        watch::<Pod, _>(ctx, &mut all.pods, Some(&ours), trim::pod);
+        watch::<StatefulSet, _>(ctx, &mut all.sets, Some(&of_stores), trim::set);
+        watch::<PersistentVolumeClaim, _>(ctx, &mut all.claims, Some(labels::STORE), trim::whole);
+        watch::<Job, _>(ctx, &mut all.jobs, Some(&ours), trim::job);
+        if ctx.config.manage_volumes {
+            let (nodes, volumes) = (Api::all(ctx.client.clone()), Api::all(ctx.client.clone()));
+            all.nodes.watch(nodes, config::<Node>(None), trim::node, &ctx.stop);
+            all.volumes.watch(volumes, config::<PersistentVolume>(None), trim::whole, &ctx.stop);
         }
+        all
     }
 
     /// Waits until every watch has shown what there is.
     pub async fn ready(&self) {
-        ready_all(&self.clusters).await;
-        ready_all(&self.stores).await;
-        ready_all(&self.leases).await;
-        ready_all(&self.pods).await;
-        ready_all(&self.sets).await;
-        ready_all(&self.claims).await;
-        ready_all(&self.jobs).await;
-        ready_all(self.nodes.as_slice()).await;
-        ready_all(self.volumes.as_slice()).await;
+        self.clusters.ready().await;
+        self.stores.ready().await;
+        self.leases.ready().await;
+        self.pods.ready().await;
+        self.sets.ready().await;
+        self.claims.ready().await;
+        self.jobs.ready().await;
+        self.nodes.ready().await;
+        self.volumes.ready().await;
     }
 
     /// What they show now.
     #[must_use]
     pub fn world(&self) -> World {
-        let (clusters, mut unreadable) = sort_out(all(&self.clusters));
-        let (stores, more) = sort_out(all(&self.stores));
-        unreadable.extend(more);
+        let mut unreadable = self.clusters.unreadable();
+        unreadable.extend(self.stores.unreadable());
         World {
-            clusters,
-            stores,
+            clusters: self.clusters.shelf(),
+            stores: self.stores.shelf(),
+            leases: self.leases.shelf(),
+            pods: self.pods.shelf(),
+            sets: self.sets.shelf(),
+            claims: self.claims.shelf(),
+            jobs: self.jobs.shelf(),
+            nodes: self.nodes.shelf(),
+            volumes: self.volumes.shelf(),
             unreadable,
-            leases: all(&self.leases),
-            pods: all(&self.pods),
-            sets: all(&self.sets),
-            claims: all(&self.claims),
-            jobs: all(&self.jobs),
-            nodes: all(self.nodes.as_slice()),
-            volumes: all(self.volumes.as_slice()),
         }
     }
 
     /// The pods of one role.
     #[must_use]
     pub fn pods_of(&self, role: Role) -> Vec<Arc<Pod>> {
-        let of_role =
-            |pod: &Arc<Pod>| pod.labels().get(labels::COMPONENT).is_some_and(|c| *c == role.to_string());
-        all(&self.pods).into_iter().filter(of_role).collect()
+        let role = role.to_string();
+        let of_role = |pod: &&Arc<Pod>| pod.labels().get(labels::COMPONENT) == Some(&role);
+        self.pods.shelf().iter().filter(of_role).cloned().collect()
     }
 }
 
-fn all<K: Resource<DynamicType = ()> + Clone + 'static>(stores: &[reflector::Store<K>]) -> Vec<Arc<K>> {
-    stores.iter().flat_map(reflector::Store::state).collect()
-}
-
-async fn ready_all<K: Resource<DynamicType = ()> + Clone + 'static>(stores: &[reflector::Store<K>]) {
-    for store in stores {
-        // An error means that the watch's task has ended, which it does only with the process.
-        drop(store.wait_until_ready().await);
-    }
-}
-
-fn watch_all<K>(ctx: &Context, selector: Option<&str>) -> Vec<reflector::Store<K>>
+fn watch<G, K>(ctx: &Context, kept: &mut Kept<K>, selector: Option<&str>, read: Read<G, K>)
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    G: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
         + Debug
         + DeserializeOwned
         + Send
-        + Sync
         + 'static,
+    K: ResourceExt + Send + Sync + 'static,
 {
-    apis::<K>(ctx).into_iter().map(|api| watch_one(ctx, api, selector)).collect()
+    for api in apis::<G>(ctx) {
+        kept.watch(api, config::<G>(selector), read, &ctx.stop);
+    }
 }
 
-fn watch_one<K>(ctx: &Context, api: Api<K>, selector: Option<&str>) -> reflector::Store<K>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-{
+fn config<G: Resource<DynamicType = ()>>(selector: Option<&str>) -> watcher::Config {
     // What changes by itself is watched closely; the rest is read anew before anything is done with it.
-    let seconds = match K::kind(&()).as_ref() {
+    let seconds = match G::kind(&()).as_ref() {
         "Pod" => 30,
         "Lease" | "Node" => 60,
         _ => 290,
     };
-    let mut config = watcher::Config::default().timeout(seconds);
-    if let Some(selector) = selector {
-        config = config.labels(selector);
+    let config = watcher::Config::default().timeout(seconds);
+    match selector {
+        Some(selector) => config.labels(selector),
+        None => config,
     }
-    let (store, writer) = reflector::store();
-    let stream = watcher(api, config)
-        .default_backoff()
-        .modify(|object| object.meta_mut().managed_fields = None)
-        .reflect(writer);
-    let stop = ctx.stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = stream.for_each(|event| {
-                if let Err(error) = event {
-                    tracing::warn!(%error, kind = %K::kind(&()), "a watch of failover failed; it is started again");
-                }
-                ready(())
-            }) => {}
-        }
-    });
-    store
 }
 
 /// Reads what one store's next step depends on live: Lease, MailStore, MailCluster, pod, StatefulSet, claim, volume,
@@ -252,6 +227,7 @@ where
 /// When one read fails: then nothing is done.
 pub async fn live(ctx: &Context, cached: &World, store: &MailStore) -> anyhow::Result<World> {
     let namespace = store.namespace().unwrap_or_default();
+    let within = Some(namespace.as_str());
     let mut world = cached.clone();
     let name = store.name_any();
     let cluster = &store.spec.cluster;
@@ -273,30 +249,27 @@ pub async fn live(ctx: &Context, cached: &World, store: &MailStore) -> anyhow::R
         nodes(ctx),
         limited(jobs.list(&ours)),
     )?;
-    replace(&mut world.stores, &name, &namespace, live_store);
-    replace(&mut world.leases, &name, &namespace, lease);
-    replace(&mut world.clusters, cluster, &namespace, live_cluster);
+    world.stores.set(within, &name, live_store);
+    world.leases.set(within, &name, lease);
+    world.clusters.set(within, cluster, live_cluster);
     for (name, live) in sets.iter().zip(live_sets) {
-        replace(&mut world.sets, name, &namespace, live);
+        world.sets.set(within, name, live);
     }
     for (name, live) in pods.iter().zip(live_pods) {
-        replace(&mut world.pods, name, &namespace, live);
+        world.pods.set(within, name, live);
     }
     if let Some(replica) = replica {
         let volume = claim.as_ref().and_then(|c| c.spec.as_ref()?.volume_name.clone());
-        replace(&mut world.claims, &replica.pvc, &namespace, claim);
+        world.claims.set(within, &replica.pvc, claim);
         if let (Some(volume), true) = (volume, ctx.config.manage_volumes) {
             let api: Api<PersistentVolume> = Api::all(ctx.client.clone());
-            let live = limited(api.get_opt(&volume)).await?;
-            world.volumes.retain(|v| v.name_any() != volume);
-            world.volumes.extend(live.map(Arc::new));
+            world.volumes.set(None, &volume, limited(api.get_opt(&volume)).await?);
         }
     }
     if let Some(nodes) = nodes {
-        world.nodes = nodes;
+        world.nodes = nodes.into();
     }
-    world.jobs.retain(|j| j.namespace().as_deref() != Some(namespace.as_str()));
-    world.jobs.extend(live_jobs.items.into_iter().map(Arc::new));
+    world.jobs.replace(within, live_jobs.items.into_iter().map(Arc::new).collect());
     Ok(world)
 }
 
@@ -311,7 +284,7 @@ pub async fn live_stores(ctx: &Context, world: &mut World, store: &MailStore) ->
     let ours = ListParams::default().labels(&format!("{}={}", labels::CLUSTER, store.spec.cluster));
     for live in limited(api.list(&ours)).await?.items {
         // One that cannot be read takes no part, as in what the watches show.
-        replace(&mut world.stores, &live.name_any(), &namespace, live.0.ok());
+        world.stores.set(Some(&namespace), &live.name_any(), live.0.ok());
     }
     Ok(())
 }
@@ -330,11 +303,6 @@ async fn claim_of(
 /// All nodes, where they may be read.
 async fn nodes(ctx: &Context) -> anyhow::Result<Option<Vec<Arc<Node>>>> {
     if ctx.config.manage_volumes { list_all::<Node>(ctx).await.map(Some) } else { Ok(None) }
-}
-
-fn replace<K: ResourceExt>(list: &mut Vec<Arc<K>>, name: &str, namespace: &str, live: Option<K>) {
-    list.retain(|o| o.name_any() != name || o.namespace().as_deref() != Some(namespace));
-    list.extend(live.map(Arc::new));
 }
 
 async fn list_all<K>(ctx: &Context) -> anyhow::Result<Vec<Arc<K>>>

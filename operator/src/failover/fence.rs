@@ -109,6 +109,8 @@ fn pod_spec(spec: &Spec, config: &OperatorConfig, node: &NodeView, boot_id: &str
     let secrets = config.image_pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() });
     PodSpec {
         restart_policy: Some("Never".into()),
+        // One that is called off ends before it does what it was about to do.
+        termination_grace_period_seconds: Some(1),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         active_deadline_seconds: Some(i64::from(spec.timeout_seconds)),
@@ -162,6 +164,14 @@ fn not_on(node: &str) -> Affinity {
         }),
         ..Affinity::default()
     }
+}
+
+/// Has this Job come to an end, whichever?
+#[must_use]
+pub fn has_ended(job: &Job) -> bool {
+    let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut ended = conditions.filter(|c| c.status == "True");
+    ended.any(|c| matches!(c.type_.as_str(), "Complete" | "SuccessCriteriaMet" | "Failed" | "FailureTarget"))
 }
 
 /// What a Job says about this boot of this node; `None` when it is about another one.

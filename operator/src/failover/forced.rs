@@ -17,7 +17,7 @@ use mailcluster_failover::{
 };
 use serde_json::{Value, json};
 
-use super::{Failover, act::Scene, report::Part};
+use super::{act::Scene, mover::Mover, report::Part};
 
 /// What a person orders, or why it cannot be read.
 #[must_use]
@@ -74,8 +74,10 @@ pub fn record(o: &Observation, copy: &str) -> Forced {
         (end.unwrap_or_default(), o.lease.as_ref().map(|l| l.record.position).unwrap_or_default());
     let known = if position > end { position.seq.saturating_sub(end.seq) } else { 0 };
     let accepted = matches!(&o.force, Some(Ok(order)) if order.accept_loss);
+    let epoch = o.lease.as_ref().and_then(|l| i64::try_from(l.record.epoch.checked_add(1)?).ok());
     Forced {
         copy: copy.to_owned(),
+        epoch,
         end: end.to_string(),
         acknowledged: position.to_string(),
         missing_at_least: i64::try_from(known).unwrap_or(i64::MAX),
@@ -132,7 +134,7 @@ fn kept(store: &str, o: &Observation) -> String {
     all.map(told).collect()
 }
 
-impl Failover {
+impl Mover {
     /// As with other requests: one that cannot be done is not kept.
     pub(super) async fn refuse_force(&self, scene: &Scene<'_>, why: &str) -> anyhow::Result<()> {
         let answer = json!({ force::ANNOTATION: Value::Null, force::REFUSED: why });

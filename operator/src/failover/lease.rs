@@ -73,7 +73,9 @@ pub fn restored(store: &MailStore, all: &[&DescribeResponse]) -> Option<LeaseRec
     let routed = status.and_then(|s| s.serving.as_ref()).map(|s| s.epoch);
     let shown = [routed, status.and_then(|s| s.epoch)].into_iter().flatten();
     let shown = shown.filter_map(|epoch| u64::try_from(epoch).ok()).max().unwrap_or(0);
-    mailcluster_failover::restored(&copies?, shown)
+    let last = status.and_then(|s| s.last_failover.as_ref()?.forced.as_ref());
+    let ordered = last.and_then(|forced| Some((forced.copy.as_str(), u64::try_from(forced.epoch?).ok()?)));
+    mailcluster_failover::restored(&copies?, shown, ordered)
 }
 
 fn witness(d: &DescribeResponse) -> Witness {
@@ -82,6 +84,7 @@ fn witness(d: &DescribeResponse) -> Witness {
         process: Holder { pod_uid: d.pod_uid.clone(), start_id: d.start_id.clone() },
         serves_at: d.epoch,
         last_epoch: d.last_epoch,
+        last_forced: d.last_forced,
         promise: d.promise,
         end: Position { epoch: d.end_epoch, seq: d.end_seq },
         in_sync_version: d.in_sync_version,
@@ -161,6 +164,74 @@ mod tests {
                 "{why}"
             );
             assert_eq!(record.replica.is_some(), pod.is_some(), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_restored_lease_tells_of_the_forced_takeover_that_its_line_begins_with() {
+        let mut three = store();
+        three.spec.replicas = ["aa", "bb", "cc"]
+            .map(|id| serde_json::from_value(serde_json::json!({"id": id, "pvc": id})).unwrap())
+            .into();
+        // The last epoch and the last forced one of each; then what the Lease says.
+        for (why, [aa, bb, cc], forced) in [
+            ("nobody was", [(3, 0), (3, 0), (2, 0)], None),
+            ("all follow it", [(5, 4), (5, 4), (5, 4)], Some(4)),
+            ("one keeps what was left behind", [(3, 0), (5, 4), (5, 4)], Some(4)),
+            ("only the one that was let in has it yet", [(4, 4), (3, 0), (3, 0)], Some(4)),
+            (
+                "a copy that was left behind by it was let in by an earlier one",
+                [(3, 2), (5, 5), (5, 5)],
+                Some(5),
+            ),
+        ] {
+            let all =
+                [("aa", aa), ("bb", bb), ("cc", cc)].map(|(id, (last, last_forced))| DescribeResponse {
+                    open: true,
+                    store: "demo-0".into(),
+                    replica: id.into(),
+                    last_epoch: last,
+                    last_forced,
+                    promise: last,
+                    end_epoch: last,
+                    end_seq: 9,
+                    ..DescribeResponse::default()
+                });
+            three.status = None;
+            let record = restored(&three, &all.each_ref()).unwrap();
+            assert_eq!(record.forced, forced, "{why}");
+            let written = build(&three, &record, 8);
+            assert_eq!(super::record(&written).unwrap().forced, forced, "{why}");
+        }
+    }
+
+    #[test]
+    fn a_forced_takeover_that_ended_before_its_first_record_is_not_forgotten() {
+        let copy = |(last_epoch, promise)| DescribeResponse {
+            open: true,
+            store: "demo-0".into(),
+            replica: "aa".into(),
+            last_epoch,
+            promise,
+            end_epoch: last_epoch,
+            ..DescribeResponse::default()
+        };
+        // The last epoch of its log, and what it has promised; the copy and the epoch of the order.
+        for (why, said, order, forced) in [
+            ("it took the lease", (3, 5), Some(("aa", 5)), Some(5)),
+            ("it did not take it", (3, 3), Some(("aa", 5)), None),
+            ("its log says how it began", (5, 5), Some(("aa", 5)), None),
+            ("another was ordered", (3, 5), Some(("bb", 5)), None),
+            ("nobody was", (3, 5), None, None),
+        ] {
+            let mut store = store();
+            store.status = order.map(|(copy, epoch)| {
+                let forced = serde_json::json!({"copy": copy, "epoch": epoch, "end": "3/9", "acknowledged": "3/12",
+                    "missingAtLeast": 3});
+                serde_json::from_value(serde_json::json!({"lastFailover": {"reason": "Forced", "forced": forced}}))
+                    .unwrap()
+            });
+            assert_eq!(restored(&store, &[&copy(said)]).unwrap().forced, forced, "{why}");
         }
     }
 

@@ -8,18 +8,24 @@ mod act;
 mod adopt;
 pub mod annotations;
 mod cache;
+mod call_off;
 mod crashes;
 pub mod evictable;
 mod fence;
 mod forced;
+mod kept;
 mod lease;
 mod leftovers;
 mod measures;
+mod mover;
 mod observe;
 mod peers;
 mod replace;
 mod report;
+mod shelf;
 mod soundness;
+mod trim;
+mod under_way;
 mod unreadable;
 mod watching;
 
@@ -29,22 +35,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::{
-    api::{coordination::v1::Lease, core::v1::Pod},
-    jiff::Timestamp,
-};
-use kube::{Api, ResourceExt, runtime::events::EventType};
-use mailcluster_api::{MailStore, names::REPLICAS};
-use mailcluster_failover::{Decision, LeaseWatch, Millis, Observation, Phase, Step, next_step};
+use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
+use kube::ResourceExt;
+use mailcluster_api::{MailStore, mailstore::StoreKind};
+use mailcluster_failover::{LeaseWatch, Millis, Observation, next_step};
+use tokio::task::JoinHandle;
 
 pub use self::cache::Caches;
 use self::{
-    act::Scene,
     cache::World,
     measures::Measures,
-    observe::{Heard, Other},
+    mover::{Counts, Errand, Mover, Said, is_move, waits},
+    observe::{Heard, Sight},
     peers::{Peers, Round},
-    report::Part,
+    under_way::{Outcome, UnderWay, Work},
     unreadable::Unreadable,
 };
 use crate::{context::Context, leader::boot_time};
@@ -57,8 +61,6 @@ const CALM: Duration = Duration::from_secs(2);
 const COUNTS: Duration = Duration::from_secs(60);
 /// But those of a store that has just begun to serve.
 const COUNTS_OF_NEW: Duration = Duration::from_secs(5);
-/// Steps of one store in one look; each begins with what is read anew.
-const STEPS: usize = 6;
 /// No call to the API may take longer.
 const CALL_LIMIT: Duration = Duration::from_secs(3);
 
@@ -75,12 +77,15 @@ pub(crate) struct Failover {
     /// The stores' pods that were asked last.
     asked: Vec<Arc<Pod>>,
     watches: BTreeMap<(String, String), LeaseWatch>,
-    heard: Heard,
+    heard: Arc<Heard>,
     described_at: Option<Instant>,
     counted_at: Option<Instant>,
-    counts: BTreeMap<String, (i64, i64)>,
-    said: BTreeMap<(String, String), &'static str>,
-    measures: Measures,
+    counts: Counts,
+    said: Said,
+    measures: Arc<Measures>,
+    under_way: UnderWay,
+    /// Fence Jobs that are called off now.
+    calling_off: Option<JoinHandle<()>>,
 }
 
 /// Runs until the process is to stop.
@@ -91,23 +96,7 @@ pub async fn run(ctx: Context, caches: Arc<Caches>) -> anyhow::Result<()> {
     let stop = ctx.stop.clone();
     let work = async {
         caches.ready().await;
-        let heard = Heard { may_adopt: ctx.config.adopt_volumes, ..Heard::default() };
-        let mut failover = Failover {
-            measures: Measures::new(ctx.metrics.registry())?,
-            ctx,
-            caches,
-            peers: Peers::default(),
-            asking: None,
-            asks_frontends: false,
-            asked: Vec::new(),
-            watches: BTreeMap::new(),
-            heard,
-            unreadable: Unreadable::default(),
-            described_at: None,
-            counted_at: None,
-            counts: BTreeMap::new(),
-            said: BTreeMap::new(),
-        };
+        let mut failover = Failover::new(ctx, caches)?;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -126,244 +115,132 @@ fn now_ms() -> Millis {
 }
 
 impl Failover {
+    fn new(ctx: Context, caches: Arc<Caches>) -> anyhow::Result<Self> {
+        let heard = Heard { may_adopt: ctx.config.adopt_volumes, ..Heard::default() };
+        Ok(Self {
+            measures: Arc::new(Measures::new(ctx.metrics.registry())?),
+            ctx,
+            caches,
+            peers: Peers::default(),
+            asking: None,
+            asks_frontends: false,
+            asked: Vec::new(),
+            watches: BTreeMap::new(),
+            heard: Arc::new(heard),
+            unreadable: Unreadable::default(),
+            described_at: None,
+            counted_at: None,
+            counts: Counts::default(),
+            said: Said::default(),
+            under_way: UnderWay::default(),
+            calling_off: None,
+        })
+    }
+
     /// One look at everything; acts where this replica leads.
     async fn look(&mut self) {
+        // In this order: what has ended by now is in what the watches show then, or soon.
+        self.under_way.take_in();
         let world = self.caches.world();
         self.unreadable.tell(&self.ctx, &world.unreadable);
-        self.heard.now = Timestamp::now().as_second();
+        Arc::make_mut(&mut self.heard).now = Timestamp::now().as_second();
         let suspects = self.watch_leases(&world).await;
         self.ask_pods(&world, suspects).await;
-        if !self.ctx.leads() {
-            return;
+        if self.ctx.leads() {
+            self.call_off(&world);
+            self.decide(world);
         }
-        let mut others = observe::others(&world, &self.heard);
-        let mut stores = world.stores.clone();
+    }
+
+    /// Decides for one store after another, each counting those that move already, and has it done beside what is still
+    /// being done: nobody is waited for.
+    fn decide(&mut self, world: World) {
+        self.under_way.keep_only(|namespace, name| world.stores.get(Some(namespace), name).is_some());
+        let (world, mover) = (Arc::new(world), self.mover());
+        let sight = Sight::new(&world, &mover.heard);
+        let mut stores = sight.all_alone();
+        let mut others = Arc::new(sight.others(&stores));
+        self.under_way.moving().for_each(|store| Arc::make_mut(&mut others).began_to_move(store));
         // The directory first, then by name.
-        stores
-            .sort_by_key(|s| (s.spec.kind != mailcluster_api::mailstore::StoreKind::Directory, s.name_any()));
-        for store in stores {
-            if store.metadata.deletion_timestamp.is_some() {
-                self.let_lease_go(&world, &store).await;
+        stores.sort_by_cached_key(|(store, _)| {
+            (self.under_way.is_unlucky(store), store.spec.kind != StoreKind::Directory, store.name_any())
+        });
+        for (store, alone) in stores {
+            if self.under_way.is_busy(&store) {
                 continue;
             }
-            match self.step(&world, &store, &others).await {
-                Ok(Some(Phase::Fencing | Phase::Reattaching | Phase::Promoting | Phase::Draining)) => {
-                    others.iter_mut().for_each(|other| other.began_to_move(&store));
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::warn!(%error, store = store.name_any(), "a step of failover failed; it is tried again");
-                }
+            if store.metadata.deletion_timestamp.is_some() {
+                self.let_go(&mover, &world, &store);
+                continue;
             }
-            if !self.ctx.leads() {
-                return;
+            let Some(o) = alone.map(|alone| sight.amid(&store, alone, &others)) else { continue };
+            let decision = next_step(&o);
+            // What only waits is read anew only when there is something to write.
+            let waits = waits(&decision.step);
+            if waits && !mover.differs(&world, &store, &o, &decision) {
+                continue;
             }
-        }
-    }
-
-    /// Decides for one store, and does it: what cannot be taken back only after the same decision followed from
-    /// objects that were just read. Answers the phase of what was done.
-    async fn step(
-        &mut self,
-        cached: &World,
-        store: &MailStore,
-        others: &[Other],
-    ) -> anyhow::Result<Option<Phase>> {
-        let Some(o) = observe::observe(cached, &self.heard, store, others) else { return Ok(None) };
-        let decision = next_step(&o);
-        // What only waits is read anew only when there is something to write.
-        let waits = matches!(decision.step, Step::Idle | Step::Await(_) | Step::Block(_));
-        if waits && !self.differs(cached, store, &o, &decision) {
-            return Ok(None);
-        }
-        let mut wanted = Some(decision.step);
-        let mut phase = None;
-        for _ in 0..STEPS {
-            let Some(done) = self.live_step(cached, store, others, wanted.take()).await? else { break };
-            phase = Some(done.phase);
-            if matches!(done.step, Step::Idle | Step::Await(_) | Step::Block(_)) || !self.ctx.leads() {
-                break;
+            let moves = is_move(decision.phase);
+            let work = match (waits, moves) {
+                (true, _) => Work::Note,
+                (false, true) => Work::Move,
+                (false, false) => Work::Step,
+            };
+            if !self.under_way.has_room(work) {
+                continue;
+            }
+            let errand = Errand {
+                store: store.clone(),
+                cached: world.clone(),
+                others: others.clone(),
+                wanted: decision.step,
+                moves,
+            };
+            self.begin(&mover, work, errand);
+            if moves {
+                Arc::make_mut(&mut others).began_to_move(&store);
             }
         }
-        Ok(phase)
     }
 
-    /// Reads everything the step depends on anew, decides, and does it. `wanted`: what the watches made of it; where
-    /// the live look does not agree, nothing is done.
-    async fn live_step(
-        &mut self,
-        cached: &World,
-        store: &MailStore,
-        others: &[Other],
-        wanted: Option<Step>,
-    ) -> anyhow::Result<Option<Decision>> {
-        let mut world = cache::live(&self.ctx, cached, store).await?;
-        let there = world.stores.iter().find(|s| s.uid() == store.uid());
-        // One that is being deleted gets nothing new: a Lease made now would stay behind.
-        let Some(live) = there.filter(|s| s.metadata.deletion_timestamp.is_none()).cloned() else {
-            return Ok(None);
-        };
-        let Some(mut o) = observe::observe(&world, &self.heard, &live, others) else { return Ok(None) };
-        let version =
-            |world: &World, store: &MailStore| world.lease(store).and_then(|l| l.resource_version());
-        if let Some(lease) = o.lease.as_mut().filter(|_| version(&world, &live) != version(cached, store)) {
-            // Written since the watch showed it: what was seen of it before says nothing of it now.
-            lease.unchanged_for = Some(0);
-        }
-        let decision = next_step(&o);
-        if wanted.as_ref().is_some_and(|wanted| *wanted != decision.step) {
-            tracing::debug!(store = live.name_any(), ?wanted, ?decision, "decided otherwise on a live look");
-            return Ok(None);
-        }
-        if matches!(decision.step, Step::DeleteGracefully(_) | Step::AllowEviction(_))
-            && !self.others_agree(&mut world, &live, &decision).await?
-        {
-            return Ok(None);
-        }
-        if matches!(decision.step, Step::CreateFenceJob { .. }) && self.neighbour_lives(&world, &o).await? {
-            tracing::info!(
-                store = live.name_any(),
-                "another store on the node was just seen alive: no fence"
-            );
-            return Ok(None);
-        }
-        self.carry_out(&world, &live, &o, &decision).await?;
-        Ok(Some(decision))
-    }
-
-    /// Does the same follow when the cluster's other stores are read anew, too?
-    async fn others_agree(
-        &self,
-        world: &mut World,
-        store: &Arc<MailStore>,
-        decision: &Decision,
-    ) -> anyhow::Result<bool> {
-        cache::live_stores(&self.ctx, world, store).await?;
-        let others = observe::others(world, &self.heard);
-        let again = observe::observe(world, &self.heard, store, &others).map(|o| next_step(&o));
-        let agrees = again.as_ref().is_some_and(|again| again.step == decision.step);
-        if !agrees {
-            tracing::info!(
-                store = store.name_any(),
-                ?decision,
-                ?again,
-                "another store is on its way: it waits"
-            );
-        }
-        Ok(agrees)
-    }
-
-    async fn carry_out(
-        &mut self,
-        world: &World,
-        store: &Arc<MailStore>,
-        o: &Observation,
-        decision: &Decision,
-    ) -> anyhow::Result<()> {
-        let old = Part::of(&store.status.clone().unwrap_or_default());
-        let (mut part, finished) = self.part(world, store, o, decision, &old);
-        let scene = Scene { world, store, o };
-        // The status is written first, over the very version that was read, and shows what is done before it is done;
-        // a step that dies half way is taken again. Whatever the step itself writes to the MailStore comes after it.
-        Self::intend(&scene, decision, &mut part);
-        self.write_status(store, &old, &part).await?;
-        if let Some(phase) = part.phase.filter(|phase| old.phase != Some(*phase)) {
-            let note = report::doing(&decision.step);
-            self.say(&scene, EventType::Normal, &format!("Phase{}", phase.as_str()), &note);
-        }
-        self.tell(&scene, decision);
-        if let Some(finished) = &finished {
-            self.finished(&scene, finished);
-        }
-        self.act(&scene, decision).await?;
-        self.remember_seat(world, store, o, decision).await
-    }
-
-    fn part(
-        &self,
-        world: &World,
-        store: &MailStore,
-        o: &Observation,
-        decision: &Decision,
-        old: &Part,
-    ) -> (Part, Option<report::Finished>) {
-        let seat = world
-            .pod(store)
-            .and_then(|p| observe::seat_of(p, &o.nodes))
-            .filter(|seat| holds(o, &seat.pod_uid));
-        let (mut part, finished) =
-            report::next((&store.name_any(), old), o, decision, seat.as_ref(), Timestamp::now());
-        if let Some((accounts, bytes)) =
-            world.pod(store).and_then(|p| p.uid()).and_then(|uid| self.counts.get(&uid))
-        {
-            (part.accounts, part.bytes) = (Some(*accounts), Some(*bytes));
-        }
-        let named = store.spec.replicas.iter().filter(|_| store.spec.is_mirrored()).zip(REPLICAS);
-        let pods = named.filter_map(|(_, letter)| world.pod_of(store, letter)?.uid());
-        let said: Vec<_> = pods.filter_map(|uid| self.heard.described.get(&uid)).collect();
-        part.snapshots = report::snapshots(said.iter().copied());
-        soundness::note(&mut part, store, &said, Timestamp::now());
-        (part, finished)
-    }
-
-    /// Would a look at an idle store write anything?
-    fn differs(&self, world: &World, store: &MailStore, o: &Observation, decision: &Decision) -> bool {
-        let old = Part::of(&store.status.clone().unwrap_or_default());
-        let (part, _) = self.part(world, store, o, decision, &old);
-        part != old || leftovers::changes(world, store, o, decision, self.heard.now).is_some()
-    }
-
-    /// After the status names the holder's machine, the annotation says whose machine that is: in this order, so that
-    /// a machine is never taken for another pod's.
-    async fn remember_seat(
-        &self,
-        world: &World,
-        store: &MailStore,
-        o: &Observation,
-        decision: &Decision,
-    ) -> anyhow::Result<()> {
-        match leftovers::changes(world, store, o, decision, self.heard.now) {
-            Some(changes) => self.annotate(store, &changes).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Says once, by event and metric, why nothing happens.
-    fn tell(&mut self, scene: &Scene<'_>, decision: &Decision) {
-        let key = (scene.store.namespace().unwrap_or_default(), scene.store.name_any());
-        let Step::Block(why) = &decision.step else {
-            self.said.remove(&key);
+    /// Calls off what would switch off nodes that are back.
+    fn call_off(&mut self, world: &World) {
+        if self.calling_off.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
-        };
-        if self.said.insert(key, why.reason()) != Some(why.reason()) {
-            self.measures.deferred(why.reason());
-            self.say(scene, EventType::Warning, "FailoverBlocked", &report::message(why));
         }
+        let (moot, mover) = (call_off::moot(world), self.mover());
+        self.calling_off =
+            (!moot.is_empty()).then(|| tokio::spawn(async move { mover.call_off(moot).await }));
     }
 
-    fn finished(&self, scene: &Scene<'_>, finished: &report::Finished) {
-        self.measures.finished(&finished.record.reason, finished.seconds);
-        let (from, to) = (finished.record.from.as_deref(), finished.record.to.as_deref());
-        let note = format!(
-            "{}: served by node {} (before: {}), {:.1} s after the first sign",
-            finished.record.reason,
-            to.unwrap_or("?"),
-            from.unwrap_or("none"),
-            finished.seconds
-        );
-        self.say(scene, EventType::Normal, "FailoverFinished", &note);
+    fn begin(&mut self, mover: &Mover, work: Work, errand: Errand) {
+        let (mover, store) = (mover.clone(), errand.store.clone());
+        self.under_way.begin(&store.clone(), work, async move {
+            mover.run(errand).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, store = store.name_any(), "a step of failover failed; it is tried again");
+                Outcome::Failed
+            })
+        });
     }
 
     /// A store that is being deleted: its Lease goes when its pod has gone.
-    async fn let_lease_go(&self, world: &World, store: &MailStore) {
+    fn let_go(&mut self, mover: &Mover, world: &World, store: &Arc<MailStore>) {
         let (Some(lease), None) = (world.lease(store), world.pod(store)) else { return };
-        if lease.metadata.deletion_timestamp.is_none() {
+        if lease.metadata.deletion_timestamp.is_none() || !self.under_way.has_room(Work::Note) {
             return;
         }
-        let api: Api<Lease> =
-            Api::namespaced(self.ctx.client.clone(), &store.namespace().unwrap_or_default());
-        if let Err(error) = act::drop_finalizer(&api, lease).await {
-            tracing::debug!(%error, store = store.name_any(), "a lease could not be let go yet");
+        let (mover, lease, of) = (mover.clone(), lease.clone(), store.clone());
+        self.under_way.begin(store, Work::Note, async move { mover.let_lease_go(&lease, &of).await });
+    }
+
+    fn mover(&self) -> Mover {
+        Mover {
+            ctx: self.ctx.clone(),
+            heard: self.heard.clone(),
+            counts: self.counts.clone(),
+            lines: self.peers.lines(),
+            said: self.said.clone(),
+            measures: self.measures.clone(),
         }
     }
 }
@@ -376,3 +253,6 @@ fn holds(o: &Observation, pod_uid: &str) -> bool {
 fn serves(store: &MailStore) -> bool {
     store.status.as_ref().is_some_and(|s| s.phase == Some(mailcluster_api::mailstore::Phase::Serving))
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,13 +3,17 @@
 mod around;
 mod frontends;
 mod nodes;
+mod survey;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
-        core::v1::{Node, PersistentVolume, Pod},
+        core::v1::{PersistentVolume, Pod},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -27,10 +31,11 @@ use mailcluster_failover::{
 };
 use mailcluster_rpc::control::v1::{DescribeResponse, State, StoreReach};
 
+use self::survey::Survey;
 pub use self::{
-    around::{Other, others},
-    frontends::{is_on, lost_nodes, may_answer},
-    nodes::seat_of,
+    around::Others,
+    frontends::{is_frontend, is_on, lost_nodes, may_answer},
+    nodes::{node_view, seat_of},
 };
 use super::{adopt, annotations as keys, cache::World, crashes, evictable, fence, forced, lease};
 use crate::{
@@ -57,24 +62,62 @@ pub struct Heard {
     pub may_adopt: bool,
 }
 
-/// What the next step of this store depends on. `None` when its cluster is not there, or is being
-/// taken down.
-#[must_use]
-pub fn observe(world: &World, heard: &Heard, store: &MailStore, others: &[Other]) -> Option<Observation> {
-    let mut o = alone(world, heard, store)?;
-    o.cluster = around::around(world, store, &o, others);
-    Some(o)
+/// One look at the world.
+pub struct Sight<'a> {
+    world: &'a World,
+    heard: &'a Heard,
+    survey: Survey,
 }
 
-/// The same without what goes on in the cluster.
-fn alone(world: &World, heard: &Heard, store: &MailStore) -> Option<Observation> {
+impl<'a> Sight<'a> {
+    /// With what is the same for all stores.
+    #[must_use]
+    pub fn new(world: &'a World, heard: &'a Heard) -> Self {
+        Self { world, heard, survey: Survey::new(world, heard) }
+    }
+
+    /// What the next step of this store depends on, without what goes on in the cluster. `None` when its cluster is not
+    /// there, or is being taken down.
+    #[must_use]
+    pub fn alone(&self, store: &MailStore) -> Option<Observation> {
+        alone(self.world, self.heard, &self.survey, store)
+    }
+
+    /// A store by itself, with what goes on around it.
+    #[must_use]
+    pub fn amid(&self, store: &MailStore, alone: Observation, others: &Others) -> Observation {
+        Observation { cluster: around::around(self.world, store, &alone, others), ..alone }
+    }
+
+    /// What the next step of this store depends on.
+    #[must_use]
+    pub fn observe(&self, store: &MailStore, others: &Others) -> Option<Observation> {
+        Some(self.amid(store, self.alone(store)?, others))
+    }
+
+    /// All stores by themselves.
+    #[must_use]
+    pub fn all_alone(&self) -> Vec<(Arc<MailStore>, Option<Observation>)> {
+        self.world.stores.iter().map(|store| (store.clone(), self.alone(store))).collect()
+    }
+
+    /// All stores, as they matter to each other.
+    #[must_use]
+    pub fn others(&self, alone: &[(Arc<MailStore>, Option<Observation>)]) -> Others {
+        let seen =
+            alone.iter().filter_map(|(store, o)| Some(around::other(store, o.as_ref()?, self.heard.now)));
+        seen.collect::<Vec<_>>().into()
+    }
+}
+
+fn alone(world: &World, heard: &Heard, survey: &Survey, store: &MailStore) -> Option<Observation> {
     let cluster = world.cluster(store)?;
     if cluster.metadata.deletion_timestamp.is_some() {
         // Taking it down deletes what a step would make anew.
         return None;
     }
     let status = store.status.clone().unwrap_or_default();
-    let nodes = nodes::nodes(world, store, heard.now);
+    let nodes = nodes::nodes(world, survey, store);
     let lease = world.lease(store).and_then(|l| lease_view(heard, store, l));
     let pod = world.pod(store);
     let placement = nodes::placement(store, &status, lease.as_ref(), pod.map(|p| &**p), &nodes);
@@ -82,17 +125,17 @@ fn alone(world: &World, heard: &Heard, store: &MailStore) -> Option<Observation>
     let job = placement.as_ref().and_then(|p| {
         // Of the boot that runs now, where the holder's machine has booted since.
         let present = nodes.iter().find(|n| p.other_boot(n)).map_or(&p.boot_id, |n| &n.boot_id);
-        let of_cluster = world.jobs.iter().filter(|j| j.namespace() == store.namespace());
+        let of_cluster = world.jobs.iter().filter(|j| j.metadata.namespace == store.metadata.namespace);
         of_cluster.filter_map(|j| fence::verdict(j, &p.node, present)).next()
     });
     let lease_ms = lease_ms(cluster, world.lease(store).map(|l| &**l));
     let epoch = lease.as_ref().map(|l| l.record.epoch);
-    let reach = frontends::reach(world, heard, store, lease_ms, placement.as_ref().map(|p| p.node.as_str()));
+    let reach =
+        frontends::reach(&survey.frontends, store, lease_ms, placement.as_ref().map(|p| p.node.as_str()));
     let adoption = adopt::view(world, store, heard.may_adopt);
     let last = status.last_failover.as_ref().filter(|l| l.serving_at.is_none());
     Some(Observation {
         store: StoreView { lease_ms, ..store_view(store, cluster, &status, epoch, heard.now) },
-        nodes: nodes.clone(),
         pod: pod.map(|p| pod_view(p, heard)),
         replicas: replicas(world, heard, store),
         is_told: heard.is_told,
@@ -109,11 +152,7 @@ fn alone(world: &World, heard: &Heard, store: &MailStore) -> Option<Observation>
         reach,
         evidence: status.evidence.iter().map(evidence_of).collect(),
         fence_job: job,
-        confirmed_boots: world
-            .nodes
-            .iter()
-            .filter_map(|n| Some((n.name_any(), n.annotations().get(keys::FENCE_CONFIRMED)?.clone())))
-            .collect(),
+        confirmed_boots: survey.confirmed_boots.clone(),
         confirmed_pods: annotation(keys::FENCE_CONFIRMED).into_iter().collect(),
         target: status.target.as_ref().map(|t| target_of(t, heard.now)),
         serving: status.serving.as_ref().map(|s| (u64::try_from(s.epoch).unwrap_or(0), s.pod_uid.clone())),
@@ -126,6 +165,7 @@ fn alone(world: &World, heard: &Heard, store: &MailStore) -> Option<Observation>
         outdated: world.set(store).zip(pod).is_some_and(|(set, pod)| outdated(set, pod)),
         unauthorised: world.set(store).zip(pod).is_some_and(|(set, pod)| tokens::refused(set, pod)),
         cluster: Cluster::default(),
+        nodes,
         lease,
         placement,
     })
@@ -321,18 +361,15 @@ pub fn outdated(set: &StatefulSet, pod: &Pod) -> bool {
 }
 
 fn volume_view(world: &World, store: &MailStore) -> VolumeView {
-    let claim = store.spec.replicas.first().and_then(|r| {
-        world.claims.iter().find(|c| c.name_any() == r.pvc && c.namespace() == store.namespace())
-    });
+    let claim = world.claim(store);
     // A claim that is being deleted goes with its pod: the pod is not touched.
     let bound = claim.is_some_and(|c| {
         c.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Bound")
             && c.metadata.deletion_timestamp.is_none()
     });
     let name = claim.and_then(|c| c.spec.as_ref()?.volume_name.clone());
-    let volume = name.and_then(|name| world.volumes.iter().find(|v| v.name_any() == name));
-    let nodes: Vec<Node> = world.nodes.iter().map(|n| (**n).clone()).collect();
-    let reached = volume.and_then(|v| volumes::reached_from(v, &nodes));
+    let volume = name.and_then(|name| world.volumes.get(None, &name));
+    let reached = volume.and_then(|v| volumes::reached_from(v, world.nodes.iter().map(|n| &**n)));
     VolumeView {
         bound: bound && volume.is_some(),
         retain: volume.is_some_and(|v| {

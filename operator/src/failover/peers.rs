@@ -82,8 +82,8 @@ impl Round {
     }
 }
 
-fn lock(told: &Mutex<Told>) -> MutexGuard<'_, Told> {
-    told.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The operator's identity of a cluster, and when it was read. Connections share it, so that one that is made anew
@@ -103,7 +103,26 @@ fn current(config: &Shared) -> Option<Arc<ClientConfig>> {
 #[derive(Default)]
 pub struct Peers {
     identities: HashMap<(String, String), Known>,
-    channels: HashMap<String, (SocketAddr, Channel)>,
+    lines: Lines,
+}
+
+/// The connections to pods, by their UIDs, for whoever carries out a step. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Lines(Arc<Mutex<HashMap<String, (SocketAddr, Channel)>>>);
+
+impl Lines {
+    /// Asks the holder in this pod, which was asked other things before, to hand its store over to a mirror.
+    ///
+    /// # Errors
+    /// When it does not answer, or does not serve at this epoch.
+    pub async fn drain(&self, pod: &Pod, epoch: u64, to: &str) -> anyhow::Result<()> {
+        let channel = pod.uid().and_then(|uid| lock(&self.0).get(&uid).map(|(_, channel)| channel.clone()));
+        let channel = channel.ok_or_else(|| anyhow::anyhow!("the holder has not answered yet"))?;
+        let mut client = ControlClient::new(channel);
+        let request = DrainRequest { epoch, to: to.to_owned() };
+        tokio::time::timeout(ANSWER_LIMIT, client.drain(request)).await??;
+        Ok(())
+    }
 }
 
 impl Peers {
@@ -141,23 +160,15 @@ impl Peers {
         join_all(calls).await.into_iter().flatten().collect()
     }
 
-    /// Asks the holder in this pod, which was asked other things before, to hand its store over to a mirror.
-    ///
-    /// # Errors
-    /// When it does not answer, or does not serve at this epoch.
-    pub async fn drain(&self, pod: &Pod, epoch: u64, to: &str) -> anyhow::Result<()> {
-        let channel = pod.uid().and_then(|uid| self.channels.get(&uid));
-        let (_, channel) = channel.ok_or_else(|| anyhow::anyhow!("the holder has not answered yet"))?;
-        let mut client = ControlClient::new(channel.clone());
-        let request = DrainRequest { epoch, to: to.to_owned() };
-        tokio::time::timeout(ANSWER_LIMIT, client.drain(request)).await??;
-        Ok(())
+    /// The connections, for whoever carries out a step.
+    pub fn lines(&self) -> Lines {
+        self.lines.clone()
     }
 
     /// Closes connections to pods that are no more.
     pub fn keep_only(&mut self, pods: &[Arc<Pod>]) {
         let there: BTreeSet<String> = pods.iter().filter_map(|p| p.uid()).collect();
-        self.channels.retain(|uid, _| there.contains(uid));
+        lock(&self.lines.0).retain(|uid, _| there.contains(uid));
     }
 
     async fn clients(&mut self, ctx: &Context, pods: &[Arc<Pod>]) -> Vec<(String, ControlClient<Channel>)> {
@@ -175,10 +186,9 @@ impl Peers {
         let ip = pod.status.as_ref()?.pod_ip.as_deref()?.parse().ok()?;
         let addr = SocketAddr::new(ip, ports::BACKEND_GRPC);
         let config = self.identity(ctx, pod).await?;
-        if let Some((known, channel)) = self.channels.get(uid)
-            && *known == addr
-        {
-            return Some(channel.clone());
+        let known = lock(&self.lines.0).get(uid).filter(|(known, _)| *known == addr).cloned();
+        if let Some((_, channel)) = known {
+            return Some(channel);
         }
         let expected = expected(pod)?;
         let channel = Endpoint::from(Uri::from_static("http://mailcluster.internal"))
@@ -187,7 +197,7 @@ impl Peers {
             .http2_keep_alive_interval(Duration::from_secs(5))
             .keep_alive_timeout(Duration::from_secs(5))
             .connect_with_connector_lazy(Connector { addr, config, expected: Arc::new(expected) });
-        self.channels.insert(uid.to_owned(), (addr, channel.clone()));
+        lock(&self.lines.0).insert(uid.to_owned(), (addr, channel.clone()));
         Some(channel)
     }
 

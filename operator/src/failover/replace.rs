@@ -13,10 +13,10 @@ use mailcluster_api::{
 };
 use serde_json::{Value, json};
 
-use super::{Failover, act::Scene, annotations as keys, cache::limited};
+use super::{act::Scene, annotations as keys, cache::limited, mover::Mover};
 use crate::pki::random_hex;
 
-impl Failover {
+impl Mover {
     /// Writes the new copy into the MailStore, over the very version that was read.
     pub(super) async fn replace(&self, scene: &Scene<'_>, old: &str) -> anyhow::Result<()> {
         let store = scene.store;

@@ -43,6 +43,8 @@ pub struct Part {
     pub evidence: Vec<Evidence>,
     /// The last failover.
     pub last_failover: Option<LastFailover>,
+    /// The last salvage.
+    pub last_salvage: Option<mailstore::Salvage>,
     /// Own crashes.
     pub crashes: Vec<Crash>,
     /// The machine of the holder.
@@ -76,6 +78,7 @@ impl Part {
             target: status.target.clone(),
             evidence: status.evidence.clone(),
             last_failover: status.last_failover.clone(),
+            last_salvage: status.last_salvage.clone(),
             crashes: status.crashes.clone(),
             node_identity: status.node_identity.clone(),
             survivors: status.survivors.clone(),
@@ -103,6 +106,7 @@ impl Part {
             "bytes": self.bytes,
             "target": self.target,
             "lastFailover": self.last_failover,
+            "lastSalvage": self.last_salvage,
             "nodeIdentity": self.node_identity,
             "conditions": self.conditions().collect::<Vec<_>>(),
         });

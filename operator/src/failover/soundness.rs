@@ -1,14 +1,17 @@
-//! What the copy that serves a store says of its disk, and of the other copies' indexes: conditions for people.
+//! What the copy that serves a store says of its disk, of the other copies' indexes and of a salvage, for people.
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
 use kube::ResourceExt;
 use mailcluster_api::{
     MailStore,
     condition::{COPIES_DIFFER, DISK_DAMAGED, Draft},
-    mailstore::MailStoreSpec,
+    mailstore::{MailStoreSpec, Salvage},
     names::REPLICAS,
 };
-use mailcluster_rpc::control::v1::{DescribeResponse, Differing, State};
+use mailcluster_rpc::control::v1::{DescribeResponse, Differing, Salvaged, State};
 
 use super::report::Part;
 
@@ -17,7 +20,25 @@ pub fn note(part: &mut Part, store: &MailStore, said: &[&DescribeResponse], now:
     let serves = |copy: &&&DescribeResponse| copy.open && copy.state == i32::from(State::Primary);
     let Some(copy) = said.iter().filter(serves).max_by_key(|copy| copy.epoch) else { return };
     part.damaged = said_of(damaged(&store.spec, copy), part.damaged.take(), now);
+    part.last_salvage = copy.salvage.as_ref().and_then(salvage).or(part.last_salvage.take());
     part.differ = said_of(differ(&store.name_any(), &store.spec, copy), part.differ.take(), now);
+}
+
+/// A process remembers none but its own: what it does not speak of stays as it was written down.
+fn salvage(done: &Salvaged) -> Option<Salvage> {
+    let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    Some(Salvage {
+        at: Time(Timestamp::from_second(done.at).ok()?),
+        messages: count(done.messages),
+        moved: count(done.moved),
+        flags: count(done.flags),
+        expunged: count(done.expunged),
+        already: count(done.already),
+        mailboxes: count(done.mailboxes),
+        records: count(done.records),
+        queued: count(done.queued),
+        not_taken_over: count(done.kept),
+    })
 }
 
 /// A condition that never held is not there.
@@ -129,6 +150,33 @@ mod tests {
             let damage = (again(damage.0), again(damage.1), again(damage.2));
             note(&mut part, &store(), &[&primary(damage, &[])], at(2));
             assert_eq!(part, before);
+        }
+    }
+
+    #[test]
+    fn what_a_salvage_brought_stays_when_the_process_that_did_it_is_gone() {
+        let with = |at: Option<i64>, messages| DescribeResponse {
+            salvage: at.map(|at| Salvaged { at, messages, kept: 2, ..Salvaged::default() }),
+            ..primary((0, 0, 0), &[])
+        };
+        let mut part = Part::default();
+        for (what, said, told) in [
+            ("nothing was brought", with(None, 0), None),
+            ("brought", with(Some(10), 7), Some((10, 7))),
+            ("another process serves", with(None, 0), Some((10, 7))),
+            ("sent again", with(Some(20), 0), Some((20, 0))),
+            (
+                "a mirror",
+                DescribeResponse { state: State::Standby.into(), ..with(Some(30), 9) },
+                Some((20, 0)),
+            ),
+        ] {
+            note(&mut part, &store(), &[&said], at(1));
+            let seen = part.last_salvage.as_ref().map(|s| (s.at.0.as_second(), s.messages));
+            assert_eq!(seen, told, "{what}");
+            assert!(part.last_salvage.as_ref().is_none_or(|s| s.not_taken_over == 2), "{what}");
+            let status = serde_json::from_value(part.patch(None)["status"].clone()).unwrap();
+            assert_eq!(Part::of(&status), part, "{what}");
         }
     }
 

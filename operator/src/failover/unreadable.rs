@@ -1,6 +1,6 @@
 //! Objects that this version cannot read, as after going back to an older one: they are told of, and hold up nobody else.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
@@ -16,29 +16,18 @@ use crate::context::Context;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Invalid {
     /// Which one, with the version that was seen.
-    pub about: ObjectReference,
+    pub about: Box<ObjectReference>,
     /// What is wrong with it.
     pub error: String,
 }
 
-/// What can be read, and what cannot.
-#[must_use]
-pub fn sort_out<K>(guarded: Vec<Arc<DeserializeGuard<K>>>) -> (Vec<Arc<K>>, Vec<Invalid>)
-where
-    K: Resource<DynamicType = ()> + Clone,
-{
-    let (mut good, mut invalid) = (Vec::new(), Vec::new());
-    for object in guarded {
-        match &object.0 {
-            Ok(readable) => good.push(Arc::new(readable.clone())),
-            Err(unreadable) => {
-                let version = object.resource_version();
-                let about = ObjectReference { resource_version: version, ..object.object_ref(&()) };
-                invalid.push(Invalid { about, error: unreadable.error.clone() });
-            }
-        }
-    }
-    (good, invalid)
+/// The object, if it can be read as one.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn readable<K: Resource<DynamicType = ()>>(object: DeserializeGuard<K>) -> Result<K, Invalid> {
+    let about = ObjectReference { resource_version: object.resource_version(), ..object.object_ref(&()) };
+    object.0.map_err(|unreadable| Invalid { about: Box::new(about), error: unreadable.error })
 }
 
 /// Which versions of which objects have been told of.
@@ -97,7 +86,7 @@ mod tests {
 
     use super::*;
 
-    fn listed(kind_of_second: &str) -> Vec<Arc<DeserializeGuard<MailStore>>> {
+    fn listed(kind_of_second: &str) -> (Vec<MailStore>, Vec<Invalid>) {
         let store = |name: &str, kind: &str| {
             json!({
                 "apiVersion": "mailcluster.io/v1alpha1", "kind": "MailStore",
@@ -110,24 +99,31 @@ mod tests {
             "items": [store("demo-0", "Mail"), store("demo-1", kind_of_second)],
         }))
         .unwrap();
-        list.items.into_iter().map(Arc::new).collect()
+        let (mut good, mut invalid) = (Vec::new(), Vec::new());
+        for object in list.items {
+            match readable(object) {
+                Ok(store) => good.push(store),
+                Err(error) => invalid.push(error),
+            }
+        }
+        (good, invalid)
     }
 
     #[test]
     fn an_object_of_a_later_version_does_not_hide_the_others() {
-        let (good, invalid) = sort_out(listed("Later"));
+        let (good, invalid) = listed("Later");
         assert_eq!(good.iter().map(|s| s.name_any()).collect::<Vec<_>>(), ["demo-0"]);
         assert_eq!(invalid.len(), 1);
         let about = &invalid[0].about;
         assert_eq!((about.kind.as_deref(), about.name.as_deref()), (Some("MailStore"), Some("demo-1")));
         assert!(invalid[0].error.contains("Later"), "{}", invalid[0].error);
-        let (good, invalid) = sort_out(listed("Mail"));
+        let (good, invalid) = listed("Mail");
         assert_eq!((good.len(), invalid.len()), (2, 0));
     }
 
     #[test]
     fn each_version_is_told_of_once() {
-        let (_, mut invalid) = sort_out(listed("Later"));
+        let (_, mut invalid) = listed("Later");
         let mut unreadable = Unreadable::default();
         assert_eq!(unreadable.news(&invalid).len(), 1);
         assert!(unreadable.news(&invalid).is_empty(), "once");

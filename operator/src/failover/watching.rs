@@ -1,6 +1,6 @@
 //! What is seen and heard before anything is decided: leases over time, pods' own accounts, frontends' reports.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
 use kube::{Api, ResourceExt, api::ListParams};
@@ -10,7 +10,10 @@ use mailcluster_failover::Observation;
 use super::{
     CALM, COUNTS, COUNTS_OF_NEW, Failover, TICK,
     cache::{World, limited},
-    lease, now_ms, observe, serves,
+    lease,
+    mover::Mover,
+    now_ms, observe, serves,
+    shelf::Shelf,
 };
 
 impl Failover {
@@ -20,10 +23,9 @@ impl Failover {
     pub(super) async fn watch_leases(&mut self, world: &World) -> bool {
         let now = now_ms();
         let mut quiet = Vec::new();
-        self.watches.retain(|(ns, name), _| {
-            world.stores.iter().any(|s| s.name_any() == *name && s.namespace().as_deref() == Some(ns))
-        });
-        self.heard.unchanged.clear();
+        self.watches.retain(|(namespace, name), _| world.stores.get(Some(namespace), name).is_some());
+        let heard = Arc::make_mut(&mut self.heard);
+        heard.unchanged.clear();
         for store in &world.stores {
             let (Some(lease), Some(cluster)) = (world.lease(store), world.cluster(store)) else { continue };
             let key = (store.namespace().unwrap_or_default(), store.name_any());
@@ -38,7 +40,7 @@ impl Failover {
                 quiet.push(key);
             } else if watch.watched_for(now) >= d || watch.changed() {
                 // It was renewed while we looked: fresh, and known to be.
-                self.heard.unchanged.insert(key, age);
+                heard.unchanged.insert(key, age);
             }
         }
         if quiet.is_empty() {
@@ -57,13 +59,15 @@ impl Failover {
             let ours = of_stores();
             let live = limited(api.list(&ours)).await;
             let now = now_ms();
+            let live = live.map(|list| list.items.into_iter().map(Arc::new).collect::<Shelf<Lease>>());
+            let heard = Arc::make_mut(&mut self.heard);
             for key in quiet.iter().filter(|(ns, _)| ns == namespace) {
                 let watch = self.watches.entry(key.clone()).or_default();
                 match &live {
-                    Ok(list) => {
-                        if let Some(lease) = list.items.iter().find(|l| l.name_any() == key.1) {
+                    Ok(all) => {
+                        if let Some(lease) = all.get(Some(namespace), &key.1) {
                             let version = lease.metadata.resource_version.clone().unwrap_or_default();
-                            self.heard.unchanged.insert(key.clone(), watch.observe(&version, asked, now));
+                            heard.unchanged.insert(key.clone(), watch.observe(&version, asked, now));
                         }
                     }
                     Err(error) => {
@@ -80,8 +84,9 @@ impl Failover {
         self.hear().await;
         if !suspects {
             // What is suspected next is asked about anew.
-            (self.heard.awaited, self.asks_frontends) = (None, false);
-            self.heard.reports.clear();
+            let heard = Arc::make_mut(&mut self.heard);
+            (heard.awaited, self.asks_frontends) = (None, false);
+            heard.reports.clear();
         }
         let busy = suspects || world.stores.iter().any(|s| !serves(s));
         let due = if busy { TICK } else { CALM };
@@ -94,13 +99,13 @@ impl Failover {
         let lost = observe::lost_nodes(world);
         let pods = || world.pods.iter().filter(|pod| !observe::is_on(pod, &lost));
         let of_stores: Vec<_> = pods().filter(|p| p.labels().contains_key(labels::STORE)).cloned().collect();
-        let role = |pod: &Pod| pod.labels().get(labels::COMPONENT).is_some_and(|c| c == "frontend");
-        let frontends: Vec<_> =
-            pods().filter(|p| suspects && role(p) && observe::may_answer(p)).cloned().collect();
+        let asked = |pod: &&Arc<Pod>| suspects && observe::is_frontend(pod) && observe::may_answer(pod);
+        let frontends: Vec<_> = pods().filter(asked).cloned().collect();
         self.asks_frontends = suspects;
         if suspects {
             let uids = frontends.iter().filter_map(|pod| pod.uid());
-            self.heard.awaited = Some(uids.filter(|uid| !self.heard.reports.contains_key(uid)).collect());
+            let heard = Arc::make_mut(&mut self.heard);
+            heard.awaited = Some(uids.filter(|uid| !heard.reports.contains_key(uid)).collect());
         }
         self.asking = Some(self.peers.ask(&self.ctx, &of_stores, &frontends).await);
         self.asked = of_stores;
@@ -111,22 +116,20 @@ impl Failover {
     async fn hear(&mut self) {
         let Some(round) = &self.asking else { return };
         let (is_over, told) = (round.is_over(), round.told());
+        let heard = Arc::make_mut(&mut self.heard);
         if is_over {
             self.asking = None;
-            (self.heard.described, self.heard.is_told) = (told.described, true);
+            (heard.described, heard.is_told) = (told.described, true);
             if self.asks_frontends {
-                (self.heard.reports, self.heard.awaited) = (told.reports, Some(BTreeSet::new()));
+                (heard.reports, heard.awaited) = (told.reports, Some(BTreeSet::new()));
             }
             self.count().await;
         } else {
-            self.heard.described.extend(told.described);
+            heard.described.extend(told.described);
             if self.asks_frontends {
-                self.heard.reports.extend(told.reports);
-                let reports = &self.heard.reports;
-                self.heard
-                    .awaited
-                    .iter_mut()
-                    .for_each(|awaited| awaited.retain(|uid| !reports.contains_key(uid)));
+                heard.reports.extend(told.reports);
+                let reports = &heard.reports;
+                heard.awaited.iter_mut().for_each(|awaited| awaited.retain(|uid| !reports.contains_key(uid)));
             }
         }
     }
@@ -144,14 +147,14 @@ impl Failover {
             self.counted_at = Some(Instant::now());
             let status = self.peers.status(&self.ctx, &serving).await;
             let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-            self.counts = status
-                .into_iter()
-                .filter(|(_, s)| s.epoch > 0)
-                .map(|(uid, s)| (uid, (number(s.accounts), number(s.octets))))
-                .collect();
+            let serving = status.into_iter().filter(|(_, s)| s.epoch > 0);
+            let counts = serving.map(|(uid, s)| (uid, (number(s.accounts), number(s.octets))));
+            self.counts = Arc::new(counts.collect());
         }
     }
+}
 
+impl Mover {
     /// Before a machine is switched off: was the lease of another store on it written since the watch showed it, or does
     /// one sit there of which nothing is known?
     pub(super) async fn neighbour_lives(&self, world: &World, o: &Observation) -> anyhow::Result<bool> {
@@ -170,13 +173,10 @@ impl Failover {
 
 /// Nobody else speaks for a store whose MailStore or MailCluster is not there or cannot be read.
 fn may_live(world: &World, lease: &Lease) -> bool {
-    let known = world.leases.iter().find(|l| l.uid() == lease.uid());
+    let (namespace, name) = (lease.metadata.namespace.as_deref(), lease.name_any());
+    let known = world.leases.get(namespace, &name).filter(|known| known.uid() == lease.uid());
     let written = known.is_none_or(|l| l.resource_version() != lease.resource_version());
-    let mut of_lease = world
-        .stores
-        .iter()
-        .filter(|s| s.name_any() == lease.name_any() && s.namespace() == lease.namespace());
-    written || !of_lease.any(|store| world.cluster(store).is_some())
+    written || world.stores.get(namespace, &name).and_then(|store| world.cluster(store)).is_none()
 }
 
 /// The stores' Leases.

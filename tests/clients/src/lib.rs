@@ -6,6 +6,7 @@ mod imap;
 mod ledger;
 mod load;
 mod pop3;
+mod sieve;
 mod smtp;
 mod wire;
 
@@ -14,5 +15,6 @@ pub use imap::{Fetched, ImapClient, Untagged};
 pub use ledger::{Counts, Found, Ledger, Outcome, Verdict};
 pub use load::{Load, LoadPlan, collect_imap, collect_pop3};
 pub use pop3::Pop3Client;
+pub use sieve::{SieveAnswer, SieveClient};
 pub use smtp::{Reply, SendOutcome, SmtpClient};
 pub use wire::{Tls, Wire};

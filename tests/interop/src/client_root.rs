@@ -24,8 +24,10 @@ const PACKAGES: &[&str] = &[
     "isync",
     "neomutt",
     "fetchmail",
+    "sieve-connect",
     "dovecot-lmtpd",
     "dovecot-imapd",
+    "postfix",
     "procps",
     "ncurses-base",
     "python3",
@@ -60,7 +62,7 @@ impl ClientRoot {
         let _lock = Lock::part(&paths, "clients")?;
         if !root.is_dir() {
             eprintln!(
-                "unpacking swaks, isync, neomutt, fetchmail and dovecot into the cache (1-2 minutes, once)"
+                "unpacking swaks, isync, neomutt, fetchmail, sieve-connect, dovecot and postfix into the cache (1-2 minutes, once)"
             );
             let work = paths.cache.join("clients-unpack");
             let _stale = fs::remove_dir_all(&work);
@@ -173,7 +175,7 @@ impl ClientRoot {
 
 /// Where the root is, or will be.
 pub(crate) fn location(paths: &Paths) -> PathBuf {
-    paths.cache.join("clients-4")
+    paths.cache.join("clients-5")
 }
 
 fn make(paths: &Paths, work: &Path) -> Result<()> {
@@ -239,9 +241,14 @@ fn furnish(root: &Path) -> Result<()> {
     fs::write(
         root.join("etc/passwd"),
         "root:x:0:0:root:/root:/bin/sh\ndovecot:x:101:101::/:/bin/false\ndovenull:x:102:102::/:/bin/false\n\
-         vmail:x:5000:5000::/work:/bin/false\n",
+         vmail:x:5000:5000::/work:/bin/false\npostfix:x:110:110::/:/bin/false\n\
+         nobody:x:65534:65534::/:/bin/false\n",
     )?;
-    fs::write(root.join("etc/group"), "root:x:0:\ndovecot:x:101:\ndovenull:x:102:\nvmail:x:5000:\n")?;
+    fs::write(
+        root.join("etc/group"),
+        "root:x:0:\ndovecot:x:101:\ndovenull:x:102:\nvmail:x:5000:\n\
+         postfix:x:110:\npostdrop:x:111:\nnogroup:x:65534:\n",
+    )?;
     fs::write(root.join("etc/hosts"), "127.0.0.1 localhost\n::1 localhost\n")?;
     fs::write(root.join("etc/nsswitch.conf"), "passwd: files\ngroup: files\nhosts: files\n")?;
     for (name, major, minor) in [("null", 1, 3), ("zero", 1, 5), ("random", 1, 8), ("urandom", 1, 9)] {

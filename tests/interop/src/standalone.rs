@@ -267,8 +267,8 @@ impl Drop for Standalone {
     }
 }
 
-const PROTOS: [&str; 9] =
-    ["smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s", "lmtp", "http"];
+const PROTOS: [&str; 10] =
+    ["smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s", "sieve", "lmtp", "http"];
 
 fn started_by(entrance: &[String], program: impl AsRef<OsStr>) -> Command {
     let mut words = entrance.iter().map(OsString::from).collect::<Vec<_>>();

@@ -118,8 +118,28 @@ const MAIL: &[Case] = &[
     ("trace short", "", 1, Error("26 digits")),
     ("trace", "", 2, Error("--rcpt")),
     ("trace ID --rcpt ann@example.test", "", 2, Error("--rcpt")),
+    ("undelete ann@example.test", "", 0, Object("account,dryRun,mailboxesMade,messages")),
+    (
+        "undelete ann@example.test --dry-run --since 3d --mailbox INBOX",
+        "",
+        0,
+        Object("account,dryRun,mailboxesMade,messages"),
+    ),
+    ("undelete ann@example.test --since yesterday", "", 2, Error("not a time")),
+    ("undelete eve@example.test", "", 3, Error("no account")),
+    ("undelete", "", 2, Error("ACCOUNT")),
     ("queue list", "", 0, Object("entries,unreachableStores")),
     ("queue list --store nowhere", "", 3, Error("no store")),
+    ("queue show 00000000000000000000000000", "", 3, ObjectAndError("entries,unreachableStores")),
+    ("queue show short", "", 1, Error("26 digits")),
+    ("queue hold", "", 2, Error("--destination")),
+    ("queue hold --all --address ann@example.test", "", 2, Error("--all")),
+    ("queue hold --all", "", 3, ObjectAndError("dryRun,messages,recipients,stores")),
+    ("queue release short", "", 1, Error("26 digits")),
+    ("queue flush --destination example.net", "", 3, ObjectAndError("dryRun,messages,recipients,stores")),
+    ("queue requeue --all --store nowhere", "", 3, Error("no store")),
+    ("queue delete --all --dry-run", "", 3, ObjectAndError("dryRun,messages,recipients,stores")),
+    ("queue delete --all --bounce --yes", "", 3, ObjectAndError("dryRun,messages,recipients,stores")),
 ];
 
 /// What it does when it is given a server is looked at in `import_mail.rs`.

@@ -28,7 +28,9 @@ fn garbage_on_every_port_costs_nothing() -> Result<()> {
         b"\x16\x03\x01\x02\x00\x01",
         b"\x16\x03\x01\xff\xff\xff\xff\xff\r\n\r\n",
     ];
-    for proto in ["smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s", "lmtp", "http"] {
+    for proto in
+        ["smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s", "sieve", "lmtp", "http"]
+    {
         for octets in garbage {
             let mut stream = TcpStream::connect(node.addr(proto)?)?;
             stream.set_read_timeout(Some(Duration::from_millis(200)))?;

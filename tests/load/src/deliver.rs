@@ -157,6 +157,7 @@ pub fn delivery(user: u64, body: &Bytes) -> Result<Delivery> {
         account: AccountId(u128::from(user + 1)),
         recipient: format!("user{user}@example.org"),
         mailbox: "INBOX".into(),
+        filing: None,
         prefix: Bytes::from_static(
             b"Return-Path: <sender@example.com>\r\nDelivered-To: user@example.org\r\n",
         ),

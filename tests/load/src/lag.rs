@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Result, anyhow, ensure};
 use mailcluster_replication::Progress;
-use mailcluster_store::{Committed, Mirrors};
+use mailcluster_store::{Claim, Committed, Mirrors, Room};
 use mailcluster_types::{Epoch, Seq};
 use serde_json::{Value, json};
 
@@ -68,8 +68,8 @@ impl Mirrors for Written {
         self.progress.until_committed(end)
     }
 
-    fn are_there(&self) -> bool {
-        self.progress.are_there()
+    fn claim(&self, room: Room) -> Claim {
+        self.progress.claim(room)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What `cargo xtask bench` asks of the store alone: N clients deliver messages of one size, each waiting for its receipt,
-//! into a store of one, two or three copies; or a store that has mail gets a new copy. The mirrors are processes of their
+//! into a store of one, two or three copies; or a store that has mail gets a new copy, or gives room
+//! back. The mirrors are processes of their
 //! own with disks' folders of their own, fed over mutual TLS as in a cluster.
 
 mod bare;
@@ -9,6 +10,7 @@ mod deliver;
 mod lag;
 mod mirror;
 mod primary;
+mod reclaim;
 mod wire;
 
 use std::path::PathBuf;
@@ -29,6 +31,8 @@ enum What {
     Deliver(deliver::Plan),
     /// Adds a copy to a store that has mail, and prints one line of JSON
     Copy(copy::Plan),
+    /// Fills a store, expunges most of it and gives the room back under load, and prints one line of JSON
+    Reclaim(reclaim::Plan),
     /// Serves a mirror in a folder of one of these, until its input ends
     #[command(hide = true)]
     Mirror {
@@ -47,6 +51,7 @@ fn main() -> Result<()> {
             println!("{}", bare::beside(&plan, &figures)?);
         }
         What::Copy(plan) => println!("{}", runtime.block_on(copy::run(&plan))?),
+        What::Reclaim(plan) => println!("{}", runtime.block_on(reclaim::run(&plan))?),
         What::Mirror { dir, number } => runtime.block_on(mirror::serve(&dir, number))?,
     }
     Ok(())

@@ -241,7 +241,7 @@ mod tests {
 
     fn lease(position: &str) -> Lease {
         serde_json::from_value(json!({
-            "metadata": {"annotations": {POSITION: position, "mailcluster.io/in-sync": "4:aa"}},
+            "metadata": {"annotations": {POSITION: position, "mailcluster.io/in-sync": "v4:aa"}},
             "spec": {"leaseTransitions": 5, "holderIdentity": "p/s", "renewTime": "2026-11-23T05:00:00.000000Z"},
         }))
         .unwrap()

@@ -5,7 +5,7 @@ use k8s_openapi::{api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v
 use kube::ResourceExt;
 use mailcluster_api::{
     MailCluster, MailStore,
-    mailstore::{FailoverMode, LastFailover},
+    mailstore::{FailoverMode, LastFailover, Salvage},
     names::REPLICAS,
 };
 use mailcluster_rpc::{admin::v1 as pb, store::v1::GetUsageResponse};
@@ -32,6 +32,7 @@ impl Picture<'_> {
         );
         self.copies();
         self.failovers();
+        self.salvages();
         self.conditions();
         if let Err(error) = self.directory {
             output::line(&format!(
@@ -132,6 +133,20 @@ impl Picture<'_> {
         }
     }
 
+    fn salvages(&self) {
+        let last = |s: &MailStore| Some((s.name_any(), s.status.as_ref()?.last_salvage.clone()?));
+        let lines: Vec<_> = self
+            .stores
+            .iter()
+            .filter_map(last)
+            .map(|(name, last)| format!("  {name}: {}", brought(&last)))
+            .collect();
+        if !lines.is_empty() {
+            output::line("\nbrought back after forced failovers");
+            lines.iter().for_each(|l| output::line(l));
+        }
+    }
+
     fn conditions(&self) {
         let of_cluster = self.cluster.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
         let of_stores = self.stores.iter().flat_map(|s| {
@@ -212,6 +227,18 @@ fn told(last: &LastFailover) -> String {
     text
 }
 
+fn brought(last: &Salvage) -> String {
+    let Salvage { messages, moved, flags, expunged, already, .. } = last;
+    let refused = match last.not_taken_over {
+        0 => "everything was taken over".to_owned(),
+        kept => format!("{kept} things were not taken over"),
+    };
+    format!(
+        "{}: {messages} messages came, {moved} moved, {flags} have other flags, {expunged} went, {already} were there already; {} mailboxes and subscriptions, {} records, {} queued recipients; {refused}",
+        last.at.0, last.mailboxes, last.records, last.queued
+    )
+}
+
 /// A standalone node's.
 pub fn directory(status: &pb::Status) {
     output::line(&format!("{} domains, {} accounts", status.domains, status.accounts));
@@ -274,6 +301,18 @@ mod tests {
         .unwrap();
         assert_eq!(snapshot(&store, "bb"), "; takes a snapshot, 37 % of 1.5 GiB");
         assert_eq!(snapshot(&store, "aa"), "");
+    }
+
+    #[test]
+    fn a_salvage_is_told_in_one_line() {
+        let status = serde_json::json!({"at": "2026-01-01T00:00:00Z", "messages": 7, "moved": 1, "flags": 2,
+            "expunged": 3, "already": 4, "mailboxes": 5, "records": 6, "queued": 8, "notTakenOver": 9});
+        let mut last: Salvage = serde_json::from_value(status).unwrap();
+        let done = "2026-01-01T00:00:00Z: 7 messages came, 1 moved, 2 have other flags, 3 went, 4 were there already; \
+                    5 mailboxes and subscriptions, 6 records, 8 queued recipients; ";
+        assert_eq!(brought(&last), format!("{done}9 things were not taken over"));
+        last.not_taken_over = 0;
+        assert_eq!(brought(&last), format!("{done}everything was taken over"));
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! A primary's streams to its mirrors: one task for each, as long as the term lasts.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use mailcluster_replication::{Ended, Snapshots, Source};
@@ -110,7 +114,7 @@ impl Mirrors {
             let ids = self.peers.all();
             fed.retain(|id, _| ids.contains(id));
             self.source.snapshots.tidy(&self.source.dir, &ids);
-            self.source.progress.set_others(self.is_mirrored || ids.iter().any(|id| *id != self.me));
+            self.source.progress.set_others(self.others(&ids));
             self.source.comparing.keep(&ids);
             for id in ids.into_iter().filter(|id| *id != self.me) {
                 let feed = |id: &String| AbortOnDropHandle::new(tokio::spawn(self.clone().feed(id.clone())));
@@ -118,6 +122,12 @@ impl Mirrors {
             }
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    /// Who the others are; `None`: there are some by what was configured, and none is named.
+    fn others(&self, ids: &[String]) -> Option<BTreeSet<String>> {
+        let others: BTreeSet<String> = ids.iter().filter(|id| **id != self.me).cloned().collect();
+        (!self.is_mirrored || !others.is_empty()).then_some(others)
     }
 
     /// Feeds one of them, for ever.

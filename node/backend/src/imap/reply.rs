@@ -157,7 +157,12 @@ impl From<Refusal> for Fail {
             }
             Refusal::NoSuchMailbox => Self::no("NONEXISTENT", "no such mailbox"),
             Refusal::AlreadyExists => Self::no("ALREADYEXISTS", "a mailbox of that name exists"),
-            Refusal::BadName(_) | Refusal::NotAllowed(_) => Self::no("CANNOT", refusal),
+            Refusal::UseTaken => Self::no("USEATTR", refusal),
+            Refusal::NoSuchScript
+            | Refusal::ScriptIsActive
+            | Refusal::TooManyScripts { .. }
+            | Refusal::BadName(_)
+            | Refusal::NotAllowed(_) => Self::no("CANNOT", refusal),
             Refusal::TooLarge { .. } => Self::no("TOOBIG", refusal),
             Refusal::Stale => Self::bug(refusal),
         }

@@ -1,5 +1,6 @@
 //! The open transaction.
 
+use mailcluster_proto_smtp::{MailDsn, RcptDsn};
 use mailcluster_types::{AccountId, DeliveryId, StoreName};
 
 /// What stands before the message.
@@ -14,6 +15,8 @@ pub(super) struct Envelope {
     pub(super) utf8: bool,
     /// Announced size; 0 when it was not.
     pub(super) size: u64,
+    /// What its sender asks for its reports.
+    pub(super) dsn: MailDsn,
     /// Accepted recipients, in order; each gets a reply after the message.
     pub(super) recipients: Vec<Recipient>,
 }
@@ -24,6 +27,10 @@ pub(super) struct Recipient {
     pub(super) address: String,
     /// What is to be done.
     pub(super) way: Way,
+    /// What the sender asks for its reports.
+    pub(super) dsn: RcptDsn,
+    /// Those of the accounts whose scripts are asked.
+    pub(super) scripted: Vec<AccountId>,
 }
 
 /// Where a recipient's copy goes.

@@ -1,6 +1,7 @@
 //! RCPT: may this recipient's mail come in here?
 
 use mailcluster_proto_smtp::{Path, RcptParams, Reply};
+use mailcluster_store::HasScript;
 use mailcluster_types::{AccountId, AccountStatus, Address, Resolution, StoreName};
 
 use super::{
@@ -22,14 +23,18 @@ pub(super) async fn check(
         Path::Mailbox(mailbox) => mailbox,
         Path::Postmaster | Path::Null => format!("postmaster@{}", context.hostname),
     };
+    let dsn = params.dsn.clone();
     let way = match params.any() {
         true => named_way(params)?,
         false => resolve(context, &address).await?,
     };
+    let mut scripted = Vec::new();
     match &way {
         Way::Deliver(accounts) => {
             for account in accounts {
-                check_account(context, *account, size).await?;
+                if check_account(context, *account, size).await? == HasScript::Yes {
+                    scripted.push(*account);
+                }
             }
         }
         Way::HandOff(..) | Way::Hold | Way::Out => {
@@ -38,7 +43,7 @@ pub(super) async fn check(
             }
         }
     }
-    Ok(Recipient { address, way })
+    Ok(Recipient { address, way, dsn, scripted })
 }
 
 /// What our own parts say should be done.
@@ -82,9 +87,9 @@ async fn resolve(context: &SessionContext, address: &str) -> Result<Way, Reply> 
     Ok(Way::Deliver(accounts.into_iter().map(|a| a.id).collect()))
 }
 
-async fn check_account(context: &SessionContext, account: AccountId, size: u64) -> Result<(), Reply> {
+async fn check_account(context: &SessionContext, account: AccountId, size: u64) -> Result<HasScript, Reply> {
     match context.store.check_recipient(account, size).await {
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(has_script)) => Ok(has_script),
         Ok(Err(refused)) => Err(refusal::reply(&refused)),
         Err(error) => {
             tracing::warn!(%account, %error, "recipient could not be checked");

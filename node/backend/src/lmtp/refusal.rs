@@ -14,6 +14,10 @@ pub(super) fn reply(refusal: &Refusal) -> Reply {
         Refusal::NoSuchAccount(_) => Reply::new(451, "4.3.0 the account is not here yet, or not any more"),
         Refusal::NoSuchMailbox
         | Refusal::AlreadyExists
+        | Refusal::UseTaken
+        | Refusal::NoSuchScript
+        | Refusal::ScriptIsActive
+        | Refusal::TooManyScripts { .. }
         | Refusal::BadName(_)
         | Refusal::NotAllowed(_)
         | Refusal::Stale => Reply::new(451, "4.3.0 cannot be delivered now"),

@@ -127,7 +127,7 @@ impl Session {
         self.hello = Some(name);
         self.envelope = None;
         let (hostname, size) = (&self.context.hostname, self.context.limits.max_message);
-        let offers = "PIPELINING\nENHANCEDSTATUSCODES\n8BITMIME\nSMTPUTF8";
+        let offers = "PIPELINING\nENHANCEDSTATUSCODES\n8BITMIME\nSMTPUTF8\nDSN";
         Reply::with(250, format!("{hostname}\n{offers}\nSIZE {size}"))
     }
 
@@ -157,7 +157,8 @@ impl Session {
             Path::Null | Path::Postmaster => String::new(),
         };
         let (size, utf8) = (params.size.unwrap_or(0), params.utf8);
-        self.envelope = Some(Envelope { delivery, drawn_here, sender, utf8, size, recipients: Vec::new() });
+        let (dsn, recipients) = (params.dsn, Vec::new());
+        self.envelope = Some(Envelope { delivery, drawn_here, sender, utf8, size, dsn, recipients });
         Reply::with(250, format!("2.1.0 ok id={delivery}"))
     }
 
@@ -195,7 +196,7 @@ impl Session {
         let replies = match self.receive(&envelope).await? {
             Err(refused) => vec![refused; envelope.recipients.len()],
             Ok((body, _room)) => {
-                let pending = deliver::commit(&self.context.store, &envelope, body.freeze()).await?;
+                let pending = deliver::commit(&self.context, &envelope, body.freeze()).await?;
                 deliver::acknowledge(pending, &envelope)?
             }
         };

@@ -95,6 +95,7 @@ impl World {
                 account: self.account,
                 recipient: "ann@example.org".to_owned(),
                 mailbox: "INBOX".to_owned(),
+                filing: None,
                 prefix: Bytes::new(),
             }],
         };
@@ -116,6 +117,7 @@ impl World {
             },
             hostname: "mail.example.org".into(),
             directory: None,
+            sending: mailcluster_backend::sieve::Sending::default(),
             shutdown: self.shutdown.clone(),
             limits: Arc::new(self.limits.clone()),
         }

@@ -7,14 +7,16 @@ use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use mailcluster_api::ports;
 use mailcluster_arbiter::StatusHandle;
-use mailcluster_backend::{Peer, SessionContext, SessionLimits, imap, lmtp, pop3};
+use mailcluster_backend::{
+    Peer, SessionContext, SessionLimits, imap, lmtp, managesieve, pop3, sieve::Sending,
+};
 use mailcluster_directory::{RemoteConfig, RemoteDirectory, RemoteFeed, serve::StoreAdminServer, sync};
 use mailcluster_net::{
     limits::ConnectionLimits,
     remote::{Admitted, BackendPort, RemoteBackends},
 };
 use mailcluster_queue::QueueConfig;
-use mailcluster_store::Store;
+use mailcluster_store::{Store, keep_retention};
 use mailcluster_types::{Backends, BoxStream, Directory, Protocol};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -39,6 +41,7 @@ pub async fn run(options: StorePodArgs) -> Result<()> {
     let routes = Routes::follow(&pod, Some(queue.handle.clone()));
     let source = Arc::new(DirectoryChannel::new(routes.clone(), pod.identity.clone()));
     let directory = RemoteDirectory::start(source.clone(), RemoteConfig::default(), pod.shutdown.clone())?;
+    let sending = Sending { directory: Some(directory.clone()), to_other_sites: queue.out.is_some() };
     let backends = Arc::new(RemoteBackends::new(routes.mail.clone(), pod.identity.clone()));
     let changing = Changing::new();
     let current = Arc::new(Current::default());
@@ -61,11 +64,12 @@ pub async fn run(options: StorePodArgs) -> Result<()> {
         routes,
     });
     let (limits, status) = (Arc::new(SessionLimits::default()), holder.status.clone());
-    let sessions = Sessions { pod: &pod, admission, current, limits, status };
+    let sessions = Sessions { pod: &pod, admission, current, limits, status, sending };
     for (protocol, port) in [
         (Protocol::Lmtp, ports::BACKEND_LMTP),
         (Protocol::Imap, ports::BACKEND_IMAP),
         (Protocol::Pop3, ports::BACKEND_POP3),
+        (Protocol::ManageSieve, ports::BACKEND_SIEVE),
     ] {
         sessions.serve(protocol, port)?;
     }
@@ -98,6 +102,7 @@ impl Service for MailRole {
         self.current.serving.store(Some(Arc::new((store.clone(), over.clone()))));
         self.changing.set(Some(StoreAdminServer::routes(store.clone(), peer_check())));
         tokio::spawn(sync::run(store.clone(), self.feed.clone(), over.clone()));
+        tokio::spawn(over.clone().run_until_cancelled_owned(keep_retention(store.clone())));
         let (directory, backends) = (self.directory.clone(), self.backends.clone());
         let queue = self.queue.clone();
         tokio::spawn(async move { mailcluster_queue::run(queue, store, directory, backends, over).await });
@@ -120,6 +125,7 @@ struct Sessions<'a> {
     current: Arc<Current>,
     limits: Arc<SessionLimits>,
     status: StatusHandle,
+    sending: Sending,
 }
 
 impl Sessions<'_> {
@@ -132,9 +138,10 @@ impl Sessions<'_> {
             limits: ConnectionLimits::new(CONNECTIONS.0, CONNECTIONS.1),
         };
         let (current, hostname) = (self.current.clone(), self.pod.hostname.clone());
-        let (limits, status) = (self.limits.clone(), self.status.clone());
+        let (limits, status, sending) = (self.limits.clone(), self.status.clone(), self.sending.clone());
         let handler = move |admitted: Admitted| {
             let (current, hostname, limits) = (current.clone(), hostname.clone(), limits.clone());
+            let sending = sending.clone();
             let stream: BoxStream = Box::new(Heard { stream: admitted.stream, status: status.clone() });
             async move {
                 let _under_way = current.sessions.token();
@@ -151,6 +158,7 @@ impl Sessions<'_> {
                     client: admitted.client,
                     hostname,
                     directory: None,
+                    sending,
                     shutdown,
                     limits,
                 };
@@ -158,6 +166,7 @@ impl Sessions<'_> {
                     Protocol::Lmtp => lmtp::serve(stream, context).await,
                     Protocol::Imap => imap::serve(stream, context).await,
                     Protocol::Pop3 => pop3::serve(stream, context).await,
+                    Protocol::ManageSieve => managesieve::serve(stream, context).await,
                 }
             }
         };

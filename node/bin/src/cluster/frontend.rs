@@ -32,7 +32,7 @@ const STILL_SENT: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(25);
 
 /// The ports of client protocols.
-const PORTS: [(Proto, u16); 7] = [
+const PORTS: [(Proto, u16); 8] = [
     (Proto::Smtp, ports::FRONTEND_SMTP),
     (Proto::Submission, ports::FRONTEND_SUBMISSION),
     (Proto::Submissions, ports::FRONTEND_SUBMISSIONS),
@@ -40,6 +40,7 @@ const PORTS: [(Proto, u16); 7] = [
     (Proto::Imaps, ports::FRONTEND_IMAPS),
     (Proto::Pop3, ports::FRONTEND_POP3),
     (Proto::Pop3s, ports::FRONTEND_POP3S),
+    (Proto::Sieve, ports::FRONTEND_SIEVE),
 ];
 
 /// Bounds of sessions.

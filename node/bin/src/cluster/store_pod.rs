@@ -31,7 +31,7 @@ use super::{
     routes::Routes,
 };
 use crate::{
-    holder::{Holder, HolderPlan, Service},
+    holder::{Holder, HolderPlan, Service, days},
     metrics,
 };
 
@@ -58,7 +58,7 @@ pub fn start(
     };
     let config = LifecycleConfig {
         data_dir: section.data_dir.clone(),
-        disk: Options::default(),
+        disk: Options::default().with_undelete(days(section.undelete_days.unwrap_or(0))),
         identity: StoreIdentity {
             cluster: pod.cluster,
             store: section.store.as_str().into(),

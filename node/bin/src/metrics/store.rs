@@ -9,7 +9,7 @@ use std::{
 use anyhow::Result;
 use mailcluster_arbiter::{LeaseGate, ReplicaState, StatusHandle, clock};
 use mailcluster_replication::{Compares, Copied};
-use mailcluster_store::{Damage, QueueStats, Stats, StoreUsage};
+use mailcluster_store::{Damage, Expunged, QueueStats, Stats, StoreUsage};
 use prometheus::Registry;
 
 use super::readings::{Kind, Metric, Readings, Sample};
@@ -87,6 +87,14 @@ fn damage(now: &StoreNow) -> Vec<Sample> {
     let told = |stats: &Arc<Stats>| {
         let Damage { mended, lent, lost } = stats.damage();
         [(mended, "mended"), (lent, "lent"), (lost, "lost")].map(|(count, of)| Sample::number(count).of(of))
+    };
+    now.stats.iter().flat_map(told).collect()
+}
+
+fn purged(now: &StoreNow) -> Vec<Sample> {
+    let told = |stats: &Arc<Stats>| {
+        let Expunged { purged, purged_early, .. } = stats.expunged();
+        [(purged, "retention"), (purged_early, "room")].map(|(count, why)| Sample::number(count).of(why))
     };
     now.stats.iter().flat_map(told).collect()
 }
@@ -247,6 +255,34 @@ pub const METRICS: &[Metric<StoreNow>] = &[
         labels: &[],
         help: "Octets of live mail.",
         read: |now| figure(now, |figures| figures.usage.octets),
+    },
+    Metric {
+        name: "mailcluster_store_expunged_messages",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Messages that were expunged and can be brought back.",
+        read: |now| figure(now, |figures| figures.usage.recoverable),
+    },
+    Metric {
+        name: "mailcluster_store_expunged_octets",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Octets of the messages that were expunged and can be brought back.",
+        read: |now| figure(now, |figures| figures.usage.recoverable_octets),
+    },
+    Metric {
+        name: "mailcluster_store_expunged_purged_total",
+        kind: Kind::Counter,
+        labels: &["reason"],
+        help: "Expunged messages that went for good: their retention was over, or the volume was short of room.",
+        read: purged,
+    },
+    Metric {
+        name: "mailcluster_store_expunged_restored_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "Expunged messages that were brought back.",
+        read: |now| now.stats.iter().map(|stats| Sample::number(stats.expunged().undeleted)).collect(),
     },
     Metric {
         name: "mailcluster_store_disk_free_octets",

@@ -9,7 +9,7 @@ use mailcluster_directory::{
     sync,
 };
 use mailcluster_queue::QueueConfig;
-use mailcluster_store::Store;
+use mailcluster_store::{Store, keep_retention};
 use mailcluster_types::{Address, StoreName, Unavailable};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +41,7 @@ impl Service for MailRole {
     async fn start(&self, store: Store, over: CancellationToken) {
         self.backends.set(Some(LocalStore { store: store.clone(), stopped: over.clone() }));
         tokio::spawn(sync::run(store.clone(), self.directory.clone(), over.clone()));
+        tokio::spawn(over.clone().run_until_cancelled_owned(keep_retention(store.clone())));
         let config = self.queue.clone();
         let (directory, backends) = (self.directory.clone(), self.backends.clone());
         tokio::spawn(async move {

@@ -7,7 +7,7 @@ use mailcluster_rpc::{admin::v1 as pb, store::v1 as store_pb};
 use mailcluster_types::StoreName;
 use tonic::Status;
 
-use crate::{AdminError, DirectoryService, StoreDialer, StoreQuery};
+use crate::{AdminError, DirectoryService, StoreDialer, StoreQuery, queue_change};
 
 /// Each store's answer, or `None` when there was none.
 async fn ask<T, F, A>(dialer: &dyn StoreDialer, stores: Vec<StoreName>, ask: F) -> Vec<(StoreName, Option<T>)>
@@ -38,6 +38,16 @@ fn split<T>(answers: Vec<(StoreName, Option<T>)>) -> (Vec<(String, T)>, Vec<Stri
         }
     }
     (given, missing)
+}
+
+/// This store, or all of them.
+pub(super) fn named(dialer: &dyn StoreDialer, store: &str) -> Result<Vec<StoreName>, AdminError> {
+    let stores = dialer.stores()?;
+    match store {
+        "" => Ok(stores),
+        name if stores.iter().any(|s| s.as_str() == name) => Ok(vec![StoreName::from(name)]),
+        name => Err(AdminError::NotFound(format!("there is no store {name}"))),
+    }
 }
 
 impl DirectoryService {
@@ -83,14 +93,16 @@ impl DirectoryService {
         dialer: &dyn StoreDialer,
         request: pb::ListQueueRequest,
     ) -> Result<pb::ListQueueResponse, AdminError> {
-        let stores = match request.store.as_str() {
-            "" => dialer.stores()?,
-            name if dialer.stores()?.iter().any(|s| s.as_str() == name) => vec![StoreName::from(name)],
-            name => return Err(AdminError::NotFound(format!("there is no store {name}"))),
-        };
+        if !request.delivery.is_empty() {
+            queue_change::delivery(&request.delivery)
+                .map_err(|s| AdminError::Invalid(s.message().to_owned()))?;
+        }
+        let stores = named(dialer, &request.store)?;
         let limit = if request.limit == 0 { 100 } else { request.limit };
-        let answers = ask(dialer, stores, |store| async move {
-            store.queue(store_pb::ListQueueRequest { after: String::new(), limit }).await
+        let question = store_pb::ListQueueRequest { after: String::new(), limit, delivery: request.delivery };
+        let answers = ask(dialer, stores, |store| {
+            let question = question.clone();
+            async move { store.queue(question).await }
         });
         let (given, unreachable_stores) = split(answers.await);
         let entries = given.into_iter().flat_map(|(store, answer)| {

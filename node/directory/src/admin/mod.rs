@@ -6,9 +6,11 @@ mod aliases;
 mod domains;
 mod fan_out;
 mod import;
+mod queues;
 mod records;
 mod salvage;
 mod tickets;
+mod undelete;
 
 use mailcluster_store::{Account, Alias, Domain, Receipt, Refusal, View, WriteError};
 

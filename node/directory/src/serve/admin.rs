@@ -6,7 +6,7 @@ use futures::{Stream, StreamExt, TryStreamExt, stream};
 use mailcluster_rpc::{
     admin::v1::{self as pb, admin_server},
     directory::v1::Record,
-    store::v1::SalvageResponse,
+    store::v1::{SalvageResponse, UndeleteResponse},
 };
 use mailcluster_types::StoreName;
 use tonic::{Request, Response, Status, Streaming};
@@ -287,6 +287,14 @@ impl admin_server::Admin for AdminServer {
         answer(self.service.queues(self.dialer.as_ref(), asked).await)
     }
 
+    async fn change_queue(
+        &self,
+        request: Request<pb::ChangeQueueRequest>,
+    ) -> Answer<pb::ChangeQueueResponse> {
+        let (who, asked) = self.admit(request).await?;
+        answer(self.service.change_queues(&who, self.dialer.as_ref(), asked).await)
+    }
+
     async fn salvage(&self, request: Request<Streaming<pb::SalvageRequest>>) -> Answer<SalvageResponse> {
         let (who, mut pieces) = self.admit(request).await?;
         let first = pieces.message().await?.unwrap_or_default();
@@ -294,5 +302,10 @@ impl admin_server::Admin for AdminServer {
         let octets = stream::iter([Ok(first.octets)]).chain(rest);
         let store = StoreName::from(first.store);
         self.service.salvage(&who, self.dialer.as_ref(), &store, Box::pin(octets)).await.map(Response::new)
+    }
+
+    async fn undelete(&self, request: Request<pb::UndeleteRequest>) -> Answer<UndeleteResponse> {
+        let (who, asked) = self.admit(request).await?;
+        self.service.undelete(&who, self.dialer.as_ref(), asked).await.map(Response::new)
     }
 }

@@ -63,6 +63,14 @@ impl store_admin_server::StoreAdmin for StoreAdminServer {
         self.store.queue(request).await.map(Response::new)
     }
 
+    async fn change_queue(
+        &self,
+        request: Request<pb::ChangeQueueRequest>,
+    ) -> Result<Response<pb::ChangeQueueResponse>, Status> {
+        let request = self.admit(request)?;
+        self.store.change_queue(request).await.map(Response::new)
+    }
+
     async fn list_records(
         &self,
         request: Request<pb::ListRecordsRequest>,
@@ -82,5 +90,13 @@ impl store_admin_server::StoreAdmin for StoreAdminServer {
         let pieces = self.admit(request)?;
         let octets = pieces.map(|piece| piece.map(|piece| piece.octets));
         self.store.salvage(Box::pin(octets)).await.map(Response::new)
+    }
+
+    async fn undelete(
+        &self,
+        request: Request<pb::UndeleteRequest>,
+    ) -> Result<Response<pb::UndeleteResponse>, Status> {
+        let request = self.admit(request)?;
+        self.store.undelete(request).await.map(Response::new)
     }
 }

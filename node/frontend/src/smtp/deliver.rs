@@ -58,6 +58,13 @@ impl Item {
         }
     }
 
+    /// The envelope recipient.
+    pub(super) fn address(&self) -> &str {
+        match self {
+            Self::Account { address, .. } | Self::Out { address, .. } | Self::Held { address } => address,
+        }
+    }
+
     /// The store that it goes to; for what is held any will do.
     pub(super) fn store(&self) -> Option<&StoreName> {
         match self {
@@ -112,6 +119,10 @@ pub(super) async fn deliver(stores: &mut Stores, job: &Job) -> Verdict {
             alive.push(store.clone());
             stores.keep(store, client);
         }
+    }
+    // Nobody has got it, and nobody will: what scripts say, for example.
+    if let Some(reply) = ledger.refused_by_all() {
+        return Verdict::Never(reply);
     }
     hand_off_rest(&reach, job, (&mut ledger, &alive)).await;
     for reason in ledger.reasons() {

@@ -2,8 +2,8 @@
 
 use std::time::SystemTime;
 
-use mailcluster_lmtp::Recipient;
-use mailcluster_proto_smtp::{MailParams, Path, RcptParams, Reply};
+use mailcluster_lmtp::{Recipient, Wishes};
+use mailcluster_proto_smtp::{MailParams, Path, RcptDsn, RcptParams, Reply};
 use mailcluster_types::{AccountStatus, Address, DeliveryId, Resolution, ResolvedAccount};
 
 use super::{
@@ -27,6 +27,8 @@ pub(super) struct Envelope {
     pub(super) items: Vec<Item>,
     /// Accepted recipients as sent.
     pub(super) recipients: Vec<String>,
+    /// What the sender asks for its reports (RFC 3461).
+    pub(super) wishes: Wishes,
 }
 
 impl Envelope {
@@ -36,10 +38,11 @@ impl Envelope {
             sender: self.sender.clone(),
             size,
             utf8: self.utf8 || self.recipients.iter().any(|r| !r.is_ascii()),
+            wishes: self.wishes.clone(),
         }
     }
 
-    fn add(&mut self, item: Item) {
+    fn add(&mut self, item: Item, dsn: &RcptDsn) {
         let known = match &item {
             Item::Account { account, .. } => self.items.iter().any(|i| i.account() == Some(*account)),
             Item::Out { address, .. } => {
@@ -48,6 +51,9 @@ impl Envelope {
             Item::Held { .. } => false,
         };
         if !known {
+            if !dsn.is_empty() {
+                self.wishes.recipients.insert(item.address().to_owned(), dsn.clone());
+            }
             self.items.push(item);
         }
     }
@@ -78,6 +84,9 @@ impl Session {
         if params.delivery.is_some() {
             return Err((Reply::new(555, "5.5.4 parameter not offered"), "syntax"));
         }
+        if !params.dsn.is_empty() && !self.context.sends_out {
+            return Err((Reply::new(555, "5.5.4 DSN not offered"), "syntax"));
+        }
         if params.size.is_some_and(|size| size > self.context.limits.max_message) {
             return Err((Reply::new(552, "5.3.4 message too large"), "too_large"));
         }
@@ -91,7 +100,8 @@ impl Session {
         let id = DeliveryId::new(unix_ms()).map_err(|_| (TRY_AGAIN, "unavailable"))?;
         let sender = sender.map(|s| s.to_string()).unwrap_or_default();
         let (size, utf8) = (params.size.unwrap_or(0), params.utf8);
-        Ok(Envelope { id, sender, size, utf8, items: Vec::new(), recipients: Vec::new() })
+        let wishes = Wishes { mail: params.dsn, ..Wishes::default() };
+        Ok(Envelope { id, sender, size, utf8, items: Vec::new(), recipients: Vec::new(), wishes })
     }
 
     async fn check_sender(&self, account: &ResolvedAccount, sender: Option<&Address>) -> Result<(), Refused> {
@@ -127,7 +137,7 @@ impl Session {
         path: Path,
         params: RcptParams,
     ) -> Result<(), Refused> {
-        if params.any() {
+        if params.any() || (!params.dsn.is_empty() && !self.context.sends_out) {
             return Err((Reply::new(555, "5.5.4 parameter not offered"), "syntax"));
         }
         if envelope.recipients.len() >= self.context.limits.max_recipients {
@@ -151,7 +161,7 @@ impl Session {
                 asked => asked?,
             }
         }
-        items.into_iter().for_each(|item| envelope.add(item));
+        items.into_iter().for_each(|item| envelope.add(item, &params.dsn));
         envelope.recipients.push(address.to_string());
         Ok(())
     }

@@ -190,6 +190,8 @@ impl Session {
         if self.may_log_in() {
             text.push_str("\nAUTH PLAIN LOGIN");
         }
+        // Without a way out there is none for reports to others.
+        text.push_str(if self.context.sends_out { "\nDSN" } else { "" });
         text.push_str("\nSMTPUTF8\nENHANCEDSTATUSCODES");
         Reply::with(250, text)
     }

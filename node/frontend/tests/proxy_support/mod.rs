@@ -106,6 +106,7 @@ impl World {
                 account: self.account,
                 recipient: "ann@example.org".to_owned(),
                 mailbox: "INBOX".to_owned(),
+                filing: None,
                 prefix: Bytes::new(),
             }],
         };
@@ -258,12 +259,16 @@ impl Backends for OneStore {
             client: client.clone(),
             hostname: "mail.example.org".into(),
             directory: None,
+            sending: mailcluster_backend::sieve::Sending::default(),
             shutdown: self.shutdown.clone(),
             limits: Arc::new(SessionLimits::default()),
         };
         match protocol {
             Protocol::Imap => tokio::spawn(mailcluster_backend::imap::serve(Box::new(far), context)),
             Protocol::Pop3 => tokio::spawn(mailcluster_backend::pop3::serve(Box::new(far), context)),
+            Protocol::ManageSieve => {
+                tokio::spawn(mailcluster_backend::managesieve::serve(Box::new(far), context))
+            }
             Protocol::Lmtp => return Err(OpenError::NoRoute(store.clone())),
         };
         Ok(Box::new(near))

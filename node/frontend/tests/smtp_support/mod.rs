@@ -123,6 +123,7 @@ impl Backends for Net {
             client: client.clone(),
             hostname: HOST.into(),
             directory: None,
+            sending: mailcluster_backend::sieve::Sending::default(),
             shutdown: CancellationToken::new(),
             limits: Arc::new(SessionLimits::default()),
         };

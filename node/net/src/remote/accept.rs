@@ -147,7 +147,7 @@ impl BackendPort {
     fn roles(&self) -> &'static [Role] {
         match self.protocol {
             Protocol::Lmtp => &[Role::Frontend, Role::Backend],
-            Protocol::Imap | Protocol::Pop3 => &[Role::Frontend],
+            Protocol::Imap | Protocol::Pop3 | Protocol::ManageSieve => &[Role::Frontend],
         }
     }
 }
@@ -157,6 +157,7 @@ fn probe_answer(protocol: Protocol) -> &'static str {
         Protocol::Lmtp => "220 serving\r\n",
         Protocol::Imap => "* OK serving\r\n",
         Protocol::Pop3 => "+OK serving\r\n",
+        Protocol::ManageSieve => "OK \"serving\"\r\n",
     }
 }
 

@@ -48,11 +48,13 @@ pub struct BackendPorts {
     pub imap: u16,
     /// POP3.
     pub pop3: u16,
+    /// ManageSieve.
+    pub managesieve: u16,
 }
 
 impl Default for BackendPorts {
     fn default() -> Self {
-        Self { lmtp: 11024, imap: 11143, pop3: 11110 }
+        Self { lmtp: 11024, imap: 11143, pop3: 11110, managesieve: 11190 }
     }
 }
 
@@ -64,6 +66,7 @@ impl BackendPorts {
             Protocol::Lmtp => self.lmtp,
             Protocol::Imap => self.imap,
             Protocol::Pop3 => self.pop3,
+            Protocol::ManageSieve => self.managesieve,
         }
     }
 }

@@ -26,11 +26,13 @@ impl Refusal {
             Protocol::Lmtp => "421 4.3.2",
             Protocol::Imap => "* BYE [UNAVAILABLE]",
             Protocol::Pop3 => "-ERR [SYS/TEMP]",
+            Protocol::ManageSieve => "BYE (TRYLATER) \"refused",
         };
+        let end = if protocol == Protocol::ManageSieve { "\"" } else { "" };
         let endpoint = self.endpoint.map(|e| format!(" endpoint={e}")).unwrap_or_default();
-        let plain = |c: &char| c.is_ascii_graphic() || *c == ' ';
+        let plain = |c: &char| (c.is_ascii_graphic() && !matches!(c, '"' | '\\')) || *c == ' ';
         let reason: String = self.reason.chars().filter(plain).take(MAX_REASON).collect();
-        format!("{start} epoch={}{endpoint} {reason}\r\n", self.epoch)
+        format!("{start} epoch={}{endpoint} {reason}{end}\r\n", self.epoch)
     }
 
     /// Reads a greeting's first line: `Some` when it refuses, in whatever words.
@@ -40,6 +42,7 @@ impl Refusal {
             Protocol::Lmtp => !line.starts_with(b"220"),
             Protocol::Imap => !line.starts_with(b"* OK") && !line.starts_with(b"* PREAUTH"),
             Protocol::Pop3 => !line.starts_with(b"+OK"),
+            Protocol::ManageSieve => !line.starts_with(b"OK"),
         };
         if !starts {
             return None;
@@ -66,7 +69,7 @@ mod tests {
             epoch: 7,
             endpoint: Some(([10, 1, 2, 3], 11143).into()),
         };
-        for protocol in [Protocol::Lmtp, Protocol::Imap, Protocol::Pop3] {
+        for protocol in [Protocol::Lmtp, Protocol::Imap, Protocol::Pop3, Protocol::ManageSieve] {
             let greeting = refusal.greeting(protocol);
             assert_eq!(greeting.matches("\r\n").count(), 1, "{greeting}");
             let read = Refusal::parse(protocol, greeting.as_bytes()).unwrap();
@@ -79,6 +82,7 @@ mod tests {
         assert_eq!(Refusal::parse(Protocol::Lmtp, b"220 mail LMTP\r\n"), None);
         assert_eq!(Refusal::parse(Protocol::Imap, b"* OK ready\r\n"), None);
         assert_eq!(Refusal::parse(Protocol::Pop3, b"+OK\r\n"), None);
+        assert_eq!(Refusal::parse(Protocol::ManageSieve, b"OK \"ready\"\r\n"), None);
         let other = Refusal::parse(Protocol::Lmtp, b"554 go away epoch=x\xff\r\n").unwrap();
         assert_eq!((other.epoch, other.endpoint), (0, None));
     }

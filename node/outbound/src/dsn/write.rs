@@ -10,7 +10,7 @@ use super::{Action, Report, Reported, is_wanted};
 /// Of the message's header section at most so many octets come back.
 const MAX_HEADER: usize = 16 << 10;
 /// Larger messages do not come back whole.
-const MAX_WHOLE: usize = 1 << 20;
+pub const MAX_WHOLE: u64 = 1 << 20;
 /// Boundaries that are thought of.
 const MAX_BOUNDARIES: u32 = 32;
 /// Octets that are kept of what came from elsewhere: a line has two of them at most, and may have 998 (RFC 5322 section
@@ -61,7 +61,7 @@ fn quoted<'a>(report: &Report<'a>) -> &'a [u8] {
 
 fn comes_back_whole(report: &Report<'_>) -> bool {
     let asked = report.action == Action::Failed && report.ret == Some(Ret::Full);
-    asked && report.is_whole && report.message.len() <= MAX_WHOLE
+    asked && report.is_whole && report.message.len() as u64 <= MAX_WHOLE
 }
 
 /// Whole lines of the header section.

@@ -287,6 +287,18 @@ impl<K: Clone + Eq + Hash> Line<K> {
         true
     }
 
+    /// Ends the rest of all destinations. Costs as much as there are of them.
+    pub fn wake(&mut self, now: i64) {
+        self.now = self.now.max(now);
+        let resting: Vec<u64> = self.destinations.keys().copied().collect();
+        for id in resting {
+            if let Some(found) = self.destinations.get_mut(&id) {
+                found.window.wake();
+            }
+            self.settle(id);
+        }
+    }
+
     /// Ends a destination's rest, and makes all that waits for it due; what is held stays so. Costs as much as there is
     /// of it. Answers how many there are.
     pub fn flush(&mut self, destination: &str, now: i64) -> usize {

@@ -306,6 +306,22 @@ fn mail_for_a_destination_that_is_not_reached_keeps_its_place_and_waits() {
 }
 
 #[test]
+fn all_that_rest_can_be_woken() {
+    let mut line = line(100);
+    for (key, destination) in (0..).zip(["a.example", "a.example", "b.example", "b.example"]) {
+        line.add(key, destination, Priority::Normal, 0);
+    }
+    while let Some(job) = line.next(0) {
+        line.ended(&job.key, Outcome::NotReached { draw: 0 }, 0);
+    }
+    assert_eq!(line.next(1), None, "both rest");
+    line.wake(1);
+    let mut woken: Vec<String> = (0..2).filter_map(|_| line.next(1)).map(|job| job.destination).collect();
+    woken.sort();
+    assert_eq!(woken, ["a.example", "b.example"]);
+}
+
+#[test]
 fn held_and_removed_mail_is_not_tried_also_when_it_was_being_tried() {
     let mut line = line(100);
     for key in 0..6 {

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::Terms;
-use crate::{Body, Path, path, xtext};
+use crate::{Body, Path, dsn::ret_param, path, xtext};
 
 /// Longest address in octets (RFC 5321 section 4.5.3.1 has 64 + 1 + 255; UTF-8 may need more).
 const MAX_ADDRESS: usize = 400;
@@ -120,18 +120,10 @@ impl Envelope {
     }
 
     fn dsn_params(&self, line: &mut String) -> Result<(), EnvelopeFault> {
-        line.push_str(match self.ret {
-            None => "",
-            Some(Ret::Full) => " RET=FULL",
-            Some(Ret::Headers) => " RET=HDRS",
-        });
-        let Some(id) = &self.envelope_id else { return Ok(()) };
-        let printable = id.bytes().all(|b| matches!(b, b' '..=b'~'));
-        if !printable || !(1..=MAX_ENVELOPE_ID).contains(&id.len()) {
-            return Err(EnvelopeFault::EnvelopeId);
+        line.push_str(ret_param(self.ret));
+        if let Some(id) = &self.envelope_id {
+            line.push_str(&envelope_id_param(id).ok_or(EnvelopeFault::EnvelopeId)?);
         }
-        line.push_str(" ENVID=");
-        xtext::xtext(id, line);
         Ok(())
     }
 
@@ -154,7 +146,7 @@ impl Envelope {
 
 impl OriginalRecipient {
     /// ` ORCPT=type;address`, or nothing that may be sent.
-    fn param(&self, unitext: bool) -> Option<String> {
+    pub(crate) fn param(&self, unitext: bool) -> Option<String> {
         let good_kind = (1..=32).contains(&self.kind.len())
             && self.kind.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'));
         if !good_kind || self.address.is_empty() || self.address.len() > MAX_ORIGINAL {
@@ -174,7 +166,18 @@ impl OriginalRecipient {
     }
 }
 
-fn notify_param(notify: Notify) -> String {
+/// ` ENVID=…`, or nothing that may be sent.
+pub(crate) fn envelope_id_param(id: &str) -> Option<String> {
+    let printable = id.bytes().all(|b| matches!(b, b' '..=b'~'));
+    if !printable || !(1..=MAX_ENVELOPE_ID).contains(&id.len()) {
+        return None;
+    }
+    let mut param = " ENVID=".to_owned();
+    xtext::xtext(id, &mut param);
+    Some(param)
+}
+
+pub(crate) fn notify_param(notify: Notify) -> String {
     let Notify::On { success, failure, delay } = notify else { return " NOTIFY=NEVER".to_owned() };
     let asked: Vec<&str> = [(success, "SUCCESS"), (failure, "FAILURE"), (delay, "DELAY")]
         .into_iter()

@@ -11,6 +11,7 @@ mod stage;
 mod transaction;
 
 pub use envelope::{Envelope, EnvelopeFault, Notify, OriginalRecipient, Recipient, Ret};
+pub(crate) use envelope::{envelope_id_param, notify_param};
 pub use event::{BeginFault, Event, SessionFault};
 pub use extensions::Extensions;
 pub use fit::{Misfit, Needs, Terms, Utf8, fit};

@@ -3,12 +3,14 @@
 use mailcluster_lmtp::Body;
 use mailcluster_outbound::{
     Status,
+    dsn::Action,
     schedule::{Fate, Wait},
 };
+use mailcluster_proto_smtp::Recipient;
 use mailcluster_relay::{self as relay, Job, Told};
 use mailcluster_store::{QueueItem, QueueRecipient, QueueUpdate};
 
-use super::{Ended, Key};
+use super::{Ended, Key, inward};
 use crate::{
     attempt::{Context, Stop, readable, unix_now},
     config::Out,
@@ -24,9 +26,18 @@ pub(super) async fn attempt(context: &Context, out: &Out, key: &Key) -> Result<E
     let now = unix_now();
     let mut due = Vec::new();
     for recipient in item.recipients.iter().filter(|recipient| is_of(recipient, key)) {
+        if is_returned(recipient, now) {
+            context.give_back(&item, recipient).await?;
+            continue;
+        }
         match wait(recipient).fate(out.lifetime, item.queued_at, item.sender.is_empty(), now) {
             Fate::Held | Fate::Later(_) => {}
             Fate::Expired => context.expire(&item, &[recipient]).await?,
+            Fate::Due if item.sender.is_empty() => {
+                if inward::leads_out(context, &item, recipient).await? {
+                    due.push(recipient.clone());
+                }
+            }
             Fate::Due => due.push(recipient.clone()),
             Fate::Notice => {
                 let mut told = recipient.clone();
@@ -47,6 +58,11 @@ pub(super) fn domain(address: &str) -> &str {
 
 fn is_of(recipient: &QueueRecipient, key: &Key) -> bool {
     recipient.store.is_none() && domain(&recipient.address).eq_ignore_ascii_case(&key.domain)
+}
+
+/// Does it go back, as a person said?
+fn is_returned(recipient: &QueueRecipient, now: i64) -> bool {
+    !recipient.returned.is_empty() && !recipient.held && recipient.next_attempt <= now
 }
 
 fn wait(recipient: &QueueRecipient) -> Wait {
@@ -86,11 +102,12 @@ async fn send(
     let now = unix_now();
     let marked: Vec<QueueRecipient> = due.iter().map(|recipient| mark(out, recipient, now)).collect();
     let Some(receipts) = context.mark(id, &marked).await? else { return Ok(Ended::Reached) };
-    let recipients: Vec<String> = marked.iter().map(|recipient| recipient.address.clone()).collect();
+    let recipients: Vec<Recipient> = marked.iter().map(named).collect();
     let job = Job {
         domain: &key.domain,
         sender: &item.sender,
         utf8: report::is_utf8(item),
+        dsn: &report::of_mail(item),
         recipients: &recipients,
         body: &body as &dyn Body,
     };
@@ -103,10 +120,37 @@ async fn send(
     Ok(if tried.reached { Ended::Reached } else { Ended::Away })
 }
 
+fn named(recipient: &QueueRecipient) -> Recipient {
+    let asked = report::of_recipient(recipient);
+    Recipient { address: recipient.address.clone(), notify: asked.notify, original: asked.original }
+}
+
 fn mark(out: &Out, recipient: &QueueRecipient, now: i64) -> QueueRecipient {
     let draw = getrandom::u32().unwrap_or_default();
     let marked = wait(recipient).attempted(out.backoff, now, draw);
     QueueRecipient { attempts: marked.attempts, next_attempt: marked.next_attempt, ..recipient.clone() }
+}
+
+/// Who asked to hear of success hears from whoever has the mail now; or from us, when that one sends no reports. The
+/// mail is gone: a report that cannot be made now is not waited for.
+async fn report_relayed(
+    context: &Context,
+    item: &QueueItem,
+    recipient: &QueueRecipient,
+    told: &Told,
+) -> Result<(), Stop> {
+    if told.takes_dsn || !report::is_wanted(item, recipient, Action::Relayed) {
+        return Ok(());
+    }
+    let reason = Reason {
+        remote: told.remote.clone(),
+        diagnostic: told.said.clone(),
+        ..Reason::new(told.status, "It was taken")
+    };
+    if !undeliverable::tell_of_relay(context, item, recipient, &reason).await? {
+        tracing::warn!(id = %item.delivery, rcpt = %recipient.address, "no report of success can be made now");
+    }
+    Ok(())
 }
 
 /// Writes down what became of a recipient.
@@ -121,6 +165,7 @@ async fn conclude(
         relay::Fate::Delivered => {
             tracing::info!(%id, %rcpt, %told, "sent");
             handle.sent();
+            report_relayed(context, item, recipient, told).await?;
             context.update(id, recipient, QueueUpdate::Done { outcome: format!("sent: {told}") }).await
         }
         relay::Fate::Never => {

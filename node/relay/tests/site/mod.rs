@@ -9,6 +9,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use mailcluster_outbound::route::{Answer, Exchange, HostAnswer, Looked};
+use mailcluster_proto_smtp::{MailDsn, Recipient};
 use mailcluster_relay::{Attempt, Dns, Job, Relay, Settings, Tls};
 use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
 use tokio::{
@@ -118,15 +119,20 @@ pub async fn send_while(
     body: &[u8],
     leave: &(dyn Fn() -> bool + Sync),
 ) -> Attempt {
-    let recipients: Vec<String> = to.iter().map(|address| (*address).to_owned()).collect();
+    let named = |address: &&str| Recipient { address: (*address).to_owned(), ..Recipient::default() };
+    let recipients: Vec<Recipient> = to.iter().map(named).collect();
+    send_job(relay, &MailDsn::default(), &recipients, (body, leave)).await
+}
+
+/// Sends what asks for reports.
+pub async fn send_job(
+    relay: &Relay,
+    dsn: &MailDsn,
+    recipients: &[Recipient],
+    (body, leave): (&[u8], &(dyn Fn() -> bool + Sync)),
+) -> Attempt {
     let body = Bytes::copy_from_slice(body);
-    let job = Job {
-        domain: "a.test",
-        sender: "ann@example.test",
-        utf8: false,
-        recipients: &recipients,
-        body: &body,
-    };
+    let job = Job { domain: "a.test", sender: "ann@example.test", utf8: false, dsn, recipients, body: &body };
     tokio::time::timeout(Duration::from_secs(30), relay.attempt(&job, leave)).await.expect("it ends")
 }
 

@@ -1,8 +1,8 @@
 use std::{io::Read, path::Path, sync::Arc};
 
 use mailcluster_store::{
-    Cancel, Committed, Identity, LogReader, Mirrors, Offer, OpenGate, Outgoing, Store, StoreKind,
-    testing::Setup,
+    Cancel, Claim, Committed, Identity, LogReader, Mirrors, Offer, OpenGate, Outgoing, Room, Store,
+    StoreKind, testing::Setup,
 };
 use mailcluster_types::{ClusterId, ReplicaId};
 
@@ -21,8 +21,8 @@ impl Mirrors for Confirms {
         Box::pin(std::future::ready(true))
     }
 
-    fn are_there(&self) -> bool {
-        true
+    fn claim(&self, _: Room) -> Claim {
+        Claim::All
     }
 }
 
@@ -40,7 +40,8 @@ fn primary(dir: &Path) -> Store {
 
 async fn write(store: &Store, count: usize) {
     for _ in 0..count {
-        store.audit(0, "test".into(), "a line".into()).await.unwrap().acknowledge().unwrap();
+        let line = "a line ".repeat(40);
+        store.audit(0, "test".into(), line).await.unwrap().acknowledge().unwrap();
     }
 }
 
@@ -68,7 +69,7 @@ fn take(follower: &Follower, outgoing: &Outgoing, offer: Offer) -> Incoming {
 }
 
 fn said(commit: Seq) -> Said {
-    Said { commit, at: 77 }
+    Said { commit, at: 77, wanted_from: None }
 }
 
 fn stream_of(standby: &Standby, epoch: Epoch) -> u64 {
@@ -90,7 +91,7 @@ async fn records_behind_a_snapshot_are_not_given_up_for_it() {
     follow(one.path(), &mut mirror, 15, 8);
     assert_eq!((outgoing.offer().at.seq, mirror.end().seq, mirror.applied().1), (10, 15, 8));
 
-    let standby = Standby::default();
+    let standby = Arc::new(Standby::default());
     standby.give(mirror);
     let stream = stream_of(&standby, 1);
     let offer = outgoing.offer().clone();
@@ -104,7 +105,7 @@ async fn records_behind_a_snapshot_are_not_given_up_for_it() {
 #[test]
 fn what_an_older_stream_says_of_its_snapshot_is_not_told() {
     let dir = tempfile::tempdir().unwrap();
-    let standby = Standby::default();
+    let standby = Arc::new(Standby::default());
     standby.give(fresh(dir.path(), 2));
     let some = Some(Copied { octets: 1, of: 2 });
     let old = stream_of(&standby, 1);
@@ -128,7 +129,7 @@ async fn only_the_newest_stream_puts_a_snapshot_in_place() {
     let store = primary(one.path());
     write(&store, 9).await;
     let outgoing = Outgoing::make(one.path(), 1, 1 << 40, &Cancel::default()).unwrap().unwrap();
-    let standby = Standby::default();
+    let standby = Arc::new(Standby::default());
     standby.give(fresh(two.path(), 2));
     let old = stream_of(&standby, 1);
     let all = |stream| {
@@ -178,7 +179,7 @@ async fn an_index_comes_up_to_what_is_committed_and_says_so() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let store = primary(one.path());
     write(&store, 6).await;
-    let standby = Standby::default();
+    let standby = Arc::new(Standby::default());
     standby.give(fresh(two.path(), 2));
     let stream = stream_of(&standby, 1);
     let mut reader = LogReader::after(one.path(), identity(1), 0).unwrap();
@@ -193,4 +194,39 @@ async fn an_index_comes_up_to_what_is_committed_and_says_so() {
     assert!(standby.begin_catching_up());
     assert_eq!(told(), [(7, 7)]);
     assert_eq!(standby.take().unwrap().applied().1, 7);
+}
+
+/// Another primary's log may part from this one's anywhere: nothing goes before it has said what others want of it.
+#[tokio::test]
+async fn what_a_primary_has_said_of_others_counts_for_its_stream_alone() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = primary(one.path());
+    write(&store, 400).await;
+    let setup = Setup { segment_size: Some(16 << 10), eager_rewriting: true, ..Setup::default() };
+    let mirror = Follower::new(setup.initialise(two.path(), &identity(2)).unwrap()).unwrap();
+    let standby = Arc::new(Standby::default());
+    standby.give(mirror);
+    let stream = stream_of(&standby, 1);
+    let end = store.committed().1;
+    let mut reader = LogReader::after(one.path(), identity(1), 0).unwrap();
+    while let Some(batch) = reader.next(end).unwrap() {
+        let commit = batch.prev.seq;
+        standby.append(stream, &[batch], said(commit)).unwrap();
+        while standby.begin_catching_up() {
+            while standby.catch_up().is_some() {}
+        }
+    }
+    let wanted = |from| Said { wanted_from: Some(from), ..said(end - 1) };
+    let given_back = || standby.reclaim_here().unwrap().files;
+    assert_eq!(given_back(), 0, "nothing was said");
+    standby.append(stream, &[], wanted(end)).unwrap();
+    standby.append(stream, &[], wanted(0)).unwrap();
+    assert_eq!(given_back(), 0, "all is wanted");
+    standby.append(stream, &[], wanted(end)).unwrap();
+    let newer = stream_of(&standby, 2);
+    assert_eq!(given_back(), 0, "another primary has not said anything yet");
+    standby.fork(newer, Position { epoch: 1, seq: 5 });
+    assert_eq!(given_back(), 0, "its line is kept as a whole");
+    standby.append(newer, &[], wanted(end)).unwrap();
+    assert!(given_back() > 1);
 }

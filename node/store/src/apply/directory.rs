@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use super::{Apply, ApplyError, mailbox, trace::AUDIT};
+use super::{Apply, ApplyError, mailbox, trace::AUDIT, undelete};
 use crate::record::{Audit, PutAccount, PutAlias, PutDomain, PutGaps};
 
 pub fn put_account(cx: &mut Apply<'_>, r: &PutAccount) -> Result<(), ApplyError> {
@@ -64,8 +64,10 @@ fn empty_account(cx: &mut Apply<'_>, local: i64) -> Result<(), ApplyError> {
         mailbox::remove(cx, local, id)?;
         cx.changed.mailboxes.entry(id).or_insert(0);
     }
+    undelete::forget_account(cx, local)?;
     cx.conn.prepare_cached("DELETE FROM subscription WHERE account=?")?.execute([local])?;
     cx.conn.prepare_cached("DELETE FROM sieve WHERE account=?")?.execute([local])?;
+    cx.conn.prepare_cached("DELETE FROM seen WHERE account=?")?.execute([local])?;
     Ok(())
 }
 

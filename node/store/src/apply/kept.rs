@@ -22,13 +22,20 @@ pub fn of(record: &Record) -> Vec<KeptBody> {
         Record::Deliver(r) => {
             let stored = r.targets.iter().filter(|target| target.mailbox != 0);
             let rows = stored.map(|target| {
-                let message = KeptMessage {
+                let of = |message: KeptMessage, system: u32, keywords: &[String]| KeptMessage {
                     address: target.recipient.clone(),
+                    system,
+                    keywords: keywords.to_vec(),
                     internal_date: r.at,
                     delivery: r.delivery.clone(),
-                    ..message(&target.account, target.mailbox, target.uid, target.modseq)
+                    ..message
                 };
-                KeptBody { prefix: target.prefix.clone(), messages: vec![message], ..KeptBody::default() }
+                let first = message(&target.account, target.mailbox, target.uid, target.modseq);
+                let mut messages = vec![of(first, target.system, &target.keywords)];
+                messages.extend(target.also.iter().map(|p| {
+                    of(message(&target.account, p.mailbox, p.uid, p.modseq), p.system, &p.keywords)
+                }));
+                KeptBody { prefix: target.prefix.clone(), messages, ..KeptBody::default() }
             });
             rows.collect()
         }

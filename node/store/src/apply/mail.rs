@@ -3,13 +3,14 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::{
-    Apply, ApplyError,
+    Apply, ApplyError, seen,
     trace::{self, Event, Line},
+    undelete,
 };
 use crate::{
     files::Place,
     model::SystemFlag,
-    record::{Append, Copy, Deliver, Expunge, SetFlags, Stored},
+    record::{Append, Copy, Deliver, Placed, SetFlags, Stored},
 };
 
 /// Expunged UIDs that are remembered per mailbox; beyond, QRESYNC clients are told of all that is gone.
@@ -59,36 +60,69 @@ pub fn keywords_column(keywords: &[String]) -> Option<String> {
 
 pub fn deliver(cx: &mut Apply<'_>, r: &Deliver, place: Place) -> Result<(), ApplyError> {
     for target in &r.targets {
-        let event = if target.mailbox == 0 { Event::Duplicate } else { Event::Delivered };
-        if event == Event::Delivered {
-            store_copy(cx, r, target, place)?;
+        let event = match (target.mailbox, target.filtered) {
+            (0, false) => Event::Duplicate,
+            (0, true) => Event::Filtered,
+            _ => Event::Delivered,
+        };
+        if event != Event::Duplicate {
+            take_in(cx, r, target, place)?;
         }
-        let line = Line {
+        let detail = (!target.detail.is_empty()).then_some(target.detail.as_str());
+        let line = |place, detail| Line {
             at: r.at,
             delivery: &r.delivery,
             event,
             recipient: &target.recipient,
-            place: (target.mailbox, target.uid),
-            detail: None,
+            place,
+            detail,
         };
-        trace::history(cx, &line)?;
+        trace::history(cx, &line((target.mailbox, target.uid), detail))?;
+        for other in &target.also {
+            trace::history(cx, &line((other.mailbox, other.uid), None))?;
+        }
     }
     cx.saw(r.at);
     trace::trim(cx, r.targets.len())
 }
 
-fn store_copy(cx: &mut Apply<'_>, r: &Deliver, target: &Stored, place: Place) -> Result<(), ApplyError> {
+/// What an account gets, once: its copies, which share a body, and what its scripts remember.
+fn take_in(cx: &mut Apply<'_>, r: &Deliver, target: &Stored, place: Place) -> Result<(), ApplyError> {
     let account = cx.local(&target.account)?;
-    let body = add_body(cx, place, &target.prefix)?;
-    let size = target.prefix.len() as u64 + u64::from(place.len);
-    insert(
-        cx,
-        &Row {
+    if target.mailbox != 0 {
+        let body = add_body(cx, place, &target.prefix)?;
+        let size = target.prefix.len() as u64 + u64::from(place.len);
+        let first = Placed {
             mailbox: target.mailbox,
             uid: target.uid,
             modseq: target.modseq,
-            system: 0,
-            keywords: None,
+            system: target.system,
+            keywords: target.keywords.clone(),
+        };
+        store_copy(cx, r, &first, (account, body, size))?;
+        for other in &target.also {
+            cx.conn.prepare_cached("UPDATE body SET refs=refs+1 WHERE id=?")?.execute([body])?;
+            store_copy(cx, r, other, (account, body, size))?;
+        }
+    }
+    seen::remember(cx, account, &target.seen, r.at)?;
+    trace::delivered(cx, &r.delivery, account, r.at)
+}
+
+fn store_copy(
+    cx: &mut Apply<'_>,
+    r: &Deliver,
+    placed: &Placed,
+    (account, body, size): (i64, u64, u64),
+) -> Result<(), ApplyError> {
+    insert(
+        cx,
+        &Row {
+            mailbox: placed.mailbox,
+            uid: placed.uid,
+            modseq: placed.modseq,
+            system: placed.system,
+            keywords: keywords_column(&placed.keywords),
             internal_date: r.at,
             zone: 0,
             size,
@@ -96,10 +130,9 @@ fn store_copy(cx: &mut Apply<'_>, r: &Deliver, target: &Stored, place: Place) ->
             body,
         },
     )?;
-    let mut delta = Delta { uid_next: target.uid + 1, modseq: target.modseq, ..Delta::default() };
-    delta.message(1, 0, size);
-    count(cx, target.mailbox, account, &delta)?;
-    trace::delivered(cx, &r.delivery, account, r.at)
+    let mut delta = Delta { uid_next: placed.uid + 1, modseq: placed.modseq, ..Delta::default() };
+    delta.message(1, placed.system, size);
+    count(cx, placed.mailbox, account, &delta)
 }
 
 pub fn append(cx: &mut Apply<'_>, r: &Append, place: Place) -> Result<(), ApplyError> {
@@ -150,14 +183,36 @@ pub fn set_flags(cx: &mut Apply<'_>, r: &SetFlags) -> Result<(), ApplyError> {
     count(cx, r.mailbox, account, &delta)
 }
 
-pub fn expunge(cx: &mut Apply<'_>, r: &Expunge) -> Result<(), ApplyError> {
+/// Messages that go.
+pub struct Going<'a> {
+    pub mailbox: u64,
+    pub modseq: u64,
+    pub uids: &'a [u32],
+    pub at: i64,
+}
+
+/// What becomes of what goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is gone.
+    Lost,
+    /// It can be brought back for a while.
+    Kept,
+}
+
+pub fn expunge(cx: &mut Apply<'_>, r: &Going<'_>, fate: Fate) -> Result<(), ApplyError> {
     let account = account_of(cx, r.mailbox)?;
     let address = address_of(cx, account)?;
     let mut delta = Delta { modseq: r.modseq, ..Delta::default() };
-    for uid in &r.uids {
+    if fate == Fate::Kept {
+        undelete::keep(cx, (account, r.mailbox), r.uids, r.at)?;
+    }
+    for uid in r.uids {
         let gone = take(cx, r.mailbox, *uid)?;
         delta.message(-1, gone.system, gone.size);
-        release_body(cx, gone.body)?;
+        if fate == Fate::Lost {
+            release_body(cx, gone.body)?;
+        }
         if let Some(delivery) = &gone.delivery {
             let line = Line {
                 at: r.at,

@@ -43,14 +43,23 @@ pub fn delete(cx: &mut Apply<'_>, r: &DeleteMailbox) -> Result<(), ApplyError> {
 
 /// Removes a mailbox and all that is in it.
 pub fn remove(cx: &mut Apply<'_>, account: i64, mailbox: u64) -> Result<(), ApplyError> {
+    for sql in [
+        "UPDATE body SET refs=refs-c.n FROM (SELECT body AS b, count(*) AS n FROM message WHERE mailbox=?1 \
+         GROUP BY body) AS c WHERE body.id=c.b",
+        "DELETE FROM body WHERE refs<=0 AND id IN (SELECT body FROM message WHERE mailbox=?1)",
+    ] {
+        cx.conn.prepare_cached(sql)?.execute([mailbox])?;
+    }
+    remove_rows(cx, account, mailbox)
+}
+
+/// Removes a mailbox and its messages; bodies keep their references.
+pub fn remove_rows(cx: &mut Apply<'_>, account: i64, mailbox: u64) -> Result<(), ApplyError> {
     let octets: u64 = cx
         .conn
         .prepare_cached("SELECT octets FROM counter WHERE mailbox=?")?
         .query_row([mailbox], |r| r.get(0))?;
     for sql in [
-        "UPDATE body SET refs=refs-c.n FROM (SELECT body AS b, count(*) AS n FROM message WHERE mailbox=?1 \
-         GROUP BY body) AS c WHERE body.id=c.b",
-        "DELETE FROM body WHERE refs<=0 AND id IN (SELECT body FROM message WHERE mailbox=?1)",
         "DELETE FROM message WHERE mailbox=?1",
         "DELETE FROM expunged WHERE mailbox=?1",
         "DELETE FROM counter WHERE mailbox=?1",

@@ -8,7 +8,9 @@ mod mail;
 mod mailbox;
 mod queue;
 mod salvaged;
+mod seen;
 pub mod trace;
+mod undelete;
 
 #[cfg(test)]
 pub use forced::UID_SKIP;
@@ -59,6 +61,8 @@ pub struct Changed {
     pub directory: bool,
     /// Something entered the queue.
     pub queue: bool,
+    /// Something in the queue is to be tried sooner than it was.
+    pub flushed: bool,
 }
 
 /// What every delivery needs to know of an account. Changes only with the account's record.
@@ -185,8 +189,15 @@ pub fn apply(cx: &mut Apply<'_>, record: &Record, place: Option<Place>) -> Resul
         Record::Deliver(r) => mail::deliver(cx, r, place()?),
         Record::Append(r) => mail::append(cx, r, place()?),
         Record::SetFlags(r) => mail::set_flags(cx, r),
-        Record::Expunge(r) => mail::expunge(cx, r),
+        Record::Expunge(r) => {
+            let going = mail::Going { mailbox: r.mailbox, modseq: r.modseq, uids: &r.uids, at: r.at };
+            mail::expunge(cx, &going, mail::Fate::Lost)
+        }
         Record::Copy(r) => mail::copy(cx, r),
+        Record::Retire(r) => undelete::retire(cx, r),
+        Record::RetireMailbox(r) => undelete::retire_mailbox(cx, r),
+        Record::Recover(r) => undelete::recover(cx, r),
+        Record::Purge(r) => undelete::purge(cx, r),
         Record::CreateMailbox(r) => mailbox::create(cx, r),
         Record::DeleteMailbox(r) => mailbox::delete(cx, r),
         Record::RenameMailbox(r) => mailbox::rename(cx, r),

@@ -40,20 +40,23 @@ pub fn put(cx: &mut Apply<'_>, r: &QueuePut, place: Place) -> Result<(), ApplyEr
 pub fn update(cx: &mut Apply<'_>, r: &QueueUpdate) -> Result<(), ApplyError> {
     cx.saw(r.at);
     if let Some(recipient) = &r.retry {
-        let was_held: bool = cx
+        let (was_held, was_due): (bool, i64) = cx
             .conn
-            .prepare_cached("SELECT held FROM recipient WHERE delivery=? AND address=?")?
-            .query_row(params![r.delivery, r.address], |row| row.get(0))?;
+            .prepare_cached("SELECT held, next_attempt FROM recipient WHERE delivery=? AND address=?")?
+            .query_row(params![r.delivery, r.address], |row| Ok((row.get(0)?, row.get(1)?)))?;
         cx.conn
             .prepare_cached("DELETE FROM recipient WHERE delivery=? AND address=?")?
             .execute(params![r.delivery, r.address])?;
         write_recipient(cx, &r.delivery, recipient)?;
-        if was_held != recipient.held {
+        if was_held != recipient.held || !r.outcome.is_empty() {
             let event = if recipient.held { Event::Held } else { Event::Queued };
-            note(cx, (r.at, &r.delivery), event, &r.address, &recipient.last_error)?;
+            let detail = if r.outcome.is_empty() { &recipient.last_error } else { &r.outcome };
+            note(cx, (r.at, &r.delivery), event, &r.address, detail)?;
         }
-        // An attempt that failed makes nothing new to do: only who is let go is looked for.
-        cx.changed.queue |= was_held && !recipient.held;
+        // An attempt that failed makes nothing new to do: only who is let go, or is to be tried sooner, is looked for.
+        let sooner = !recipient.held && (was_held || recipient.next_attempt < was_due);
+        cx.changed.queue |= sooner;
+        cx.changed.flushed |= sooner;
         return Ok(());
     }
     cx.conn
@@ -92,7 +95,7 @@ fn note(
 pub fn write_recipient(cx: &Apply<'_>, delivery: &[u8], r: &Recipient) -> Result<(), ApplyError> {
     let account = (!r.account.is_empty()).then_some(&r.account);
     let store = (!r.store.is_empty()).then_some(&r.store);
-    cx.conn.prepare_cached("INSERT OR REPLACE INTO recipient VALUES(?,?,?,?,?,?,?,?,?)")?.execute(
+    cx.conn.prepare_cached("INSERT OR REPLACE INTO recipient VALUES(?,?,?,?,?,?,?,?,?,?,?)")?.execute(
         params![
             delivery,
             r.address,
@@ -102,7 +105,9 @@ pub fn write_recipient(cx: &Apply<'_>, delivery: &[u8], r: &Recipient) -> Result
             r.next_attempt,
             r.last_error,
             r.held,
-            r.noticed
+            r.noticed,
+            r.params,
+            r.returned
         ],
     )?;
     Ok(())

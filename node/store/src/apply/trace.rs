@@ -34,6 +34,10 @@ pub enum Event {
     Expunged = 6,
     /// In the queue, not tried.
     Held = 7,
+    /// Expunged, and brought back.
+    Restored = 8,
+    /// In no mailbox, as its account's script says.
+    Filtered = 9,
 }
 
 impl Event {
@@ -47,6 +51,8 @@ impl Event {
             5 => "moved",
             6 => "expunged",
             7 => "held",
+            8 => "restored",
+            9 => "filtered",
             _ => "unknown",
         }
     }

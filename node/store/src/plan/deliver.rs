@@ -5,12 +5,17 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use rusqlite::params;
 
-use super::{MAX_AHEAD, MAX_MESSAGE, Plan, PlanError, Planned, Value, message, quota_allows, take_uids};
+use super::{
+    MAX_AHEAD, MAX_MESSAGE, Plan, PlanError, Planned, Value,
+    filing::{self, Filed, Outcome},
+    message, quota_allows, take_uids,
+};
 use crate::{
+    apply::AccountHot,
     error::Refusal,
     names,
     ops::{Append, Appended, Delivered, Delivery, DeliveryTarget},
-    record::{self, Deliver, Stored},
+    record::{self, Deliver, Record, Stored},
 };
 
 /// Most targets of one delivery.
@@ -26,32 +31,15 @@ pub fn deliver(cx: &mut Plan<'_>, delivery: Delivery, crc: u32) -> Result<Planne
     let key = delivery.id.to_bytes();
     let at = delivery.at.min(cx.now + MAX_AHEAD);
     let mut seen = BTreeSet::new();
-    let mut outcomes = Vec::with_capacity(delivery.targets.len());
-    let mut targets = Vec::with_capacity(delivery.targets.len());
+    let mut all = All { outcomes: Vec::with_capacity(delivery.targets.len()), ..All::default() };
     for target in delivery.targets {
-        let outcome = if seen.insert(target.account) {
-            one_target(cx, &key, &target, delivery.body.len() as u64)?
+        if seen.insert(target.account) {
+            one_target(cx, &key, target, delivery.body.len() as u64, &mut all)?;
         } else {
-            Delivered::Duplicate
-        };
-        let (mailbox, uid, modseq) = match outcome {
-            Delivered::Stored { mailbox, uid } => (mailbox, uid, cx.next.next_modseq(cx.epoch)),
-            Delivered::Duplicate => (0, 0, 0),
-            Delivered::Refused(_) => {
-                outcomes.push(outcome);
-                continue;
-            }
-        };
-        outcomes.push(outcome);
-        targets.push(Stored {
-            account: target.account.to_bytes().to_vec(),
-            recipient: target.recipient,
-            mailbox,
-            uid,
-            modseq,
-            prefix: target.prefix,
-        });
+            all.duplicate(part(&target));
+        }
     }
+    let All { outcomes, targets, before, behind } = all;
     let value = Value::Delivered(outcomes);
     if targets.is_empty() {
         return Ok(Planned::nothing(value));
@@ -59,28 +47,91 @@ pub fn deliver(cx: &mut Plan<'_>, delivery: Delivery, crc: u32) -> Result<Planne
     let new = targets.iter().any(|t| t.mailbox != 0);
     let body = if new { delivery.body } else { Bytes::new() };
     let record = Deliver { delivery: key.to_vec(), sender: delivery.sender, at, body_crc: crc, targets };
-    Ok(Planned::with_body(record, body, value))
+    let mut records = before;
+    records.push((record.into(), body));
+    records.extend(behind);
+    Ok(Planned { records, value })
+}
+
+/// What becomes of the targets.
+#[derive(Default)]
+struct All {
+    outcomes: Vec<Delivered>,
+    targets: Vec<Stored>,
+    before: Vec<(Record, Bytes)>,
+    behind: Vec<(Record, Bytes)>,
+}
+
+impl All {
+    fn duplicate(&mut self, part: Stored) {
+        self.outcomes.push(Delivered::Duplicate);
+        self.targets.push(part);
+    }
+
+    fn take(&mut self, outcome: Outcome) {
+        match outcome {
+            Err(refusal) => self.outcomes.push(Delivered::Refused(refusal)),
+            Ok(Filed { stored, before, behind }) => {
+                self.outcomes.push(match stored.mailbox {
+                    0 => Delivered::Filtered,
+                    mailbox => Delivered::Stored { mailbox, uid: stored.uid },
+                });
+                self.targets.push(stored);
+                self.before.extend(before);
+                self.behind.extend(behind);
+            }
+        }
+    }
+}
+
+/// A target's part of the record, without a place.
+fn part(target: &DeliveryTarget) -> Stored {
+    Stored {
+        account: target.account.to_bytes().to_vec(),
+        recipient: target.recipient.clone(),
+        prefix: target.prefix.clone(),
+        ..Stored::default()
+    }
 }
 
 fn one_target(
     cx: &mut Plan<'_>,
     delivery: &[u8],
-    target: &DeliveryTarget,
+    target: DeliveryTarget,
     size: u64,
-) -> Result<Delivered, PlanError> {
-    let no_account = Delivered::Refused(Refusal::NoSuchAccount(target.account));
+    all: &mut All,
+) -> Result<(), PlanError> {
     let Some(account) = cx.hot.find(cx.conn, &target.account.to_bytes())?.filter(|a| a.here && a.inbox != 0)
     else {
-        return Ok(no_account);
+        all.outcomes.push(Delivered::Refused(Refusal::NoSuchAccount(target.account)));
+        return Ok(());
     };
     let known: bool = cx
         .conn
         .prepare_cached("SELECT EXISTS(SELECT 1 FROM delivered WHERE delivery=? AND account=?)")?
         .query_row(params![delivery, account.local], |r| r.get(0))?;
+    let part = part(&target);
     if known {
-        return Ok(Delivered::Duplicate);
+        all.duplicate(part);
+        return Ok(());
     }
-    let name = names::canonical(&target.mailbox);
+    let size = size + target.prefix.len() as u64;
+    let outcome = match target.filing {
+        Some(filing) => filing::file(cx, account, (part, *filing), size)?,
+        None => plain(cx, account, (part, &target.mailbox), size)?,
+    };
+    all.take(outcome);
+    Ok(())
+}
+
+/// One copy, in a mailbox that is there or in INBOX.
+fn plain(
+    cx: &mut Plan<'_>,
+    account: AccountHot,
+    (mut stored, mailbox): (Stored, &str),
+    size: u64,
+) -> Result<Outcome, PlanError> {
+    let name = names::canonical(mailbox);
     let named = if name == names::INBOX { None } else { super::mailbox::find(cx, account.local, &name)? };
     let mailbox = named.unwrap_or(account.inbox);
     let used: u64 = cx
@@ -91,11 +142,12 @@ fn one_target(
         .conn
         .prepare_cached("SELECT uid_next FROM counter WHERE mailbox=?")?
         .query_row([mailbox], |r| r.get(0))?;
-    let allowed = quota_allows(account.quota, used, size + target.prefix.len() as u64);
-    match allowed.and_then(|()| take_uids(uid_next, 1)) {
-        Ok(uid) => Ok(Delivered::Stored { mailbox, uid }),
-        Err(refusal) => Ok(Delivered::Refused(refusal)),
-    }
+    let allowed = quota_allows(account.quota, used, size).and_then(|()| take_uids(uid_next, 1));
+    Ok(allowed.map(|uid| {
+        (stored.mailbox, stored.uid) = (mailbox, uid);
+        stored.modseq = cx.next.next_modseq(cx.epoch);
+        Filed { stored, before: Vec::new(), behind: Vec::new() }
+    }))
 }
 
 pub fn append(cx: &mut Plan<'_>, append: Append, crc: u32) -> Result<Planned, PlanError> {

@@ -3,13 +3,13 @@
 use mailcluster_types::AccountId;
 use rusqlite::{OptionalExtension, params};
 
-use super::{MailboxRow, Plan, PlanError, Planned, Value};
+use super::{MailboxRow, Plan, PlanError, Planned, Value, undelete};
 use crate::{
     error::Refusal,
     model::SpecialUse,
     names::{self, INBOX},
     ops::CreateMailbox,
-    record::{self, DeleteMailbox, MoveAll, NewMailbox, Rename, RenameMailbox, Subscribe},
+    record::{self, MoveAll, NewMailbox, Rename, RenameMailbox, Subscribe},
 };
 
 /// Most mailboxes of one account.
@@ -77,6 +77,13 @@ pub fn find(cx: &Plan<'_>, account: i64, name: &str) -> Result<Option<u64>, Plan
         .optional()?)
 }
 
+/// Does a mailbox of the account have this special use?
+pub fn has_use(cx: &Plan<'_>, account: i64, special_use: Option<SpecialUse>) -> Result<bool, PlanError> {
+    let code = special_use_code(special_use);
+    let mut query = cx.conn.prepare_cached("SELECT 1 FROM mailbox WHERE account=? AND special_use=?")?;
+    Ok(code != 0 && query.exists(params![account, code])?)
+}
+
 /// Missing parents of a name that is to be made; refuses when the account has too many mailboxes.
 pub fn missing_parents(cx: &mut Plan<'_>, account: i64, name: &str) -> Result<Vec<NewMailbox>, PlanError> {
     let mut made = Vec::new();
@@ -102,6 +109,10 @@ pub fn create(cx: &mut Plan<'_>, create: &CreateMailbox) -> Result<Planned, Plan
     if find(cx, account, &name)?.is_some() {
         return Err(Refusal::AlreadyExists.into());
     }
+    // RFC 6154 section 3 leaves that to the server: with two of them, clients would each choose their own.
+    if has_use(cx, account, create.special_use)? {
+        return Err(Refusal::UseTaken.into());
+    }
     let mut mailboxes = missing_parents(cx, account, &name)?;
     let new = new_mailbox(cx, &name, create.special_use, false);
     let id = new.id;
@@ -115,8 +126,8 @@ pub fn delete(cx: &mut Plan<'_>, id: u64) -> Result<Planned, PlanError> {
     if mailbox.name == INBOX {
         return Err(Refusal::NotAllowed("INBOX cannot be deleted").into());
     }
-    let modseq = cx.next.next_modseq(cx.epoch);
-    Ok(Planned::one(DeleteMailbox { mailbox: id, modseq }, Value::Done))
+    let record = undelete::mailbox_gone(cx, id);
+    Ok(Planned::one(record, Value::Done))
 }
 
 pub fn rename(cx: &mut Plan<'_>, id: u64, to: &str) -> Result<Planned, PlanError> {

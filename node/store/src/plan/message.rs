@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mailcluster_types::Uid;
 use rusqlite::{OptionalExtension, params};
 
-use super::{Plan, PlanError, Planned, Value, take_uids};
+use super::{Plan, PlanError, Planned, Value, take_uids, undelete};
 use crate::{
     error::Refusal,
     model::{Flags, SystemFlag},
@@ -126,8 +126,7 @@ pub fn expunge(cx: &mut Plan<'_>, mailbox: u64, which: Expunge) -> Result<Planne
     if uids.is_empty() {
         return Ok(Planned::nothing(Value::Expunged(uids)));
     }
-    let modseq = cx.next.next_modseq(cx.epoch);
-    let record = record::Expunge { mailbox: mailbox.id, modseq, uids: uids.clone(), at: cx.now };
+    let record = undelete::gone(cx, mailbox.id, uids.clone());
     Ok(Planned::one(record, Value::Expunged(uids)))
 }
 

@@ -2,13 +2,17 @@
 
 mod deliver;
 mod directory;
+mod filing;
 mod left_behind;
 mod mailbox;
 mod message;
 mod queue;
+mod script;
+mod undelete;
 
 pub use mailbox::special_use;
 pub use message::parse_keywords;
+pub use script::{MAX_SCRIPT, MAX_SCRIPTS};
 
 use bytes::Bytes;
 use mailcluster_types::{AccountId, DeliveryId, Epoch, ModSeq, ReplicaId, StoreName, Uid};
@@ -21,7 +25,7 @@ use crate::{
     model::{Account, Alias, Domain},
     ops::{
         Append, Appended, Copied, CopyKind, CreateMailbox, Delivered, Delivery, Enqueue, Expunge, FlagChange,
-        FlagsChanged, QueueUpdate,
+        FlagsChanged, Purge, Purged, QueueUpdate, ScriptChange, Undelete, Undeleted,
     },
     record::{EpochStart, InSync, PutGaps, Record},
     replica::StoreKind,
@@ -56,6 +60,7 @@ pub enum Op {
     Delete(u64),
     Rename(u64, String),
     Subscribe(AccountId, String, bool),
+    Script(AccountId, ScriptChange),
     PutAccount(Account),
     PutAccounts(Vec<Account>),
     PutDomain(Domain),
@@ -65,6 +70,8 @@ pub enum Op {
     QueuePut(Enqueue, u32),
     QueueUpdate(DeliveryId, String, QueueUpdate),
     Audit(i64, String, String),
+    Undelete(Undelete),
+    Purge(Purge),
     /// With the highest MODSEQ of both lines.
     Salvage(ModSeq, Box<Item>),
     EpochStart(Epoch, Vec<ReplicaId>),
@@ -75,13 +82,14 @@ impl Op {
     /// Octets that it brings, for the limits of a batch.
     pub fn weight(&self) -> u64 {
         let body = match self {
-            Self::Deliver(d, _) => {
-                d.body.len() + d.targets.iter().map(|t| t.prefix.len() + 256).sum::<usize>()
-            }
+            Self::Deliver(d, _) => d.body.len() + d.targets.iter().map(filing::weight).sum::<usize>(),
             Self::Append(a, _) => a.body.len(),
+            Self::Script(_, ScriptChange::Put { text, .. }) => text.len(),
+            Self::Script(..) => script::MAX_SCRIPT,
             Self::QueuePut(q, _) => q.body.len() + q.recipients.len() * 256,
             Self::PutAccounts(all) => all.len() * 600,
             Self::Copy { uids, .. } => uids.len() * 8,
+            Self::Undelete(asked) => asked.messages.len() * 16,
             Self::Salvage(_, item) => item.octets(),
             _ => 0,
         };
@@ -97,6 +105,7 @@ impl Op {
     fn needs_room(&self) -> bool {
         match self {
             Self::Deliver(..) | Self::Append(..) | Self::QueuePut(..) | Self::PutAccounts(_) => true,
+            Self::Script(_, change) => matches!(change, ScriptChange::Put { .. }),
             Self::Copy { kind, .. } => *kind == CopyKind::Copy,
             Self::Salvage(_, item) => item.brings_text(),
             _ => false,
@@ -116,6 +125,8 @@ pub enum Value {
     Copied(Copied),
     Mailbox(u64),
     Salvaged(Box<Salvaged>),
+    Undeleted(Undeleted),
+    Purged(Purged),
 }
 
 /// Records to append (none when nothing changes), each with its body, and the answer.
@@ -161,6 +172,8 @@ pub struct Plan<'a> {
     pub space: &'a Space,
     /// Seconds since 1970.
     pub now: i64,
+    /// Can what is expunged be brought back for a while?
+    pub keeps_expunged: bool,
 }
 
 /// A mailbox's row.
@@ -247,6 +260,7 @@ pub fn plan(cx: &mut Plan<'_>, op: Op) -> Result<Planned, PlanError> {
         Op::Delete(id) => mailbox::delete(cx, id),
         Op::Rename(id, to) => mailbox::rename(cx, id, &to),
         Op::Subscribe(account, name, subscribed) => mailbox::subscribe(cx, account, &name, subscribed),
+        Op::Script(account, change) => script::change(cx, account, change),
         Op::PutAccount(account) => directory::put_account(cx, account),
         Op::PutAccounts(accounts) => directory::put_accounts(cx, accounts),
         Op::PutDomain(domain) => directory::put_domain(cx, domain),
@@ -258,6 +272,8 @@ pub fn plan(cx: &mut Plan<'_>, op: Op) -> Result<Planned, PlanError> {
         Op::QueuePut(message, crc) => queue::put(cx, message, crc),
         Op::QueueUpdate(delivery, address, update) => queue::update(cx, delivery, address, update),
         Op::Audit(at, who, what) => Ok(Planned::one(crate::record::Audit { at, who, what }, Value::Done)),
+        Op::Undelete(asked) => undelete::undelete(cx, asked),
+        Op::Purge(asked) => undelete::purge(cx, asked),
         Op::Salvage(fork, item) => left_behind::salvage(cx, fork, *item),
         Op::EpochStart(epoch, in_sync) => Ok(Planned::one(EpochStart::new(epoch, &in_sync), Value::Done)),
         Op::InSync(version, in_sync) => Ok(Planned::one(InSync::new(version, &in_sync), Value::Done)),

@@ -43,6 +43,55 @@ pub struct Stored {
     /// Header lines before the body.
     #[prost(bytes = "bytes", tag = "6")]
     pub prefix: Bytes,
+    /// System flags.
+    #[prost(uint32, tag = "7")]
+    pub system: u32,
+    /// Keywords.
+    #[prost(string, repeated, tag = "8")]
+    pub keywords: Vec<String>,
+    /// Further mailboxes of the account that got it: they share the body.
+    #[prost(message, repeated, tag = "9")]
+    pub also: Vec<Placed>,
+    /// With mailbox 0: no duplicate, a script has seen to it.
+    #[prost(bool, tag = "10")]
+    pub filtered: bool,
+    /// Ids that the account's scripts know from now on.
+    #[prost(message, repeated, tag = "11")]
+    pub seen: Vec<Seen>,
+    /// What a script has done beside, for the history.
+    #[prost(string, tag = "12")]
+    pub detail: String,
+}
+
+/// A message in another mailbox.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Placed {
+    /// The mailbox.
+    #[prost(uint64, tag = "1")]
+    pub mailbox: u64,
+    /// The UID.
+    #[prost(uint32, tag = "2")]
+    pub uid: u32,
+    /// Its MODSEQ.
+    #[prost(uint64, tag = "3")]
+    pub modseq: u64,
+    /// System flags.
+    #[prost(uint32, tag = "4")]
+    pub system: u32,
+    /// Keywords.
+    #[prost(string, repeated, tag = "5")]
+    pub keywords: Vec<String>,
+}
+
+/// An id that an account's scripts know for a while.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Seen {
+    /// 16 octets.
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: Vec<u8>,
+    /// Seconds since 1970.
+    #[prost(sint64, tag = "2")]
+    pub until: i64,
 }
 
 /// IMAP APPEND; the body follows.

@@ -9,6 +9,7 @@ mod kept;
 mod mail;
 mod queue;
 mod system;
+mod undelete;
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -16,11 +17,12 @@ use prost::Message as _;
 pub use directory::{Audit, PutAccount, PutAlias, PutDomain, PutGaps};
 pub use kept::{Kept, KeptBody, KeptMessage, KeptQueued};
 pub use mail::{
-    Append, Copy, CreateMailbox, DeleteMailbox, Deliver, Expunge, FlagGroup, MoveAll, NewMailbox, PutSieve,
-    Rename, RenameMailbox, SetFlags, Stored, Subscribe,
+    Append, Copy, CreateMailbox, DeleteMailbox, Deliver, Expunge, FlagGroup, MoveAll, NewMailbox, Placed,
+    PutSieve, Rename, RenameMailbox, Seen, SetFlags, Stored, Subscribe,
 };
 pub use queue::{QueuePut, QueueUpdate, Recipient};
 pub use system::{EpochStart, InSync, Mark, Salvaged};
+pub use undelete::{Purge, Recover, Retire, RetireMailbox, Retired};
 
 /// Octets before the protobuf.
 pub const FRAME: usize = 12;
@@ -101,11 +103,15 @@ records! {
     SetFlags = 12, 1;
     Expunge = 13, 1;
     Copy = 14, 1;
+    Retire = 15, 1;
+    Recover = 16, 1;
+    Purge = 17, 1;
     CreateMailbox = 20, 1;
     DeleteMailbox = 21, 1;
     RenameMailbox = 22, 1;
     Subscribe = 23, 1;
     PutSieve = 24, 1;
+    RetireMailbox = 25, 1;
     PutAccount = 30, 1;
     PutDomain = 31, 1;
     PutAlias = 32, 1;

@@ -31,6 +31,12 @@ pub struct Recipient {
     /// The sender was told of the delay.
     #[prost(bool, tag = "8")]
     pub noticed: bool,
+    /// Parameters of RCPT, as they were accepted.
+    #[prost(string, tag = "9")]
+    pub params: String,
+    /// Why a person sends it back; empty: it is tried.
+    #[prost(string, tag = "10")]
+    pub returned: String,
 }
 
 impl From<QueueRecipient> for Recipient {
@@ -44,6 +50,8 @@ impl From<QueueRecipient> for Recipient {
             last_error: r.last_error,
             held: r.held,
             noticed: r.noticed,
+            params: r.params,
+            returned: r.returned,
         }
     }
 }
@@ -59,6 +67,8 @@ impl From<Recipient> for QueueRecipient {
             last_error: r.last_error,
             held: r.held,
             noticed: r.noticed,
+            params: r.params,
+            returned: r.returned,
         }
     }
 }
@@ -98,7 +108,7 @@ pub struct QueueUpdate {
     /// It stays, like this.
     #[prost(message, optional, tag = "3")]
     pub retry: Option<Recipient>,
-    /// It goes; what became of it.
+    /// It goes; what became of it. When it stays: what a person did, for the history.
     #[prost(string, tag = "4")]
     pub outcome: String,
     /// Seconds since 1970.

@@ -33,6 +33,8 @@ fn recipient() -> Recipient {
         last_error: "451 4.3.0 not now".into(),
         held: true,
         noticed: false,
+        params: String::new(),
+        returned: String::new(),
     }
 }
 
@@ -40,7 +42,8 @@ type Samples = Vec<(Record, &'static [u8])>;
 
 /// One of each kind, every field set.
 fn samples() -> Samples {
-    [system(), incoming(), messages(), mailboxes(), renames(), accounts(), queue(), kept()].concat()
+    [system(), incoming(), messages(), mailboxes(), renames(), accounts(), queue(), kept(), undelete()]
+        .concat()
 }
 
 fn system() -> Samples {
@@ -59,6 +62,7 @@ fn incoming() -> Samples {
         uid: 12,
         modseq: 1 << 32 | 10,
         prefix: Bytes::from_static(b"Delivered-To: user@example.org\r\n"),
+        ..Stored::default()
     };
     vec![
         (
@@ -243,6 +247,20 @@ fn kept() -> Samples {
     let prefix = Bytes::from_static(b"Delivered-To: user@example.org\r\n");
     let body = KeptBody { id: 77, prefix, messages: vec![message], queued: Some(queued) };
     vec![(Kept { body_crc: 0x0102_0304, bodies: vec![body] }.into(), b"kept")]
+}
+
+fn undelete() -> Samples {
+    let mailbox = 1 << 32 | 7;
+    let from = vec![Retired { mailbox, uids: vec![2, 4] }, Retired { mailbox: 1 << 32 | 8, uids: vec![1] }];
+    vec![
+        (Retire { mailbox, modseq: 1 << 32 | 18, uids: vec![2, 4], at: 1_700_000_007 }.into(), b""),
+        (RetireMailbox { mailbox, modseq: 1 << 32 | 19, at: 1_700_000_008 }.into(), b""),
+        (
+            Recover { to: 1 << 32 | 9, from, first_uid: 12, modseq: 1 << 32 | 20, at: 1_700_000_009 }.into(),
+            b"",
+        ),
+        (Purge { at: 1_700_000_010, mailbox, uid: 4 }.into(), b""),
+    ]
 }
 
 #[test]

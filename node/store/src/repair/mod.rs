@@ -35,6 +35,7 @@ use crate::{
     replica::Identity,
     segment::{self, Found, Reader, SEGMENT_HEADER},
     stats::Stats,
+    superblock::Superblock,
 };
 
 /// Names a batch for those who may have it.
@@ -112,6 +113,10 @@ impl Repairs {
 
     /// The body at this place, which could not be read or is not what it should be.
     pub(crate) fn body(&self, files: &SegmentFiles, place: &Place) -> Option<Restored> {
+        // No other replica has this one's packs.
+        if segment::is_pack(place.segment) {
+            return None;
+        }
         let siblings = self.siblings()?;
         let _turn = self.turns.enter()?;
         // Whoever had the turn before may have mended it.
@@ -158,11 +163,22 @@ impl Repairs {
                 seq = if header.count > 0 { header.last_seq() + 1 } else { seq };
                 continue;
             }
+            if self.is_end(&reader, (segment, offset))? {
+                return Ok(true);
+            }
             let restored = self.batch(seq).and_then(|batch| batch.header().ok());
             let Some(header) = restored else { return Ok(false) };
             (offset, seq) = (offset + header.span(), header.last_seq() + 1);
         }
         Ok(true)
+    }
+
+    /// Does nothing follow in a segment behind which segments may be gone? Nobody can tell then whether a last batch is
+    /// wanting, or what it was called: the next one that is there follows another.
+    fn is_end(&self, reader: &Reader, (segment, offset): (Seq, u64)) -> io::Result<bool> {
+        let from = self.log.parent().map(Superblock::read).transpose().map_err(io::Error::other)?;
+        let has_gaps = from.is_some_and(|block| segment < block.contiguous_from);
+        Ok(has_gaps && reader.find(offset, |_| true)?.is_none())
     }
 
     fn siblings(&self) -> Option<Arc<dyn Siblings>> {

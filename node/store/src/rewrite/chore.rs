@@ -3,8 +3,8 @@
 use mailcluster_types::Seq;
 use rusqlite::params;
 
-use super::policy;
-use crate::{apply::ApplyError, engine::Engine, schema};
+use super::{Room, policy};
+use crate::{apply::ApplyError, engine::Engine, mirrors::Claim, schema};
 
 /// A row of the index whose body has a new place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,14 +27,26 @@ pub enum Chore {
 }
 
 impl Engine {
+    /// What other replicas may want of this log, as its primary.
+    pub fn claim(&self) -> Result<Claim, String> {
+        let in_sync = schema::in_sync(&self.conn).map_err(|e| e.to_string())?;
+        let said = self.mirrors.claim(self.room());
+        Ok(policy::claim(&in_sync, &self.identity.replica.to_bytes(), said))
+    }
+
+    /// Whether it is time to be stingy.
+    pub fn room(&self) -> Room {
+        policy::room(self.space.measure())
+    }
+
     /// Does it; `Err` says why not, and nothing is changed then.
-    pub fn do_chore(&mut self, chore: &Chore) -> Result<(), String> {
+    pub fn do_chore(&mut self, chore: &Chore, claim: Claim) -> Result<(), String> {
         if self.broken || self.untouchable {
             return Err("the store stops".into());
         }
         match chore {
             Chore::Move(rows) => self.move_rows(rows),
-            Chore::ContiguousFrom(seq) => self.note_contiguous_from(*seq),
+            Chore::ContiguousFrom(seq) => self.note_contiguous_from(*seq, claim),
         }
     }
 
@@ -61,14 +73,12 @@ impl Engine {
     }
 
     /// Only here is it sure that no mirror has come: records that name one are written by nobody else.
-    fn note_contiguous_from(&mut self, seq: Seq) -> Result<(), String> {
-        let in_sync = schema::in_sync(&self.conn).map_err(|e| e.to_string())?;
-        let me = self.identity.replica.to_bytes();
-        if !policy::is_single_copy(&in_sync, &me, self.mirrors.are_there()) {
-            return Err("the store is getting a mirror".into());
-        }
+    fn note_contiguous_from(&mut self, seq: Seq, claim: Claim) -> Result<(), String> {
         if seq <= self.superblock.contiguous_from {
             return Ok(());
+        }
+        if !policy::may_begin(seq, claim) {
+            return Err("other replicas may want that of the log".into());
         }
         let mut block = self.superblock.clone();
         block.contiguous_from = seq;

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     base::{self, Base},
+    mirrors::Claim,
     schema,
     superblock::Superblock,
 };
@@ -25,8 +26,8 @@ pub struct Memory {
     /// The newest base that is of use; `None` before it was looked for, too.
     base: Option<Base>,
     has_looked: bool,
-    /// The last record and the room when there was nothing to be had.
-    pub nothing_at: Option<(Seq, Room)>,
+    /// The last record, the room and what others wanted when there was nothing to be had.
+    pub nothing_at: Option<(Seq, Room, Claim)>,
     /// The last pack's number: none is used again.
     pub last: u64,
     /// Packs of this process, with what they were said to hold when they were made: one that holds nothing dead is not

@@ -11,6 +11,8 @@
 
 mod chore;
 mod copy;
+mod follower;
+mod hands;
 mod memory;
 mod pace;
 mod packing;
@@ -26,26 +28,21 @@ use std::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    thread::JoinHandle,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use tokio::sync::{mpsc::WeakSender, oneshot};
+use tokio::sync::oneshot;
 
 pub use chore::{Chore, Moved};
+pub use hands::{Committer, Hands, Keeper};
 use memory::Memory;
 use pace::Pace;
+pub use policy::Room;
 
 use crate::{
-    checkpoint::Hold,
-    committer::{Aside, Job},
-    disk::Disk,
-    machine,
-    mirrors::Mirrors,
-    replica::{Gate, Identity},
-    space::Space,
-    stats::Stats,
-    view::Pool,
+    checkpoint::Hold, disk::Disk, engine::Engine, machine, mirrors::Claim, replica::Identity, space::Space,
+    stats::Stats, view::Pool,
 };
 
 /// Between two looks at the store.
@@ -87,9 +84,9 @@ enum Halt {
     /// The index is not what it was; what it does not have may be needed.
     #[error("the index is damaged: {0}")]
     Damaged(String),
-    /// Somebody copies the log, or will.
-    #[error("the store is getting a mirror")]
-    Mirrored,
+    /// Others may want what was to go.
+    #[error("other replicas may want what was to be given back of the log")]
+    Wanted,
     /// The committer could not do its part.
     #[error("the committer: {0}")]
     Committer(String),
@@ -106,15 +103,32 @@ pub struct Parts {
     pub pool: Arc<Pool>,
     pub space: Arc<Space>,
     pub stats: Arc<Stats>,
-    pub gate: Arc<dyn Gate>,
-    pub mirrors: Arc<dyn Mirrors>,
-    pub jobs: WeakSender<Job>,
+    pub hands: Arc<dyn Hands>,
     pub checkpoints: Arc<Hold>,
     pub segment_size: u64,
     /// For tests: stores of a few kilobytes are worth it, too.
     pub is_eager: bool,
     /// For how long a round waits for views to end: what they may read is removed in a later round then.
     pub patience: Duration,
+}
+
+impl Parts {
+    /// For the replica of this engine.
+    pub fn new(engine: &Engine, pool: Arc<Pool>, hands: Arc<dyn Hands>, checkpoints: Arc<Hold>) -> Self {
+        Self {
+            dir: engine.dir.clone(),
+            identity: engine.identity.clone(),
+            disk: engine.options.disk.clone(),
+            pool,
+            space: engine.space.clone(),
+            stats: engine.stats.clone(),
+            hands,
+            checkpoints,
+            segment_size: engine.log.size,
+            is_eager: engine.options.eager_rewriting,
+            patience: engine.options.patience,
+        }
+    }
 }
 
 /// Answers who asked for a round.
@@ -143,20 +157,21 @@ pub struct Rewriter {
 }
 
 impl Rewriter {
-    /// Starts it; the first round begins after a while. A simulation has no other thread: nothing is given back there.
-    pub fn start(parts: Parts) -> io::Result<Self> {
+    /// Starts it; the first round begins after a while. A simulation has no other thread: it has rounds run where it wants
+    /// them ([`Engine::give_back`]).
+    pub(crate) fn start(parts: Parts) -> io::Result<Self> {
         let signal = Arc::new(Signal::default());
         if machine::is_one_thread() {
             signal.asked.lock().unwrap_or_else(PoisonError::into_inner).has_ended = true;
             return Ok(Self { signal, thread: None });
         }
         let mut worker = Worker { parts, signal: signal.clone(), memory: Memory::default() };
-        let thread = std::thread::Builder::new().name("store-rewrite".into()).spawn(move || worker.work())?;
+        let thread = thread::Builder::new().name("store-rewrite".into()).spawn(move || worker.work())?;
         Ok(Self { signal, thread: Some(thread) })
     }
 
     /// Begins a round now.
-    pub fn ask(&self, answer: Answer) {
+    pub(crate) fn ask(&self, answer: Answer) {
         let mut asked = self.signal.asked.lock().unwrap_or_else(PoisonError::into_inner);
         // Who waits for an answer that does not come sees that.
         if !asked.has_ended {
@@ -172,7 +187,7 @@ impl Rewriter {
     }
 
     /// Could the index not be synced?
-    pub fn has_failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         self.signal.failed.load(Ordering::Acquire)
     }
 }
@@ -180,8 +195,40 @@ impl Rewriter {
 impl Drop for Rewriter {
     fn drop(&mut self) {
         self.stop();
-        if let Some(thread) = self.thread.take() {
+        // The last to hold what it works for may be the thread itself.
+        if let Some(thread) = self.thread.take().filter(|own| own.thread().id() != thread::current().id()) {
             let _ = thread.join();
+        }
+    }
+}
+
+impl Engine {
+    /// Runs rounds, and does between them what they ask for: nothing else happens meanwhile. Views that began before are not
+    /// waited for.
+    pub fn give_back(
+        &mut self,
+        (pool, checkpoints): (Arc<Pool>, Arc<Hold>),
+        claim: Claim,
+    ) -> Result<Reclaimed, String> {
+        let (waiting, asked) = hands::Waiting::new(claim);
+        let mut parts = Parts::new(self, pool, Arc::new(waiting), checkpoints);
+        parts.patience = Duration::ZERO;
+        let work = move || Worker { parts, signal: Arc::default(), memory: Memory::default() }.rounds();
+        let outcome = thread::scope(|scope| {
+            let working = scope.spawn(work);
+            while let Ok((chore, answer)) = asked.recv() {
+                // It waits for the answer.
+                let _ = answer.send(self.do_chore(&chore, claim));
+            }
+            working.join()
+        });
+        match outcome {
+            Ok(Err(Halt::NotSynced(error))) => {
+                self.broke("the index could not be written or synced");
+                Err(error.to_string())
+            }
+            Ok(outcome) => outcome.map_err(|halt| halt.to_string()),
+            Err(_) => Err("giving room back broke off".into()),
         }
     }
 }
@@ -223,10 +270,7 @@ impl Worker {
     /// A sync that failed is never tried again: the store stops, at once.
     fn failed(&self) {
         self.signal.failed.store(true, Ordering::Release);
-        if let Some(jobs) = self.parts.jobs.upgrade() {
-            // It may have stopped for another reason.
-            let _ = jobs.blocking_send(Job::Aside(Aside::Look));
-        }
+        self.parts.hands.failed();
     }
 
     fn pause(&self) -> Duration {

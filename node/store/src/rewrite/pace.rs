@@ -7,13 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::oneshot;
-
-use super::{Chore, Halt, Parts, Signal, policy};
-use crate::{
-    committer::{Aside, Job},
-    replica::Gate,
-};
+use super::{Chore, Halt, Parts, Signal, hands::Hands, policy};
 
 /// What a round works with.
 pub struct Pace<'a> {
@@ -24,12 +18,12 @@ pub struct Pace<'a> {
 /// Knows whether a round is to stop.
 pub struct Stopper {
     signal: Arc<Signal>,
-    gate: Arc<dyn Gate>,
+    hands: Arc<dyn Hands>,
 }
 
 impl Stopper {
     pub fn is_asked(&self) -> bool {
-        self.signal.asked.lock().unwrap_or_else(PoisonError::into_inner).stop || !self.gate.may_write()
+        self.signal.asked.lock().unwrap_or_else(PoisonError::into_inner).stop || !self.hands.may_write()
     }
 }
 
@@ -41,7 +35,7 @@ impl Pace<'_> {
 
     /// The same, for those who may not borrow it.
     pub fn stopper(&self) -> Stopper {
-        Stopper { signal: self.signal.clone(), gate: self.parts.gate.clone() }
+        Stopper { signal: self.signal.clone(), hands: self.parts.hands.clone() }
     }
 
     /// The same, for those who read files.
@@ -80,14 +74,10 @@ impl Pace<'_> {
         }
     }
 
-    /// Has the committer do something between two batches.
+    /// Has something done between two batches.
     pub fn ask(&self, chore: Chore) -> Result<(), Halt> {
         self.go_on()?;
-        let (answer, answered) = oneshot::channel();
-        let jobs = self.parts.jobs.upgrade().ok_or(Halt::Stopped)?;
-        jobs.blocking_send(Job::Aside(Aside::Chore(chore, answer))).map_err(|_| Halt::Stopped)?;
-        drop(jobs);
-        answered.blocking_recv().map_err(|_| Halt::Stopped)?.map_err(Halt::Committer)
+        self.parts.hands.take(chore).ok_or(Halt::Stopped)?.map_err(Halt::Committer)
     }
 
     /// Makes all that was committed to the index durable: what is not in its write-ahead log any more, a checkpoint has

@@ -95,7 +95,7 @@ impl<'a> Packing<'a> {
     ) -> Result<(), Halt> {
         for same in rows.chunk_by(|a, b| a.place == b.place) {
             let Some(first) = same.first() else { continue };
-            match self.pace.parts.pool.files().read(&[], &first.place) {
+            match self.pace.parts.pool.body(&first.place) {
                 Ok(body) => self.add(memory, same, (&body, whose))?,
                 Err(error) => {
                     let file = segment::name(number);

@@ -3,7 +3,7 @@
 use mailcluster_types::Seq;
 
 use super::survey::Use;
-use crate::{segment, space};
+use crate::{mirrors::Claim, segment, space};
 
 const MIB: u64 = 1 << 20;
 /// Newest segments that are always kept as they are.
@@ -15,7 +15,7 @@ const ROUND_ROWS: u64 = 100_000;
 /// Octets that one round keeps at most.
 const ROUND_OCTETS: u64 = 1 << 30;
 
-/// How short of room the volume is.
+/// How short of room a volume is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Room {
     /// There is enough.
@@ -24,9 +24,59 @@ pub enum Room {
     Short,
 }
 
-/// May segments be given back? Only where nobody else copies this log: a mirror that is behind needs it as it was written.
-pub fn is_single_copy(in_sync: &[Vec<u8>], me: &[u8], has_others: bool) -> bool {
-    !has_others && in_sync.iter().all(|id| id == me)
+/// What others may want, beside what those say who ought to know them: the log may name some that nobody has told of yet.
+pub fn claim(in_sync: &[Vec<u8>], me: &[u8], said: Claim) -> Claim {
+    let has_others = in_sync.iter().any(|id| id != me);
+    if has_others && said == Claim::Nothing { Claim::All } else { said }
+}
+
+/// What a replica that follows keeps for others: what its primary says, and all as long as that says nothing (it takes a
+/// snapshot then, is another line, or follows nobody). Where room is short, those who lag behind take a snapshot; what is
+/// not in the index, and may be cut off, is kept in any case.
+pub fn of_follower(told: Option<Seq>, applied: Seq, room: Room) -> Claim {
+    match (told, room) {
+        (None, _) => Claim::All,
+        (Some(wanted), Room::Enough) => Claim::From(wanted.min(applied)),
+        (Some(_), Room::Short) => Claim::From(applied),
+    }
+}
+
+/// What bounds what may go.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// The segment of the last record that the index has: what follows it may not be committed, and be cut off.
+    pub index: Seq,
+    /// The first segment of the newest log.
+    pub retained: Seq,
+    /// What others may want.
+    pub claim: Claim,
+}
+
+/// Only segments before this one may go, by all but the base.
+pub fn before(segments: &[Seq], bounds: Bounds) -> Seq {
+    bounds.index.min(bounds.retained).min(unclaimed(segments, bounds.claim))
+}
+
+/// The first segment that others may want something of: the one before that which has the record. Where lines part one day,
+/// what came before tells the two apart; the one may have too little of that.
+pub fn unclaimed(segments: &[Seq], claim: Claim) -> Seq {
+    match claim {
+        Claim::All => 0,
+        Claim::From(wanted) => {
+            let up_to = segments.partition_point(|first| *first <= wanted);
+            up_to.checked_sub(2).and_then(|at| segments.get(at)).copied().unwrap_or(0)
+        }
+        Claim::Nothing => Seq::MAX,
+    }
+}
+
+/// May the log begin with this record from now on?
+pub fn may_begin(first: Seq, claim: Claim) -> bool {
+    match claim {
+        Claim::All => false,
+        Claim::From(wanted) => first <= wanted,
+        Claim::Nothing => true,
+    }
 }
 
 /// By what is free on a volume.
@@ -118,16 +168,60 @@ mod tests {
     }
 
     #[test]
-    fn only_a_single_copy_is_rewritten() {
+    fn whom_the_log_names_and_nobody_knows_may_want_all_of_it() {
+        use Claim::{All, From, Nothing};
         let (me, other) = (vec![1; 16], vec![2; 16]);
-        for (in_sync, has_others, may) in [
-            (vec![me.clone()], false, true),
-            (vec![], false, true),
-            (vec![me.clone()], true, false),
-            (vec![me.clone(), other.clone()], false, false),
-            (vec![other], false, false),
+        for (in_sync, said, expected) in [
+            (vec![me.clone()], Nothing, Nothing),
+            (vec![], Nothing, Nothing),
+            (vec![me.clone(), other.clone()], Nothing, All),
+            (vec![other.clone()], Nothing, All),
+            (vec![me.clone()], All, All),
+            (vec![me.clone(), other.clone()], From(7), From(7)),
+            (vec![me.clone()], From(7), From(7)),
         ] {
-            assert_eq!(is_single_copy(&in_sync, &me, has_others), may, "{in_sync:?} {has_others}");
+            assert_eq!(claim(&in_sync, &me, said), expected, "{in_sync:?} {said:?}");
+        }
+    }
+
+    #[test]
+    fn who_follows_keeps_what_its_primary_says_and_what_is_not_in_its_index() {
+        for (told, applied, room, expected) in [
+            (None, 50, Room::Enough, Claim::All),
+            (None, 50, Room::Short, Claim::All),
+            (Some(30), 50, Room::Enough, Claim::From(30)),
+            (Some(30), 50, Room::Short, Claim::From(50)),
+            (Some(70), 50, Room::Enough, Claim::From(50)),
+            (Some(70), 50, Room::Short, Claim::From(50)),
+        ] {
+            assert_eq!(of_follower(told, applied, room), expected, "{told:?} {applied} {room:?}");
+        }
+    }
+
+    #[test]
+    fn no_segment_goes_that_others_may_want_or_that_may_be_cut() {
+        use Claim::{All, From, Nothing};
+        let log = [11, 21, 31, 41, 51];
+        for (index, retained, said, first) in [
+            (51, 41, Nothing, 41),
+            (31, 41, Nothing, 31),
+            (51, 41, All, 0),
+            (51, 51, From(30), 11),
+            (51, 51, From(31), 21),
+            (51, 51, From(50), 31),
+            (51, 21, From(50), 21),
+            (21, 51, From(50), 21),
+            (51, 51, From(15), 0),
+            // What it wants is not there any more.
+            (51, 51, From(10), 0),
+        ] {
+            let bounds = Bounds { index, retained, claim: said };
+            assert_eq!(before(&log, bounds), first, "{bounds:?}");
+        }
+        for (first, said, may) in
+            [(31, All, false), (31, From(30), false), (31, From(31), true), (31, Nothing, true)]
+        {
+            assert_eq!(may_begin(first, said), may, "{first} {said:?}");
         }
     }
 

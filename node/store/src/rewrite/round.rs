@@ -10,12 +10,13 @@ use super::{
     memory::Memory,
     pace::Pace,
     packing::{self, Packing},
-    policy::{self, Room},
+    policy::{self, Bounds, Room},
     survey::{self, Use},
     whose::Whose,
 };
 use crate::{
     engine::Engine,
+    mirrors::Claim,
     schema::{self, State},
     segment,
 };
@@ -28,16 +29,14 @@ pub fn run(pace: &Pace<'_>, memory: &mut Memory) -> Result<Reclaimed, Halt> {
     let conn = schema::open_reader(&parts.dir)?;
     let log = Engine::log_dir(&parts.dir);
     let mut round = Round { pace, conn, log, memory, done: Reclaimed::default() };
-    if !round.is_single_copy()? {
-        return Ok(Reclaimed::default());
-    }
     let state = State::load(&round.conn)?;
     let room = policy::room(parts.space.measure());
-    let now = (state.link.seq, room);
-    if round.memory.nothing_at == Some(now) {
+    let claim = round.claim()?;
+    let now = (state.link.seq, room, claim);
+    if claim == Claim::All || round.memory.nothing_at == Some(now) {
         return Ok(Reclaimed::default());
     }
-    let victims = round.choose(&state, room)?;
+    let victims = round.choose(&state, (room, claim))?;
     if victims.is_empty() {
         round.memory.nothing_at = Some(now);
         return Ok(Reclaimed::default());
@@ -89,19 +88,25 @@ struct Round<'a> {
 }
 
 impl Round<'_> {
-    /// A mirror may come at any time: this is asked again before each step that cannot be taken back.
-    fn is_single_copy(&self) -> Result<bool, Halt> {
+    /// What other replicas may want. One may come, or fall behind, at any time: this is asked again before each step that
+    /// cannot be taken back.
+    fn claim(&self) -> Result<Claim, Halt> {
         let parts = self.pace.parts;
         let me = parts.identity.replica.to_bytes();
-        Ok(policy::is_single_copy(&schema::in_sync(&self.conn)?, &me, parts.mirrors.are_there()))
+        let said = parts.hands.claim(policy::room(parts.space.measure()));
+        Ok(policy::claim(&schema::in_sync(&self.conn)?, &me, said))
     }
 
-    fn must_be_single(&self) -> Result<(), Halt> {
-        if self.is_single_copy()? { Ok(()) } else { Err(Halt::Mirrored) }
+    /// Does nobody want anything of these files?
+    fn must_be_unclaimed(&self, mut numbers: impl Iterator<Item = u64>) -> Result<(), Halt> {
+        let claim = self.claim()?;
+        let before = policy::unclaimed(&segment::list(&self.log)?, claim);
+        let may_go = |number: u64| segment::is_pack(number) || number < before;
+        if claim != Claim::All && numbers.all(may_go) { Ok(()) } else { Err(Halt::Wanted) }
     }
 
     /// Looks at what there is, and makes a base where that is worth it.
-    fn choose(&mut self, state: &State, room: Room) -> Result<Vec<Use>, Halt> {
+    fn choose(&mut self, state: &State, (room, claim): (Room, Claim)) -> Result<Vec<Use>, Halt> {
         let (pace, parts) = (self.pace, self.pace.parts);
         let files = self.memory.known(survey::files(&self.conn, &self.log, &|| pace.go_on())?);
         let live = files.iter().map(|f| f.live.min(f.size)).sum();
@@ -109,7 +114,9 @@ impl Round<'_> {
         let segments = survey::segments(&self.log)?;
         let total = if parts.is_eager { 0 } else { parts.space.measure().1 };
         let keep = policy::retained(parts.segment_size, total);
-        let before = policy::first_retained(&segments, keep).min(state.segment);
+        let firsts: Vec<Seq> = segments.iter().map(|(first, _)| *first).collect();
+        let retained = policy::first_retained(&segments, keep);
+        let before = policy::before(&firsts, Bounds { index: state.segment, retained, claim });
         let base = self.memory.base(pace, (&files, before), room)?;
         Ok(policy::victims(&files, before.min(base), room))
     }
@@ -130,18 +137,18 @@ impl Round<'_> {
     }
 
     /// Before anything is removed or points into a pack: a version that knows of none must not open this volume any more,
-    /// and no mirror begin before.
+    /// and nobody follow its log from before.
     fn note(&self, victims: &[Use]) -> Result<(), Halt> {
         if victims.is_empty() {
             return Ok(());
         }
-        self.must_be_single()?;
+        self.must_be_unclaimed(victims.iter().map(|file| file.number))?;
         self.pace.ask(Chore::ContiguousFrom(contiguous_from(&survey::segments(&self.log)?, victims)))
     }
 
     /// Puts what is needed of these files into packs, and has the index point there.
     fn keep(&mut self, victims: &[Use]) -> Result<(), Halt> {
-        self.must_be_single()?;
+        self.must_be_unclaimed(victims.iter().map(|file| file.number))?;
         let pace = self.pace;
         let go_on = || pace.go_on();
         let rows = packing::rows(&self.conn, victims, &go_on)?;
@@ -181,7 +188,7 @@ impl Round<'_> {
         }
         for number in files.iter().map(|file| file.number).filter(|number| !needed.contains(number)) {
             pace.go_on()?;
-            self.must_be_single()?;
+            self.must_be_unclaimed(std::iter::once(number))?;
             self.remove_file(number)?;
         }
         pace.sync_names(&self.log)?;

@@ -138,8 +138,8 @@ fn named(conn: &Connection, mailbox: u64) -> rusqlite::Result<Named> {
 
 fn recipients(conn: &Connection, delivery: &[u8]) -> rusqlite::Result<Vec<Recipient>> {
     let mut query = conn.prepare_cached(
-        "SELECT address, account, store, attempts, next_attempt, last_error, held, noticed FROM recipient \
-         WHERE delivery=?",
+        "SELECT address, account, store, attempts, next_attempt, last_error, held, noticed, params, returned \
+         FROM recipient WHERE delivery=?",
     )?;
     let rows = query.query_map(params![delivery], |r| {
         Ok(Recipient {
@@ -151,6 +151,8 @@ fn recipients(conn: &Connection, delivery: &[u8]) -> rusqlite::Result<Vec<Recipi
             last_error: r.get(5)?,
             held: r.get(6)?,
             noticed: r.get(7)?,
+            params: r.get(8)?,
+            returned: r.get(9)?,
         })
     })?;
     rows.collect()

@@ -83,6 +83,8 @@ struct Inner {
     names: BTreeMap<PathBuf, Ino>,
     next: Ino,
     logs: HashMap<Ino, Vec<Written>>,
+    /// Of segments that were removed: room is given back only of what is kept elsewhere.
+    given_back: Vec<Written>,
     faults: Faults,
     owed: Duration,
     /// The process has ended: nothing more is written.
@@ -121,6 +123,7 @@ impl Volume {
             names,
             next,
             logs,
+            given_back: Vec::new(),
             faults: Faults::default(),
             owed: Duration::ZERO,
             is_over: false,
@@ -137,7 +140,13 @@ impl Volume {
     #[must_use]
     pub fn options(&self, segment_size: u64) -> Options {
         let disk = Arc::new(Layer(self.clone()));
-        Options { disk, volume: Arc::new(AnyRoom), segment_size: Some(segment_size), ..Options::default() }
+        Options {
+            disk,
+            volume: Arc::new(AnyRoom),
+            segment_size: Some(segment_size),
+            eager_rewriting: true,
+            ..Options::default()
+        }
     }
 
     /// What goes wrong from now on.
@@ -160,17 +169,16 @@ impl Volume {
     /// Is this record in the log, synced?
     #[must_use]
     pub fn has_synced(&self, (epoch, seq): (Epoch, Seq)) -> bool {
-        self.lock()
-            .logs
-            .values()
-            .flatten()
-            .any(|batch| batch.is_synced && batch.epoch == epoch && (batch.first..=batch.last).contains(&seq))
+        let has = |batch: &Written| {
+            batch.is_synced && batch.epoch == epoch && (batch.first..=batch.last).contains(&seq)
+        };
+        self.lock().batches().any(has)
     }
 
     /// All batches that are synced.
     #[must_use]
     pub fn synced(&self) -> Vec<Written> {
-        self.lock().logs.values().flatten().filter(|batch| batch.is_synced).copied().collect()
+        self.lock().batches().filter(|batch| batch.is_synced).copied().collect()
     }
 
     /// Where the synced log ends.
@@ -193,10 +201,10 @@ impl Volume {
         let readings = [before, now];
         let floor = floors(&readings, |_| false, floor)[1];
         let [before, now] = &readings;
-        match how {
+        let left = match how {
             Crash::Process => {
                 lay_out(to, &inner.model.seen(), now)?;
-                Ok(Self::with(to, inner.model.clone(), inner.logs.clone(), floor))
+                Self::with(to, inner.model.clone(), inner.logs.clone(), floor)
             }
             Crash::Power => {
                 let image = inner.model.after(&inner.model.some_fates(rng));
@@ -204,9 +212,11 @@ impl Volume {
                 lay_out(to, &image, &index)?;
                 let model = Disk::holding(&image);
                 let logs = found(to, &model, identity)?;
-                Ok(Self::with(to, model, logs, index.frames()))
+                Self::with(to, model, logs, index.frames())
             }
-        }
+        };
+        left.lock().given_back.clone_from(&inner.given_back);
+        Ok(left)
     }
 }
 
@@ -270,6 +280,21 @@ impl Inner {
         path.strip_prefix(&self.dir).map(Path::to_owned).unwrap_or_default()
     }
 
+    fn batches(&self) -> impl Iterator<Item = &Written> {
+        self.logs.values().flatten().chain(&self.given_back)
+    }
+
+    /// A file that SQLite has written: it is there from when it is opened on.
+    fn found(&mut self, path: &Path, name: &Path) -> io::Result<Ino> {
+        let content = fs::read(path)?;
+        let ino = self.next;
+        self.next += 1;
+        self.names.insert(name.to_owned(), ino);
+        self.note(&Op::Create(name.to_owned(), ino));
+        self.note(&Op::Change(ino, Change::Write(0, content.into())));
+        Ok(ino)
+    }
+
     fn note(&mut self, op: &Op) {
         self.model.apply(op, None);
     }
@@ -289,7 +314,8 @@ struct Layer(Volume);
 
 impl Layer {
     fn wrap(&self, ino: Ino, name: &Path, file: Box<dyn LogFile>) -> Box<dyn LogFile> {
-        Box::new(SimFile { volume: self.0.clone(), ino, is_segment: name.starts_with("log"), file })
+        let is_segment = name.starts_with("log") && !name.ends_with("pack.new");
+        Box::new(SimFile { volume: self.0.clone(), ino, is_segment, file })
     }
 }
 
@@ -307,10 +333,16 @@ impl FileLayer for Layer {
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
-        let inner = self.0.lock();
+        let mut inner = self.0.lock();
         inner.may_write()?;
         let name = inner.relative(path);
-        let ino = *inner.names.get(&name).ok_or(io::ErrorKind::NotFound)?;
+        if name == Path::new("index.sqlite-wal") {
+            return Ok(Box::new(WalFile(self.0.clone(), RealDisk.open(path)?)));
+        }
+        let ino = match inner.names.get(&name) {
+            Some(ino) => *ino,
+            None => inner.found(path, &name)?,
+        };
         Ok(self.wrap(ino, &name, RealDisk.open(path)?))
     }
 
@@ -334,7 +366,10 @@ impl FileLayer for Layer {
         if let Some(ino) = inner.names.get(&name).copied() {
             inner.note(&Op::Remove(name.clone()));
             inner.names.remove(&name);
-            inner.logs.remove(&ino);
+            let batches = inner.logs.remove(&ino).unwrap_or_default();
+            if first_of(&name).is_some() {
+                inner.given_back.extend(batches);
+            }
         }
         RealDisk.remove(path)
     }
@@ -353,6 +388,34 @@ impl FileLayer for Layer {
         let name = inner.relative(path);
         inner.note(&Op::SyncDir(name));
         Ok(())
+    }
+}
+
+/// The index's write-ahead log, opened to be synced: what it has now, no crash takes away.
+struct WalFile(Volume, Box<dyn LogFile>);
+
+impl LogFile for WalFile {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.1.write_at(offset, bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let mut inner = self.0.lock();
+        inner.may_write()?;
+        let slow = inner.faults.slow;
+        inner.owed += slow;
+        let now = IndexFiles::read(&inner.dir);
+        let frames = now.frames();
+        inner.index = (now, frames);
+        Ok(())
+    }
+
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        self.1.set_len(len)
+    }
+
+    fn allocate(&mut self, len: u64) -> io::Result<()> {
+        self.1.allocate(len)
     }
 }
 

@@ -37,7 +37,9 @@ async fn parted(one: &Path, two: &Path) -> (Store, Follower) {
 }
 
 fn forced(mut mirror: Follower, names: Names) -> Store {
+    assert_eq!(mirror.describe().last_forced, 0);
     let (_, start) = mirror.begin_forced(2, ME, names).unwrap();
+    assert_eq!(mirror.describe().last_forced, 2, "before it is in the index");
     assert!(mirror.epochs().unwrap().last().is_some_and(|mark| mark.forced && mark.epoch == 2));
     mirror.advance(start).unwrap();
     mirror.into_replica().go_on(Arc::new(OpenGate)).unwrap()
@@ -67,6 +69,7 @@ async fn i6_no_uid_nor_modseq_of_the_old_line_is_given_anew() {
     drop(new.stop().await);
     std::fs::remove_file(two.path().join("index.sqlite")).unwrap();
     let again = Setup::default().open(two.path(), &other()).unwrap();
+    assert_eq!((again.describe().last_epoch, again.describe().last_forced), (2, 2));
     let again = again.serve(3, ME, Arc::new(OpenGate)).unwrap();
     assert_eq!(mailbox(&again, 1, "INBOX").await.uid_next, uid + 1);
     sound(&again).await;

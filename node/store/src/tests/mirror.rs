@@ -16,8 +16,8 @@ use super::{
     support::{account, deliver, delivery, identity, mailbox, sound, target},
 };
 use crate::{
-    Committed, FollowError, Follower, Identity, LogReader, LoggedBatch, Mirrors, OpenGate, Replica, Store,
-    WriteError,
+    Claim, Committed, FollowError, Follower, Identity, LogReader, LoggedBatch, Mirrors, OpenGate, Replica,
+    Room, Store, WriteError,
     engine::Options,
     schema,
     testing::{Fault, Setup},
@@ -46,8 +46,8 @@ impl Mirrors for Confirms {
         Box::pin(std::future::ready(!self.stopped.load(Ordering::Relaxed)))
     }
 
-    fn are_there(&self) -> bool {
-        true
+    fn claim(&self, _: Room) -> Claim {
+        Claim::All
     }
 }
 

@@ -15,10 +15,13 @@ mod rewrite;
 mod rewrite_crash;
 mod rewrite_damage;
 mod rewrite_faults;
+mod rewrite_mirrored;
 mod snapshot;
 mod states;
 #[path = "../../tests/common/mod.rs"]
 mod support;
+mod undelete;
+mod version_3;
 
 use crate::testing::rows;
 

@@ -1,7 +1,7 @@
 //! Whatever is done, in whatever order, with crashes in between: the counters are exact, and an index made anew from
 //! the log is the same as the one that grew with it. And the tables that must not grow do not.
 
-use std::{fs, sync::Arc};
+use std::{fs, sync::Arc, time::Duration};
 
 use super::{
     rows::rows,
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     CopyKind, CreateMailbox, Delivered, Delivery, Enqueue, Expunge, FlagChange, FlagOp, Flags, OpenGate,
-    QueueRecipient, QueueUpdate, Replica, Store, schema, testing::Setup,
+    Purge, QueueRecipient, QueueUpdate, RecoverableFilter, Replica, Store, Undelete, schema, testing::Setup,
 };
 use mailcluster_types::{AccountId, ReplicaId};
 use proptest::prelude::*;
@@ -30,6 +30,8 @@ pub enum Step {
     Account(u128, u64, bool),
     Queue(usize),
     Dequeue,
+    Undelete { who: u128, name: usize, into: Option<usize> },
+    Purge(u64),
     Reopen,
 }
 
@@ -52,6 +54,9 @@ pub fn step() -> impl Strategy<Value = Step> {
         1 => (who(), 2..5u64, any::<bool>()).prop_map(|(who, g, t)| Step::Account(who, g, t)),
         1 => (0..3000usize).prop_map(Step::Queue),
         1 => Just(Step::Dequeue),
+        2 => (who(), name(), proptest::option::of(name()))
+            .prop_map(|(who, name, into)| Step::Undelete { who, name, into }),
+        1 => (0..3000u64).prop_map(Step::Purge),
         1 => Just(Step::Reopen),
     ]
 }
@@ -94,6 +99,7 @@ pub async fn act(store: &Store, step: Step, last: &mut Option<crate::Delivery>) 
             let _ = store.copy(from, uids, to, kind).await.map(|r| r.acknowledge());
         }
         step @ (Step::Queue(_) | Step::Dequeue) => act_on_queue(store, step).await,
+        step @ (Step::Undelete { .. } | Step::Purge(_)) => act_on_expunged(store, step).await,
         step => act_on_names(store, step).await,
     }
 }
@@ -154,8 +160,29 @@ async fn act_on_queue(store: &Store, step: Step) {
     }
 }
 
+/// Even names: what went from there; odd ones: all.
+async fn act_on_expunged(store: &Store, step: Step) {
+    match step {
+        Step::Undelete { who, name, into } => {
+            let mailbox = (name % 2 == 0).then(|| NAMES[name].to_owned());
+            let filter = RecoverableFilter { mailbox, ..RecoverableFilter::default() };
+            let found = store.read(move |v| v.recoverable(AccountId(who), &filter, 50)).await.unwrap();
+            let messages = found.iter().map(|gone| (gone.mailbox, gone.uid)).collect();
+            let into = into.map(|name| NAMES[name].to_owned());
+            let asked = Undelete { account: AccountId(who), messages, into };
+            let Ok(receipt) = store.undelete(asked).await else { return };
+            assert_eq!(receipt.acknowledge().unwrap().messages.len(), found.len());
+        }
+        Step::Purge(early_octets) => {
+            store.purge(Purge { until: 0, early_octets }).await.unwrap().acknowledge().unwrap();
+        }
+        _ => {}
+    }
+}
+
 async fn run(steps: Vec<Step>) {
-    let setup = Setup { segment_size: Some(16 << 10), ..Setup::default() };
+    let undelete = Duration::from_secs(3600);
+    let setup = Setup { segment_size: Some(16 << 10), undelete, ..Setup::default() };
     let dir = tempfile::tempdir().unwrap();
     let mut store =
         setup.initialise(dir.path(), &identity()).unwrap().serve(1, ME, Arc::new(OpenGate)).unwrap();

@@ -21,7 +21,8 @@ use crate::{
     OpenGate, Replica, Store, base,
     disk::{Disk, LogFile, RealDisk},
     engine::Options,
-    mirrors::{Committed, Mirrors},
+    mirrors::{Claim, Committed, Mirrors},
+    rewrite::Room,
     schema, segment,
     space::Volume,
     superblock::Superblock,
@@ -376,8 +377,8 @@ impl Mirrors for Coming {
         Box::pin(std::future::ready(true))
     }
 
-    fn are_there(&self) -> bool {
-        self.is_there.load(Ordering::SeqCst)
+    fn claim(&self, _: Room) -> Claim {
+        if self.is_there.load(Ordering::SeqCst) { Claim::All } else { Claim::Nothing }
     }
 }
 

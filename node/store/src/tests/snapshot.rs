@@ -22,8 +22,8 @@ use super::{
     support::{account, deliver, identity, mailbox},
 };
 use crate::{
-    Cancel, Committed, Expunge, FollowError, Follower, Identity, Incoming, LogReader, Mirrors, Offer,
-    OpenError, OpenGate, Outgoing, PinnedFile, Received, Replica, Store, View, engine::Options, schema,
+    Cancel, Claim, Committed, Expunge, FollowError, Follower, Identity, Incoming, LogReader, Mirrors, Offer,
+    OpenError, OpenGate, Outgoing, PinnedFile, Received, Replica, Room, Store, View, engine::Options, schema,
     segment, superblock::Superblock, testing::Setup,
 };
 
@@ -47,8 +47,8 @@ impl Mirrors for Confirms {
         Box::pin(std::future::ready(true))
     }
 
-    fn are_there(&self) -> bool {
-        true
+    fn claim(&self, _: Room) -> Claim {
+        Claim::All
     }
 }
 

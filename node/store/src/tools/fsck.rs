@@ -3,8 +3,9 @@
 use std::{fs, io, path::Path};
 
 use mailcluster_types::Seq;
+use rusqlite::Connection;
 
-use super::{PAGE, ToolError, UIDS, each_account, salvage};
+use super::{PAGE, ToolError, UIDS, each_account, each_recoverable, salvage};
 use crate::{
     base,
     engine::Engine,
@@ -29,7 +30,7 @@ pub struct Checked {
     pub packs: u64,
     /// Batches that are whole.
     pub batches: u64,
-    /// Messages in mailboxes and queues whose texts were read.
+    /// Messages in mailboxes and queues, and expunged ones that are kept, whose texts were read.
     pub messages: u64,
     /// Problems; each is told to `found`.
     pub problems: u64,
@@ -141,7 +142,10 @@ impl Check<'_> {
         for mailbox in view.mailboxes(account.id)? {
             self.mailbox(view, account, &mailbox)?;
         }
-        Ok(())
+        each_recoverable(view, account.id, |gone| {
+            let name = || format!("expunged message {}/{}/{}", account.address, gone.name, gone.uid);
+            self.text(view, gone.body, &name)
+        })
     }
 
     fn mailbox(&mut self, view: &View, account: &Account, mailbox: &Mailbox) -> Result<(), ToolError> {
@@ -192,6 +196,15 @@ impl Check<'_> {
     }
 }
 
+/// An index that was not brought up to this version has nothing of what is new: nor has its log.
+fn has_table(conn: &Connection, name: &str) -> rusqlite::Result<bool> {
+    conn.query_row(
+        "SELECT EXISTS(SELECT 1 FROM live.sqlite_master WHERE type='table' AND name=?)",
+        [name],
+        |r| r.get(0),
+    )
+}
+
 /// The tables whose rows differ, and in how many. What the index has not applied yet of a store that was not closed in
 /// order counts, too.
 fn differing(dir: &Path, scratch: &Path) -> rusqlite::Result<Vec<(String, u64)>> {
@@ -203,6 +216,9 @@ fn differing(dir: &Path, scratch: &Path) -> rusqlite::Result<Vec<(String, u64)>>
     let names = tables.query_map([], |r| r.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
     let mut found = Vec::new();
     for name in names {
+        if !has_table(&conn, &name)? {
+            continue;
+        }
         // Where a body lies says nothing of what it is: its text was checked.
         let columns = if name == "body" { "id, len, crc, refs, prefix" } else { "*" };
         let less = |a: &str, b: &str| {

@@ -1,18 +1,20 @@
 //! Export as Maildir++: `OUT/<address>/{cur,new,tmp}` is INBOX, `OUT/<address>/.Name.Child/…` the others, names in
 //! UTF-8 with `.` and `%` inside a level written as `%2e` and `%25`. Flags stand in file names, keywords in
-//! Dovecot's `dovecot-keywords`, subscriptions in `subscriptions`.
+//! Dovecot's `dovecot-keywords`, subscriptions in `subscriptions`. Expunged mail, if it is wanted, is a Maildir++ of its own,
+//! `OUT/<address>/expunged`, which no server takes for a part of the other.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
     time::{Duration, UNIX_EPOCH},
 };
 
-use super::{ToolError, UIDS, each_account, salvage};
+use super::{ToolError, UIDS, each_account, each_recoverable, salvage};
 use crate::{
     error::ReadError,
-    model::{Account, Mailbox, Message, SystemFlag},
+    model::{Account, Flags, Mailbox, Message, SystemFlag},
     names::INBOX,
     view::View,
 };
@@ -35,15 +37,37 @@ pub struct Exported {
     pub damaged: u64,
 }
 
+/// Is mail exported that was expunged and can be brought back?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expunged {
+    /// It is left out.
+    LeftOut,
+    /// It is exported beside the other.
+    Too,
+}
+
+/// As [`export`], without what was expunged.
+///
+/// # Errors
+/// The same.
+pub fn export_maildir(
+    dir: &Path,
+    out: &Path,
+    progress: &mut dyn FnMut(&Exported, Option<&str>),
+) -> Result<Exported, ToolError> {
+    export(dir, out, Expunged::LeftOut, progress)
+}
+
 /// Exports every live account of the store in `dir` below `out`, which must be empty or not there. `progress` is
 /// called after each mailbox, with a line about each message that is damaged, and about what is wrong with a store that
 /// does not open: of that, what can be read is exported.
 ///
 /// # Errors
 /// As [`ToolError`] says; a damaged message is left out and counted.
-pub fn export_maildir(
+pub fn export(
     dir: &Path,
     out: &Path,
+    expunged: Expunged,
     progress: &mut dyn FnMut(&Exported, Option<&str>),
 ) -> Result<Exported, ToolError> {
     fs::create_dir_all(out)?;
@@ -53,13 +77,14 @@ pub fn export_maildir(
     }
     let store = salvage::look(dir, &mut |what| progress(&Exported::default(), Some(what)))?;
     let view = store.view();
-    let mut export = Export { view: &view, done: Exported::default(), progress };
+    let mut export = Export { view: &view, expunged, done: Exported::default(), progress };
     each_account(&view, |account| if account.tombstone { Ok(()) } else { export.account(account, out) })?;
     Ok(export.done)
 }
 
 struct Export<'a> {
     view: &'a View,
+    expunged: Expunged,
     done: Exported,
     progress: &'a mut dyn FnMut(&Exported, Option<&str>),
 }
@@ -69,9 +94,16 @@ impl Export<'_> {
         let home = out.join(safe(&account.address, &account.id.to_string()));
         fs::create_dir_all(&home)?;
         for mailbox in self.view.mailboxes(account.id)? {
-            let path = if mailbox.name == INBOX { home.clone() } else { home.join(folder(&mailbox)) };
+            let path = if mailbox.name == INBOX {
+                home.clone()
+            } else {
+                home.join(folder(&mailbox.name, mailbox.id))
+            };
             self.mailbox(&mailbox, &path)?;
             (self.progress)(&self.done, None);
+        }
+        if self.expunged == Expunged::Too {
+            self.expunged(account, &home.join("expunged"))?;
         }
         let mut subscriptions = File::create(home.join("subscriptions"))?;
         for name in self.view.subscriptions(account.id)?.iter().filter(|n| *n != INBOX) {
@@ -81,36 +113,53 @@ impl Export<'_> {
         Ok(())
     }
 
+    /// What was expunged, by the names of the mailboxes that it went from.
+    fn expunged(&mut self, account: &Account, home: &Path) -> Result<(), ToolError> {
+        let view = self.view;
+        let mut folders: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
+        each_recoverable(view, account.id, |gone| {
+            let path = if gone.name == INBOX {
+                home.to_owned()
+            } else {
+                home.join(folder(&gone.name, gone.mailbox))
+            };
+            if !folders.contains_key(&path) {
+                make_folder(&path, &gone.name)?;
+            }
+            let keywords = folders.entry(path.clone()).or_default();
+            add_keywords(keywords, &gone.flags);
+            let message = Message {
+                uid: gone.uid,
+                modseq: 0,
+                flags: gone.flags.clone(),
+                internal_date: gone.internal_date,
+                zone_minutes: 0,
+                size: gone.size,
+                delivery: None,
+                body: gone.body,
+            };
+            self.message((gone.mailbox, &gone.name), &message, (&path, keywords))
+        })?;
+        folders.iter().try_for_each(|(path, keywords)| write_keywords(path, keywords))?;
+        (self.progress)(&self.done, None);
+        Ok(())
+    }
+
     fn mailbox(&mut self, mailbox: &Mailbox, path: &Path) -> Result<(), ToolError> {
-        for part in ["cur", "new", "tmp"] {
-            fs::create_dir_all(path.join(part))?;
-        }
-        if mailbox.name != INBOX {
-            File::create(path.join("maildirfolder"))?;
-        }
+        make_folder(path, &mailbox.name)?;
         let mut keywords: Vec<String> = Vec::new();
         for from in (1..mailbox.uid_next).step_by(UIDS as usize) {
             for message in self.view.messages(mailbox.id, from, from.saturating_add(UIDS - 1))? {
-                for keyword in &message.flags.keywords {
-                    if keywords.len() < LETTERS && !keywords.iter().any(|k| k.eq_ignore_ascii_case(keyword)) {
-                        keywords.push(keyword.clone());
-                    }
-                }
-                self.message(mailbox, &message, (path, &keywords))?;
+                add_keywords(&mut keywords, &message.flags);
+                self.message((mailbox.id, &mailbox.name), &message, (path, &keywords))?;
             }
         }
-        if !keywords.is_empty() {
-            let mut file = File::create(path.join("dovecot-keywords"))?;
-            for (number, keyword) in keywords.iter().enumerate() {
-                writeln!(file, "{number} {keyword}")?;
-            }
-        }
-        Ok(())
+        write_keywords(path, &keywords)
     }
 
     fn message(
         &mut self,
-        mailbox: &Mailbox,
+        (mailbox, name): (u64, &str),
         message: &Message,
         (path, keywords): (&Path, &[String]),
     ) -> Result<(), ToolError> {
@@ -118,7 +167,7 @@ impl Export<'_> {
             Ok(text) => text,
             Err(ReadError::Damaged(what)) => {
                 self.done.damaged += 1;
-                let line = format!("message {} of {} is damaged: {what}", message.uid, mailbox.name);
+                let line = format!("message {} of {} is damaged: {what}", message.uid, name);
                 (self.progress)(&self.done, Some(&line));
                 return Ok(());
             }
@@ -135,7 +184,37 @@ impl Export<'_> {
     }
 }
 
-fn file_name(mailbox: &Mailbox, message: &Message, keywords: &[String]) -> String {
+fn make_folder(path: &Path, name: &str) -> Result<(), ToolError> {
+    for part in ["cur", "new", "tmp"] {
+        fs::create_dir_all(path.join(part))?;
+    }
+    if name != INBOX {
+        File::create(path.join("maildirfolder"))?;
+    }
+    Ok(())
+}
+
+/// Gives letters to keywords that have none, as long as there are any.
+fn add_keywords(known: &mut Vec<String>, flags: &Flags) {
+    for keyword in &flags.keywords {
+        if known.len() < LETTERS && !known.iter().any(|k| k.eq_ignore_ascii_case(keyword)) {
+            known.push(keyword.clone());
+        }
+    }
+}
+
+fn write_keywords(path: &Path, keywords: &[String]) -> Result<(), ToolError> {
+    if keywords.is_empty() {
+        return Ok(());
+    }
+    let mut file = File::create(path.join("dovecot-keywords"))?;
+    for (number, keyword) in keywords.iter().enumerate() {
+        writeln!(file, "{number} {keyword}")?;
+    }
+    Ok(())
+}
+
+fn file_name(mailbox: u64, message: &Message, keywords: &[String]) -> String {
     let system = [
         (SystemFlag::Draft, 'D'),
         (SystemFlag::Flagged, 'F'),
@@ -147,7 +226,7 @@ fn file_name(mailbox: &Mailbox, message: &Message, keywords: &[String]) -> Strin
         system.into_iter().filter(|(f, _)| message.flags.has(*f)).map(|(_, c)| c).collect();
     let has = |k: &String| message.flags.keywords.iter().any(|own| own.eq_ignore_ascii_case(k));
     flags.extend(('a'..='z').zip(keywords).filter(|(_, k)| has(k)).map(|(letter, _)| letter));
-    let (date, uid, id) = (message.internal_date, message.uid, mailbox.id);
+    let (date, uid, id) = (message.internal_date, message.uid, mailbox);
     format!("{date}.M{uid:010}P{id}.mailcluster,S={}:2,{flags}", message.size)
 }
 
@@ -157,10 +236,10 @@ fn dotted(name: &str) -> String {
     name.split('/').map(level).collect::<Vec<_>>().join(".")
 }
 
-fn folder(mailbox: &Mailbox) -> PathBuf {
-    let name = format!(".{}", dotted(&mailbox.name));
+fn folder(name: &str, id: u64) -> PathBuf {
+    let name = format!(".{}", dotted(name));
     let fits = name.len() <= MAX_NAME;
-    PathBuf::from(if fits { name } else { format!(".mailbox-{:x}", mailbox.id) })
+    PathBuf::from(if fits { name } else { format!(".mailbox-{id:x}") })
 }
 
 /// A file name that stays where it is put.

@@ -13,13 +13,13 @@ use std::{
 use mailcluster_types::{AccountId, Uid};
 
 pub use fsck::{Checked, fsck};
-pub use maildir::{Exported, export_maildir};
+pub use maildir::{Exported, Expunged, export, export_maildir};
 
 use crate::{
     error::{OpenError, ReadError},
     model::{Account, Flags, Mailbox, SystemFlag},
     replica::{Replica, StoreKind},
-    view::View,
+    view::{Recoverable, RecoverableFilter, View},
 };
 
 /// Rows read at a time.
@@ -136,6 +136,22 @@ fn each_account(
         after = Some(last.id);
         page.iter().try_for_each(&mut each)?;
     }
+}
+
+/// Calls `each` with every expunged message of an account that is kept.
+fn each_recoverable(
+    view: &View,
+    account: AccountId,
+    mut each: impl FnMut(&Recoverable) -> Result<(), ToolError>,
+) -> Result<(), ToolError> {
+    let mut filter = RecoverableFilter::default();
+    while view.has_recoverable()? {
+        let page = view.recoverable(account, &filter, PAGE)?;
+        let Some(last) = page.last() else { break };
+        filter.after = (last.mailbox, last.uid);
+        page.iter().try_for_each(&mut each)?;
+    }
+    Ok(())
 }
 
 fn list_accounts(view: &View, out: &mut dyn Write) -> Result<(), ToolError> {

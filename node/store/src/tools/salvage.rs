@@ -119,7 +119,7 @@ pub fn pool(dir: &Path, index: &Path) -> Arc<Pool> {
     Arc::new(Pool::new(index, files, Arc::new(Space::new(dir, Arc::new(RealVolume)))))
 }
 
-/// Whose store it is: by its superblock, or where that is damaged by its index, if that is of this version.
+/// Whose store it is: by its superblock, or where that is damaged by its index, if that is of a version that is known.
 pub fn identity(dir: &Path) -> Result<Identity, OpenError> {
     let error = match Superblock::read(dir) {
         Ok(block) => match block.identity() {
@@ -133,8 +133,7 @@ pub fn identity(dir: &Path) -> Result<Identity, OpenError> {
 
 fn by_index(dir: &Path) -> rusqlite::Result<Option<Identity>> {
     let conn = schema::open_reader(dir)?;
-    let version: u32 = conn.query_row("PRAGMA user_version", [], |r| r.get(0))?;
-    if version != schema::VERSION {
+    if !schema::can_be_raised(schema::version(&conn)?) {
         return Ok(None);
     }
     let ids = conn.query_row("SELECT cluster, replica FROM state", [], |r| {

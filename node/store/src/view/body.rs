@@ -108,7 +108,7 @@ impl View {
         Ok(piece.into())
     }
 
-    fn place(&self, body: u64) -> Result<(Place, Vec<u8>), ReadError> {
+    pub(super) fn place(&self, body: u64) -> Result<(Place, Vec<u8>), ReadError> {
         let found =
             self.one("SELECT segment, offset, len, crc, prefix FROM body WHERE id=?", [body], |r| {
                 let place = Place { segment: r.get(0)?, offset: r.get(1)?, len: r.get(2)?, crc: r.get(3)? };

@@ -4,21 +4,27 @@ mod body;
 mod directory;
 mod mail;
 mod queue;
+mod script;
+mod undelete;
+mod verify;
 
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
+use bytes::Bytes;
 use mailcluster_types::{AccountId, DeliveryId};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row};
 
 pub use body::StoredBody;
 pub use directory::DirectoryRecord;
+pub use script::ScriptListed;
+pub use undelete::{Recoverable, RecoverableFilter};
 
 use crate::{
     error::ReadError,
-    files::SegmentFiles,
+    files::{Place, SegmentFiles},
     model::{EpochMark, StoreUsage},
     repair::Repairs,
     schema,
@@ -79,6 +85,14 @@ impl Pool {
             turns: Mutex::default(),
             repairs: None,
         }
+    }
+
+    /// The body at this place; where it is damaged, as another replica has it.
+    pub(crate) fn body(&self, place: &Place) -> Result<Bytes, ReadError> {
+        self.files.read(&[], place).map(Bytes::from).or_else(|error| {
+            let restored = self.repairs.as_ref().and_then(|repairs| repairs.body(&self.files, place));
+            restored.map(|restored| restored.body).ok_or(error)
+        })
     }
 
     /// Views that begin from here on are not of before: they see what is committed now.
@@ -190,67 +204,22 @@ impl View {
     /// # Errors
     /// As [`ReadError`] says.
     pub fn usage(&self) -> Result<StoreUsage, ReadError> {
-        let counts = self.one("SELECT accounts, octets FROM state", [], |r| Ok((r.get(0)?, r.get(1)?)))?;
-        let (accounts, octets) = counts.ok_or(ReadError::NotFound)?;
         let (free_octets, total_octets) = self.pool.space.measure();
-        Ok(StoreUsage { accounts, octets, free_octets, total_octets })
-    }
-
-    /// Recomputes every counter from the rows that it counts; answers what differs (nothing, ever).
-    ///
-    /// # Errors
-    /// As [`ReadError`] says.
-    pub fn verify(&self) -> Result<Vec<String>, ReadError> {
-        const CHECKS: &[(&str, &str)] = &[
-            (
-                "counters of mailbox",
-                "SELECT c.mailbox FROM counter c LEFT JOIN (SELECT mailbox, count(*) AS n, \
-                 sum((system & 1) = 0) AS unseen, sum((system & 8) <> 0) AS deleted, sum(size) AS octets, \
-                 max(uid) AS top, max(modseq) AS modseq FROM message GROUP BY mailbox) m ON m.mailbox=c.mailbox \
-                 WHERE c.messages<>ifnull(m.n,0) OR c.unseen<>ifnull(m.unseen,0) OR c.deleted<>ifnull(m.deleted,0) \
-                 OR c.octets<>ifnull(m.octets,0) OR c.uid_next<=ifnull(m.top,0) OR c.modseq<ifnull(m.modseq,0)",
-            ),
-            (
-                "octets or mailboxes of account",
-                "SELECT u.account FROM used u LEFT JOIN (SELECT b.account AS a, sum(c.octets) AS octets, \
-                 count(*) AS n FROM mailbox b JOIN counter c ON c.mailbox=b.id GROUP BY b.account) s ON s.a=u.account \
-                 WHERE u.octets<>ifnull(s.octets,0) OR u.mailboxes<>ifnull(s.n,0)",
-            ),
-            (
-                "references to body",
-                "SELECT b.id FROM body b LEFT JOIN (SELECT body, sum(n) AS n FROM (SELECT body, count(*) AS n \
-                 FROM message GROUP BY body UNION ALL SELECT body, count(*) FROM queue GROUP BY body) GROUP BY body) \
-                 r ON r.body=b.id WHERE b.refs<>ifnull(r.n,0)",
-            ),
-            ("message without a body", "SELECT uid FROM message WHERE body NOT IN (SELECT id FROM body)"),
-            (
-                "message without a mailbox",
-                "SELECT uid FROM message WHERE mailbox NOT IN (SELECT id FROM mailbox)",
-            ),
-            (
-                "octets of the store",
-                "SELECT octets FROM state WHERE octets<>(SELECT ifnull(sum(octets),0) FROM counter)",
-            ),
-            (
-                "accounts of the store",
-                "SELECT accounts FROM state WHERE accounts<>(SELECT count(*) FROM account WHERE tombstone=0)",
-            ),
-            (
-                "queued message without recipients",
-                "SELECT hex(delivery) FROM queue WHERE delivery NOT IN (SELECT delivery FROM recipient)",
-            ),
-            (
-                "expunged UIDs of mailbox",
-                "SELECT c.mailbox FROM counter c LEFT JOIN (SELECT mailbox, count(*) AS n FROM expunged \
-                 GROUP BY mailbox) e ON e.mailbox=c.mailbox WHERE c.expunged<>ifnull(e.n,0)",
-            ),
-        ];
-        let mut wrong = Vec::new();
-        for (what, sql) in CHECKS {
-            let rows = self.all(sql, [], |r| r.get::<_, rusqlite::types::Value>(0))?;
-            wrong.extend(rows.into_iter().map(|row| format!("{what} {row:?}")));
-        }
-        Ok(wrong)
+        let usage = self.one(
+            "SELECT s.accounts, s.octets, r.messages, r.octets FROM state s, recoverable_sum r",
+            [],
+            |r| {
+                Ok(StoreUsage {
+                    accounts: r.get(0)?,
+                    octets: r.get(1)?,
+                    recoverable: r.get(2)?,
+                    recoverable_octets: r.get(3)?,
+                    free_octets,
+                    total_octets,
+                })
+            },
+        )?;
+        usage.ok_or(ReadError::NotFound)
     }
 }
 

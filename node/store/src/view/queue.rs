@@ -24,7 +24,7 @@ fn history_event(r: &Row<'_>) -> rusqlite::Result<HistoryEvent> {
         delivery: delivery_id(r, 1)?,
         event: Event::name(r.get(2)?).to_owned(),
         recipient: r.get(3)?,
-        detail: detail.or(place).unwrap_or_default(),
+        detail: [place, detail].into_iter().flatten().collect::<Vec<_>>().join("; "),
     })
 }
 
@@ -110,8 +110,8 @@ impl View {
     pub fn queue_item(&self, delivery: DeliveryId) -> Result<Option<QueueItem>, ReadError> {
         let key = delivery.to_bytes();
         let recipients = self.all(
-            "SELECT address, account, store, attempts, next_attempt, last_error, held, noticed FROM recipient \
-             WHERE delivery=? ORDER BY address",
+            "SELECT address, account, store, attempts, next_attempt, last_error, held, noticed, params, returned \
+             FROM recipient WHERE delivery=? ORDER BY address",
             [&key[..]],
             |r| {
                 let account: Option<[u8; 16]> = r.get(1)?;
@@ -124,6 +124,8 @@ impl View {
                     last_error: r.get(5)?,
                     held: r.get(6)?,
                     noticed: r.get(7)?,
+                    params: r.get(8)?,
+                    returned: r.get(9)?,
                 })
             },
         )?;

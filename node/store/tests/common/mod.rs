@@ -48,6 +48,7 @@ pub fn target(n: u128) -> DeliveryTarget {
         account: AccountId(n),
         recipient: format!("user{n}@example.org"),
         mailbox: "INBOX".into(),
+        filing: None,
         prefix: Bytes::from(format!("Delivered-To: user{n}@example.org\r\n")),
     }
 }

@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 
 use super::{PROTECTION, hostname, made_anew, recorded, retains};
 use crate::failover::{
-    Failover,
     act::{FINAL_LIMIT, Scene},
     annotations as keys,
+    mover::Mover,
 };
 
-impl Failover {
+impl Mover {
     /// Does one step about the volume.
     ///
     /// # Errors
@@ -30,7 +30,7 @@ impl Failover {
         let text = scene.store.annotations().get(keys::ADOPT);
         let text = text.ok_or_else(|| anyhow::anyhow!("the adoption is asked for no more"))?;
         let asked: Request = serde_json::from_str(text)?;
-        let old = scene.world.volumes.iter().find(|v| v.uid().as_ref() == Some(&asked.uid));
+        let old = scene.world.volumes.get(None, &asked.pv).filter(|v| v.uid().as_ref() == Some(&asked.uid));
         match (step, old) {
             (AdoptionStep::Create, _) => self.create_volume(scene, &asked).await,
             (_, None) => anyhow::bail!("PersistentVolume {} is gone", asked.pv),
@@ -50,7 +50,7 @@ impl Failover {
         old: &PersistentVolume,
         asked: &Request,
     ) -> anyhow::Result<()> {
-        let node = scene.world.nodes.iter().find(|n| n.name_any() == asked.to);
+        let node = scene.world.nodes.get(None, &asked.to);
         let node = node.ok_or_else(|| anyhow::anyhow!("node {} is gone", asked.to))?;
         let record = serde_json::to_string(&made_anew(old, &hostname(node)))?;
         self.annotate(scene.store, &json!({ keys::ADOPTING: record })).await?;

@@ -134,7 +134,7 @@ fn what_would_lose_a_disk_or_is_not_asked_for_is_refused() {
     Arc::make_mut(&mut claim_goes.claims[0]).metadata.deletion_timestamp =
         serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
     let mut no_node = world(Some(volume("v1")));
-    no_node.nodes.retain(|n| n.name_any() != "n3");
+    no_node.nodes.remove(None, "n3");
     let mut odd = world(Some(volume("v1")));
     annotate(&mut odd, keys::ADOPT, "n3".into());
     for (world, word) in [

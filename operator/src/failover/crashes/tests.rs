@@ -71,7 +71,7 @@ fn a_persons_request_counts_anew() {
     noted(&mut crashes, &observed(&world), Step::SetTarget(TargetKind::Auto), 1_000);
     let mut store = (*world.stores[0]).clone();
     store.metadata.annotations.get_or_insert_default().insert("mailcluster.io/failover".into(), "any".into());
-    world.stores = vec![Arc::new(store)];
+    world.stores = vec![Arc::new(store)].into();
     noted(&mut crashes, &observed(&world), Step::Await("x"), 1_001);
     assert_eq!(crashes, []);
 }

@@ -97,6 +97,7 @@ fn what_is_known_to_be_missing_stands_in_the_status() {
     let record = record(&o, "bb");
     let wanted = Forced {
         copy: "bb".into(),
+        epoch: Some(6),
         end: "5/90".into(),
         acknowledged: "5/118".into(),
         missing_at_least: 28,

@@ -1,42 +1,82 @@
 //! What the frontends on Ready nodes say of a store: pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt;
-use mailcluster_api::MailStore;
+use mailcluster_api::{MailStore, labels};
 use mailcluster_failover::{Millis, Reach};
+use mailcluster_rpc::control::v1::StoreReach;
 
 use super::Heard;
 use crate::failover::cache::World;
 
+/// The frontends on Ready nodes, by the namespace and the name of their cluster.
+pub(super) type Frontends = BTreeMap<(String, String), Vec<Frontend>>;
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct Frontend {
+    node: Option<String>,
+    is_in_service: bool,
+    is_awaited: bool,
+    /// The stores that it reaches by its own word, and how old that is; none: it has not answered.
+    reaches: Option<BTreeMap<String, Millis>>,
+}
+
+/// All of them.
+pub(super) fn frontends(world: &World, heard: &Heard) -> Frontends {
+    let ready: BTreeSet<&str> =
+        world.nodes.iter().filter(|n| is_ready(n)).filter_map(|n| n.metadata.name.as_deref()).collect();
+    let mut all = Frontends::new();
+    for pod in &world.pods {
+        let node = pod.spec.as_ref().and_then(|s| s.node_name.as_deref());
+        if !is_frontend(pod) || !node.is_some_and(|node| ready.contains(node)) {
+            continue;
+        }
+        let Some(cluster) = pod.labels().get(labels::CLUSTER) else { continue };
+        let uid = pod.uid().unwrap_or_default();
+        let one = Frontend {
+            node: node.map(str::to_owned),
+            is_in_service: is_in_service(pod),
+            is_awaited: heard.awaited.as_ref().is_none_or(|awaited| awaited.contains(&uid)),
+            reaches: heard.reports.get(&uid).map(|report| reached(report)),
+        };
+        all.entry((pod.namespace().unwrap_or_default(), cluster.clone())).or_default().push(one);
+    }
+    all
+}
+
+fn reached(report: &[StoreReach]) -> BTreeMap<String, Millis> {
+    let mut youngest = BTreeMap::new();
+    for store in report.iter().filter(|store| store.reachable) {
+        let age = youngest.entry(store.store.clone()).or_insert(store.age_ms);
+        *age = store.age_ms.min(*age);
+    }
+    youngest
+}
+
 /// What the frontends say of a store. Those count that can be expected to answer; one on the holder's own node that is
 /// silent may have gone with it, long before Kubernetes says so, and is not waited for.
 pub(super) fn reach(
-    world: &World,
-    heard: &Heard,
+    all: &Frontends,
     store: &MailStore,
     lease_ms: Millis,
     holder_node: Option<&str>,
 ) -> Reach {
-    let ready: BTreeSet<String> = world.nodes.iter().filter(|n| is_ready(n)).map(|n| n.name_any()).collect();
-    let name = store.name_any();
+    let of = (store.namespace().unwrap_or_default(), store.spec.cluster.clone());
+    let name = store.metadata.name.as_deref().unwrap_or_default();
     let mut seen = Reach::default();
-    for pod in world.pods.iter().filter(|p| is_frontend_of(p, store) && is_on(p, &ready)) {
-        let uid = pod.uid().unwrap_or_default();
-        let report = heard.reports.get(&uid);
-        let beside = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()) == holder_node;
-        let counts = is_in_service(pod) && (report.is_some() || !beside);
-        let reaches = report.is_some_and(|report| {
-            report.iter().any(|s| s.store == name && s.reachable && s.age_ms < lease_ms)
-        });
+    for frontend in all.get(&of).into_iter().flatten() {
+        let answered = frontend.reaches.is_some();
+        let beside = frontend.node.as_deref() == holder_node;
+        let counts = frontend.is_in_service && (answered || !beside);
+        let age = frontend.reaches.as_ref().and_then(|reaches| reaches.get(name));
         seen.frontends += usize::from(counts);
-        seen.answered += usize::from(counts && report.is_some());
-        let is_awaited =
-            report.is_none() && heard.awaited.as_ref().is_none_or(|awaited| awaited.contains(&uid));
-        seen.pending += usize::from(counts && is_awaited);
+        seen.answered += usize::from(counts && answered);
+        seen.pending += usize::from(counts && !answered && frontend.is_awaited);
         // Whoever reaches it says so, whether or not clients are sent there.
-        seen.reach += usize::from(reaches);
+        seen.reach += usize::from(age.is_some_and(|age| *age < lease_ms));
     }
     seen
 }
@@ -69,13 +109,10 @@ pub fn is_on(pod: &Pod, nodes: &BTreeSet<String>) -> bool {
     pod.spec.as_ref().and_then(|s| s.node_name.as_ref()).is_some_and(|node| nodes.contains(node))
 }
 
-/// Is this pod a frontend of the store's cluster?
+/// Is this pod a frontend?
 #[must_use]
-pub fn is_frontend_of(pod: &Pod, store: &MailStore) -> bool {
-    use mailcluster_api::labels;
-    pod.namespace() == store.namespace()
-        && pod.labels().get(labels::CLUSTER) == Some(&store.spec.cluster)
-        && pod.labels().get(labels::COMPONENT).is_some_and(|c| c == "frontend")
+pub fn is_frontend(pod: &Pod) -> bool {
+    pod.labels().get(labels::COMPONENT).is_some_and(|c| c == "frontend")
 }
 
 fn is_ready(node: &Node) -> bool {

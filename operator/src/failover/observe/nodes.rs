@@ -1,5 +1,7 @@
 //! Nodes, and where a store's holder and pod sit: pure.
 
+use std::sync::Arc;
+
 use k8s_openapi::{
     api::{
         apps::v1::StatefulSet,
@@ -11,6 +13,7 @@ use kube::ResourceExt;
 use mailcluster_api::{MailStore, mailstore};
 use mailcluster_failover::{LeaseView, Millis, NodeView, Placement};
 
+use super::survey::Survey;
 use crate::failover::{annotations as keys, cache::World};
 
 /// Taints that say what the node's conditions and its cordon say already.
@@ -18,28 +21,19 @@ const CONDITIONS: [&str; 3] =
     ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable", "node.kubernetes.io/unschedulable"];
 
 /// All nodes, as they matter to this store.
-pub(super) fn nodes(world: &World, store: &MailStore, now: i64) -> Vec<NodeView> {
+pub(super) fn nodes(world: &World, survey: &Survey, store: &MailStore) -> Vec<NodeView> {
     let template = world.set(store).and_then(|s| s.spec.as_ref()?.template.spec.as_ref());
-    let hosts = |name: &str| {
-        let served = |s: &MailStore| s.status.as_ref().and_then(|s| s.host.as_deref()) == Some(name);
-        world.stores.iter().filter(|s| s.uid() != store.uid() && served(s)).count()
+    let seen = |(node, view): (&Arc<Node>, &NodeView)| NodeView {
+        admits: template.is_none_or(|spec| admits(node, spec)),
+        stores: survey.others_on(&view.name, store),
+        ..view.clone()
     };
-    world
-        .nodes
-        .iter()
-        .map(|node| {
-            let view = node_view(node, now);
-            NodeView {
-                admits: template.is_none_or(|spec| admits(node, spec)),
-                stores: hosts(&view.name),
-                ..view
-            }
-        })
-        .collect()
+    world.nodes.iter().zip(&survey.nodes).map(seen).collect()
 }
 
 /// A node by itself.
-pub(super) fn node_view(node: &Node, now: i64) -> NodeView {
+#[must_use]
+pub fn node_view(node: &Node, now: i64) -> NodeView {
     let spec = node.spec.as_ref();
     let status = node.status.as_ref();
     let info = status.and_then(|s| s.node_info.as_ref());

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{
     super::report::{self, Part},
+    around::Other,
     *,
 };
 
@@ -30,18 +31,19 @@ fn world() -> World {
         .unwrap())
     };
     World {
-        clusters: vec![Arc::new(cluster)],
-        stores: vec![Arc::new(store())],
-        nodes: vec![node("n1"), node("n2"), node("n3")],
-        pods: vec![Arc::new(pod("p1", "n1"))],
-        leases: vec![Arc::new(lease("p1/s", 5))],
+        clusters: vec![Arc::new(cluster)].into(),
+        stores: vec![Arc::new(store())].into(),
+        nodes: vec![node("n1"), node("n2"), node("n3")].into(),
+        pods: vec![Arc::new(pod("p1", "n1"))].into(),
+        leases: vec![Arc::new(lease("p1/s", 5))].into(),
         claims: vec![Arc::new(
             serde_json::from_value(json!({
                 "metadata": {"name": "mail-demo-0-aaaaaaaa", "namespace": "mail"},
                 "spec": {"volumeName": "pv1"}, "status": {"phase": "Bound"},
             }))
             .unwrap(),
-        )],
+        )]
+        .into(),
         volumes: vec![Arc::new(
             serde_json::from_value(json!({
                 "metadata": {"name": "pv1"},
@@ -50,9 +52,29 @@ fn world() -> World {
                         {"key": "kubernetes.io/hostname", "operator": "In", "values": ["n1", "n2"]}]}]}}},
             }))
             .unwrap(),
-        )],
+        )]
+        .into(),
         ..World::default()
     }
+}
+
+fn others(world: &World, heard: &Heard) -> Others {
+    let sight = Sight::new(world, heard);
+    sight.others(&sight.all_alone())
+}
+
+fn observe(world: &World, heard: &Heard, store: &MailStore, others: &Others) -> Option<Observation> {
+    Sight::new(world, heard).observe(store, others)
+}
+
+/// What is observed of the world's first store.
+pub(crate) fn seen(world: &World, heard: &Heard) -> Observation {
+    observe(world, heard, &world.stores[0], &others(world, heard)).unwrap()
+}
+
+/// What is heard when the first store's lease has stood still.
+pub(crate) fn heard_still() -> Heard {
+    heard(Some(60_000))
 }
 
 /// A store whose lease was not renewed and whose pod says nothing, on a node that is Ready.
@@ -131,7 +153,7 @@ fn decide(world: &World, heard: &Heard) -> mailcluster_failover::Decision {
 }
 
 pub(crate) fn unready(world: &mut World, name: &str) {
-    for node in &mut world.nodes {
+    for node in world.nodes.iter_mut() {
         if node.name_any() == name {
             let status = Arc::make_mut(node).status.as_mut().unwrap();
             status.conditions.as_mut().unwrap()[0].status = "Unknown".into();
@@ -160,7 +182,7 @@ fn a_lost_node_is_fenced_under_the_boot_id_that_the_holder_ran_on() {
     status.evidence = serde_json::from_value(json!([{"kind": "LeaseExpired", "podUID": "p1", "node": "n1",
         "bootID": "boot-n1", "epoch": 5, "at": "2026-01-01T00:00:00Z"}]))
     .unwrap();
-    world.stores = vec![Arc::new(store)];
+    world.stores = vec![Arc::new(store)].into();
     let fence = Step::CreateFenceJob { node: "n1".into(), boot_id: "boot-n1".into() };
     assert_eq!(decide(&world, &heard).step, fence);
     let o = observe(&world, &heard, &world.stores[0], &others(&world, &heard)).unwrap();
@@ -173,19 +195,19 @@ fn a_lost_node_is_fenced_under_the_boot_id_that_the_holder_ran_on() {
     for (name, value) in [("NODE", "n1"), ("NODE_UID", "uid-n1"), ("BOOT_ID", "boot-n1")] {
         assert!(env.contains(&(name.to_owned(), value.to_owned())), "{env:?}");
     }
-    world.jobs = vec![Arc::new(job.clone())];
+    world.jobs = vec![Arc::new(job.clone())].into();
     assert_eq!(decide(&world, &heard).step, Step::Await("the fence Job's verdict"));
     job.status =
         serde_json::from_value(json!({"conditions": [{"type": "Complete", "status": "True"}]})).unwrap();
-    world.jobs = vec![Arc::new(job)];
+    world.jobs = vec![Arc::new(job)].into();
     assert_eq!(decide(&world, &heard).step, Step::RecordEvidence(EvidenceKind::FenceJob));
 }
 
 #[test]
 fn a_store_without_rights_on_nodes_is_never_moved() {
     let mut world = world();
-    world.nodes.clear();
-    world.volumes.clear();
+    world.nodes = Vec::new().into();
+    world.volumes = Vec::new().into();
     let step = decide(&world, &heard(Some(60_000))).step;
     assert!(matches!(step, Step::Await(_) | Step::Block(_)), "{step:?}");
 }
@@ -197,7 +219,7 @@ fn a_cordon_and_a_request_ask_for_a_move() {
     assert_eq!(decide(&world, &heard(Some(100))).step, Step::Pin("n2".into()));
     let mut store = store();
     store.annotations_mut().insert(keys::FAILOVER.into(), "n3".into());
-    world.stores = vec![Arc::new(store)];
+    world.stores = vec![Arc::new(store)].into();
     let unfit = mailcluster_failover::Blocked::UnfitNode("n3".into(), "it does not reach the volume");
     assert_eq!(decide(&world, &heard(Some(100))).step, Step::RefuseRequest(unfit));
 }
@@ -228,7 +250,7 @@ fn the_holders_own_word_says_where_it_runs() {
     // Never recorded, and its pod object gone: the lease still says it.
     let mut store = store();
     store.annotations_mut().clear();
-    (world.stores, world.pods) = (vec![Arc::new(store)], Vec::new());
+    (world.stores, world.pods) = (vec![Arc::new(store)].into(), Vec::new().into());
     let placement = observed(&world).placement.unwrap();
     assert_eq!((placement.node.as_str(), placement.boot_id.as_str()), ("n1", "boot-0"));
     assert_eq!(placement.system_uuid, "", "another boot's node is not believed");
@@ -261,7 +283,8 @@ fn a_node_admits_what_its_labels_and_taints_let_in() {
                 "spec": {"selector": {}, "template": {"spec": spec}},
             }))
             .unwrap(),
-        )];
+        )]
+        .into();
         if let Some((key, effect)) = taint {
             let taints = json!({"taints": [{"key": key, "effect": effect, "value": "v"}]});
             Arc::make_mut(&mut world.nodes[1]).spec = serde_json::from_value(taints).unwrap();
@@ -296,8 +319,8 @@ fn with_directory() -> World {
     directory.annotations_mut().insert(keys::HELD_BY.into(), "d1".into());
     let mut held = lease("d1/s", 5);
     held.metadata.name = Some("demo-directory".into());
-    world.stores.push(Arc::new(directory));
-    world.leases.push(Arc::new(held));
+    world.stores.put(Arc::new(directory));
+    world.leases.put(Arc::new(held));
     world
 }
 
@@ -328,7 +351,7 @@ fn others_matter_by_what_is_known_of_them() {
     }
     // A neighbour whose lease has run out, but that frontends reach, is alive.
     let mut world = with_directory();
-    world.pods.push(Arc::new(frontend("f1", "n2")));
+    world.pods.put(Arc::new(frontend("f1", "n2")));
     let reached = mailcluster_rpc::control::v1::StoreReach {
         store: "demo-directory".into(),
         epoch: 5,
@@ -390,9 +413,9 @@ fn the_directory_is_restarted_after_all_stores_and_nobody_while_another_is_away(
     };
     let world = world();
     let well = |directory: bool, others: &[Other]| {
-        let mut own = alone(&world, &Heard::default(), &world.stores[0]).unwrap();
+        let mut own = Sight::new(&world, &Heard::default()).alone(&world.stores[0]).unwrap();
         own.store.directory = directory;
-        around::around(&world, &world.stores[0], &own, others).others_are_well
+        around::around(&world, &world.stores[0], &own, &others.to_vec().into()).others_are_well
     };
     let (same, silent) = (other("demo-1", false, &|_| {}), other("demo-1", false, &|x| x.renewing = false));
     let (moving, new) =
@@ -460,7 +483,8 @@ fn frontends_that_cannot_answer_are_not_waited_for() {
         let mut world = world();
         let mut silent = frontend("f2", node);
         change(&mut silent);
-        world.pods.extend([Arc::new(frontend("f1", "n2")), Arc::new(silent)]);
+        world.pods.put(Arc::new(frontend("f1", "n2")));
+        world.pods.put(Arc::new(silent));
         let o = observe(&world, &heard, &world.stores[0], &others(&world, &heard)).unwrap();
         assert_eq!(o.reach, wanted, "{name}");
     }
@@ -468,7 +492,8 @@ fn frontends_that_cannot_answer_are_not_waited_for() {
         let mut world = world();
         let mut gated = frontend("f2", "n3");
         gated.status.as_mut().unwrap().conditions = serde_json::from_value(gate(status)).unwrap();
-        world.pods.extend([Arc::new(frontend("f1", "n2")), Arc::new(gated)]);
+        world.pods.put(Arc::new(frontend("f1", "n2")));
+        world.pods.put(Arc::new(gated));
         let o = observe(&world, &heard, &world.stores[0], &others(&world, &heard)).unwrap();
         assert_eq!(o.reach.frontends, frontends, "gate {status}");
     }
@@ -477,13 +502,13 @@ fn frontends_that_cannot_answer_are_not_waited_for() {
 #[test]
 fn a_cluster_that_is_being_deleted_gets_no_pod_again() {
     let mut world = world();
-    world.pods.clear();
+    world.pods = Vec::new().into();
     let heard = heard(Some(60_000));
-    assert!(observe(&world, &heard, &world.stores[0], &[]).is_some());
+    assert!(observe(&world, &heard, &world.stores[0], &Others::default()).is_some());
     let mut cluster = MailCluster::clone(&world.clusters[0]);
     cluster.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
-    world.clusters = vec![Arc::new(cluster)];
-    assert!(observe(&world, &heard, &world.stores[0], &[]).is_none());
+    world.clusters = vec![Arc::new(cluster)].into();
+    assert!(observe(&world, &heard, &world.stores[0], &Others::default()).is_none());
 }
 
 #[test]
@@ -498,7 +523,8 @@ fn a_frontend_that_may_still_answer_is_waited_for() {
         heard.awaited = awaited.map(|uid| [uid.to_owned()].into());
         heard.reports = [("f1".to_owned(), Vec::new())].into();
         let mut world = world();
-        world.pods.extend([Arc::new(frontend("f1", "n2")), Arc::new(frontend("f2", node))]);
+        world.pods.put(Arc::new(frontend("f1", "n2")));
+        world.pods.put(Arc::new(frontend("f2", node)));
         let o = observe(&world, &heard, &world.stores[0], &others(&world, &heard)).unwrap();
         assert_eq!((o.reach.pending, o.reach.answered), (pending, 1), "{what}");
     }

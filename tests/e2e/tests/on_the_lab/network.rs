@@ -11,7 +11,7 @@ use crate::stage::{LIMIT, Stage, pod_of};
 const IMAGE: &str = "localhost/lab-toolbox:1";
 /// Ports of a backend's pod that only the cluster's own pods and the operator may reach, but the last, which is
 /// Prometheus'.
-const BACKEND: [u16; 5] = [11024, 11143, 11110, 11443, 9090];
+const BACKEND: [u16; 6] = [11024, 11143, 11110, 11190, 11443, 9090];
 /// Those of the directory's.
 const DIRECTORY: [u16; 2] = [11443, 9090];
 

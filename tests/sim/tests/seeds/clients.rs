@@ -137,6 +137,7 @@ impl Session {
             account: AccountId(account),
             recipient: format!("user{account}@example.org"),
             mailbox: "INBOX".into(),
+            filing: None,
             prefix: Bytes::new(),
         };
         let delivery =

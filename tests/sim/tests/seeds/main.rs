@@ -46,7 +46,7 @@ fn whatever_the_seed_nothing_acknowledged_is_lost() {
     let (acked, unknown, epochs, faults) =
         (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
     let slowest = AtomicU64::new(0);
-    let (slices, passes) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (slices, passes, given_back) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let sins = std::sync::Mutex::new(Vec::new());
     let began = Instant::now();
     std::thread::scope(|threads| {
@@ -69,6 +69,7 @@ fn whatever_the_seed_nothing_acknowledged_is_lost() {
                             faults.fetch_add(told.faults, Ordering::Relaxed);
                             slices.fetch_add(told.compared.0, Ordering::Relaxed);
                             passes.fetch_add(told.compared.1, Ordering::Relaxed);
+                            given_back.fetch_add(told.given_back, Ordering::Relaxed);
                             slowest.fetch_max(told.healed_after, Ordering::Relaxed);
                         }
                         Err(why) => sins.lock().unwrap().push(why),
@@ -79,11 +80,13 @@ fn whatever_the_seed_nothing_acknowledged_is_lost() {
     });
     println!(
         "{seeds} seeds from {first}: {faults:?} faults, {acked:?} changes acknowledged at {epochs:?} epochs, {unknown:?} \
-         without an answer; {slices:?} slices of indexes compared, {passes:?} times all of one; healed after at most {:?}; {:.1} s",
+         without an answer; {slices:?} slices of indexes compared, {passes:?} times all of one; \
+         {given_back:?} files of logs given back; healed after at most {:?}; {:.1} s",
         Duration::from_millis(slowest.into_inner()),
         began.elapsed().as_secs_f64()
     );
     assert!(passes.into_inner() >= seeds, "indexes are hardly compared");
+    assert!(given_back.into_inner() >= seeds, "hardly any room is given back");
     let sins = sins.into_inner().unwrap();
     assert!(sins.is_empty(), "{}\n(play one again with MAILCLUSTER_SIM_SEED=n)", sins.join("\n"));
 }

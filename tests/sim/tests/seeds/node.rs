@@ -5,7 +5,7 @@ use std::{
     rc::Rc,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -18,7 +18,7 @@ use mailcluster_arbiter::{
 use mailcluster_failover::{Durability, FencingMinimum};
 use mailcluster_replication::{Comparing, Standby, service};
 use mailcluster_store::{
-    Identity, Store, StoreKind,
+    Identity, Reclaimed, Store, StoreKind,
     testing::{
         Machine, Rng, on,
         volume::{Crash, Faults, Volume},
@@ -160,6 +160,9 @@ pub struct Process {
     pub status: StatusHandle,
     shutdown: CancellationToken,
     outcome: Arc<Mutex<Option<Outcome>>>,
+    standby: Arc<Standby>,
+    /// Files that were given back.
+    given_back: Arc<AtomicU64>,
 }
 
 impl Process {
@@ -169,6 +172,23 @@ impl Process {
         let done = self.runtime.block_on(work);
         on(None);
         done
+    }
+
+    /// Room is given back here, now: by the store that serves, or the replica that stands by.
+    pub fn reclaim(&self) {
+        let (standby, given_back) = (self.standby.clone(), self.given_back.clone());
+        let store = self.status.get().store;
+        self.block_on(async move {
+            let note = move |done: Result<Reclaimed, String>| {
+                given_back.fetch_add(done.map_or(0, |done| done.files), Ordering::Relaxed);
+            };
+            if standby.has_replica() {
+                note(standby.reclaim_here());
+            } else if let Some(store) = store {
+                // The committer may wait for others.
+                tokio::spawn(async move { note(store.reclaim().await) });
+            }
+        });
     }
 
     /// How it ended, once it has.
@@ -199,6 +219,8 @@ pub struct Node {
     pub frozen: Option<u64>,
     /// What has come of comparing its mirrors' indexes, whenever it served.
     pub comparing: Arc<Comparing>,
+    /// Files of its log that were given back.
+    pub given_back: Arc<AtomicU64>,
 }
 
 impl Node {
@@ -219,6 +241,7 @@ impl Node {
             is_cut: Arc::default(),
             frozen: None,
             comparing: comparing(),
+            given_back: Arc::default(),
         }
     }
 
@@ -248,6 +271,8 @@ impl Node {
             status: StatusHandle::new(),
             shutdown: CancellationToken::new(),
             outcome: Arc::default(),
+            standby: Arc::default(),
+            given_back: self.given_back.clone(),
         };
         process.block_on(async {
             process.clock.began.set(Some(Instant::now()));
@@ -281,7 +306,7 @@ impl Node {
         };
         let rng = Mutex::new(Rng::new(self.rng.next()));
         let events = Arc::new(Events { clients: around.clients.clone(), host, rng });
-        let standby = Arc::new(Standby::default());
+        let standby = process.standby.clone();
         let router = Server::builder().add_service(service(standby.clone(), identity(place)));
         let incoming = UnboundedReceiverStream::new(around.net.listen(place));
         tokio::spawn(async move { drop(router.serve_with_incoming(incoming).await) });

@@ -257,6 +257,7 @@ fn restored(objects: &Objects, nodes: &[Node]) -> Option<LeaseRecord> {
             process: Holder { pod_uid: node.pod(), start_id: format!("s{}", process.number) },
             serves_at: process.status.get().store.map_or(0, |store| store.epoch()),
             last_epoch: said.last_epoch,
+            last_forced: said.last_forced,
             promise: said.promise,
             end: Position { epoch: said.end.0, seq: said.end.1 },
             in_sync_version: said.in_sync_version,
@@ -264,5 +265,5 @@ fn restored(objects: &Objects, nodes: &[Node]) -> Option<LeaseRecord> {
     };
     let copies: Option<Vec<Witness>> = nodes.iter().enumerate().map(witness).collect();
     let shown = objects.serving.as_ref().map_or(0, |(epoch, ..)| *epoch);
-    mailcluster_failover::restored(&copies?, shown)
+    mailcluster_failover::restored(&copies?, shown, None)
 }

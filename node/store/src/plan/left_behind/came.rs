@@ -279,7 +279,7 @@ impl Work<'_, '_, '_> {
             mailbox,
             uid,
             modseq: self.cx.next.next_modseq(self.cx.epoch),
-            prefix: Bytes::new(),
+            ..Stored::default()
         };
         let record = Deliver {
             delivery: body.delivery.clone(),

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use mailcluster_types::{ModSeq, Uid};
 use rusqlite::{OptionalExtension, params};
 
-use super::{MailboxRow, Plan, PlanError, Planned, Value, message::parse_keywords};
+use super::{MailboxRow, Plan, PlanError, Planned, Value, message::parse_keywords, undelete};
 use crate::{
     error::Refusal,
     left_behind::{
@@ -88,6 +88,8 @@ fn mailbox(cx: &mut Plan<'_>, made: &MadeMailbox, out: &mut Out) -> Result<(), P
         return Ok(());
     }
     let special_use = super::special_use(made.special_use);
+    // The new line's own mailbox keeps its use.
+    let special_use = if super::mailbox::has_use(cx, local, special_use)? { None } else { special_use };
     let create = crate::ops::CreateMailbox { account: id, name: made.name.clone(), special_use };
     out.records.extend(super::mailbox::create(cx, &create)?.records);
     out.done.counts.mailboxes += 1;
@@ -205,8 +207,8 @@ fn expunge(cx: &mut Plan<'_>, fork: ModSeq, item: &Gone, out: &mut Out) -> Resul
     }
     if !uids.is_empty() {
         out.done.counts.expunged += uids.len() as u64;
-        let modseq = cx.next.next_modseq(cx.epoch);
-        out.push(record::Expunge { mailbox: mailbox.id, modseq, uids, at: cx.now });
+        let record = undelete::gone(cx, mailbox.id, uids);
+        out.push(record);
     }
     Ok(())
 }

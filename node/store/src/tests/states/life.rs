@@ -16,7 +16,8 @@ use super::{
 };
 use crate::{
     Append, CopyKind, CreateMailbox, Delivery, Enqueue, Expunge, FlagChange, FlagOp, Flags, Follower,
-    Identity, LogReader, OpenGate, QueueRecipient, QueueUpdate, Replica, Store, WriteError,
+    Identity, LogReader, OpenGate, Purge, QueueRecipient, QueueUpdate, RecoverableFilter, Replica, Store,
+    Undelete, WriteError,
     schema::{self, State},
 };
 
@@ -85,7 +86,9 @@ async fn prepare(store: &Store, act: Act) -> (Act, Vec<u64>) {
             vec![find(store, of).await]
         }
         Act::Copy { of, to, .. } => vec![find(store, of).await, find(store, &(of.0, to.clone())).await],
-        Act::Delete(who, name) => vec![find(store, &(*who, name.clone())).await],
+        Act::Delete(who, name) | Act::Undelete(who, name) => {
+            vec![find(store, &(*who, name.clone())).await]
+        }
         _ => Vec::new(),
     };
     (act, ids)
@@ -136,6 +139,15 @@ async fn perform(store: &Store, (act, ids): (Act, Vec<u64>)) -> Result<Seq, Writ
             let done = QueueUpdate::Done { outcome: "250".into() };
             store.queue_update(id, address, done).await?.position()
         }
+        Act::Undelete(who, name) => {
+            let filter = RecoverableFilter { mailbox: Some(name), ..RecoverableFilter::default() };
+            let found = store.read(move |v| v.recoverable(AccountId(who), &filter, 1000)).await;
+            let found = found.map_err(|_| WriteError::NotServing)?;
+            let there = found.iter().filter(|gone| gone.mailbox == ids[0]);
+            let messages = there.map(|gone| (gone.mailbox, gone.uid)).collect();
+            store.undelete(Undelete { account: AccountId(who), messages, into: None }).await?.position()
+        }
+        Act::Purge => store.purge(Purge { until: i64::MAX, early_octets: 0 }).await?.position(),
         Act::Epoch => {
             store.begin_epoch(store.epoch() + 1, ME).await?;
             store.committed()

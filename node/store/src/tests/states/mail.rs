@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mailcluster_types::DeliveryId;
 
 use super::rng::Rng;
-use crate::View;
+use crate::{RecoverableFilter, View};
 
 /// Everything a client can see, but for numbers that only rise.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,6 +15,17 @@ pub struct Mail {
     /// Text and waiting recipients, by delivery.
     pub queue: BTreeMap<u128, (String, BTreeSet<String>)>,
     pub subscribed: BTreeSet<(u128, String)>,
+    /// What was expunged and is kept: owner, mailbox, UID, text and flags.
+    pub gone: BTreeSet<(u128, Home, u32, String, u8)>,
+}
+
+/// Where an expunged message was.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Home {
+    /// In a mailbox that is there, of this name.
+    There(String),
+    /// In one that is gone, and had this name.
+    Was(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,16 +52,48 @@ impl Contents {
 #[derive(Debug, Clone)]
 pub enum Act {
     Account(u128),
-    Deliver { id: DeliveryId, to: Vec<u128>, text: String },
-    Append { to: (u128, String), flags: u8, text: String },
-    Flags { of: (u128, String), uids: Vec<u32>, add: bool, flags: u8 },
-    Copy { of: (u128, String), uids: Vec<u32>, to: String, moving: bool },
-    Expunge { of: (u128, String), uids: Vec<u32> },
+    Deliver {
+        id: DeliveryId,
+        to: Vec<u128>,
+        text: String,
+    },
+    Append {
+        to: (u128, String),
+        flags: u8,
+        text: String,
+    },
+    Flags {
+        of: (u128, String),
+        uids: Vec<u32>,
+        add: bool,
+        flags: u8,
+    },
+    Copy {
+        of: (u128, String),
+        uids: Vec<u32>,
+        to: String,
+        moving: bool,
+    },
+    Expunge {
+        of: (u128, String),
+        uids: Vec<u32>,
+    },
     Create(u128, String),
     Rename((u128, String), String),
     Delete(u128, String),
-    Put { id: DeliveryId, to: Vec<String>, text: String },
-    Done { id: DeliveryId, address: String },
+    Put {
+        id: DeliveryId,
+        to: Vec<String>,
+        text: String,
+    },
+    Done {
+        id: DeliveryId,
+        address: String,
+    },
+    /// What went from this mailbox comes back into it.
+    Undelete(u128, String),
+    /// All that is kept goes.
+    Purge,
     Epoch,
 }
 
@@ -62,7 +105,12 @@ impl Act {
     pub fn is_alone(&self) -> bool {
         matches!(
             self,
-            Self::Account(_) | Self::Create(..) | Self::Rename(..) | Self::Delete(..) | Self::Epoch
+            Self::Account(_)
+                | Self::Create(..)
+                | Self::Rename(..)
+                | Self::Delete(..)
+                | Self::Undelete(..)
+                | Self::Epoch
         )
     }
 }
@@ -82,6 +130,10 @@ impl Mail {
                     contents.messages.insert(m.uid, (text(m.body)?, m.flags.system));
                 }
                 mail.boxes.insert((account.id.0, mailbox.name), contents);
+            }
+            for gone in view.recoverable(account.id, &RecoverableFilter::default(), 1000).map_err(told)? {
+                let home = if gone.is_there { Home::There(gone.name) } else { Home::Was(gone.name) };
+                mail.gone.insert((account.id.0, home, gone.uid, text(gone.body)?, gone.flags.system));
             }
             let names = view.subscriptions(account.id).map_err(told)?;
             mail.subscribed.extend(names.into_iter().map(|name| (account.id.0, name)));
@@ -117,13 +169,25 @@ impl Mail {
                 }
             }
             Act::Copy { of, uids, to, moving } => self.copy(of, uids, to, *moving),
-            Act::Expunge { of, uids } => self.mailbox(of).messages.retain(|uid, _| !uids.contains(uid)),
+            Act::Expunge { of, uids } => self.expunge(of, |uid| uids.contains(&uid)),
             Act::Create(n, name) => _ = self.boxes.insert((*n, name.clone()), Contents::default()),
             Act::Rename(from, to) => {
                 let contents = self.boxes.remove(from).unwrap();
                 self.boxes.insert((from.0, to.clone()), contents);
+                self.rehome(from, &Home::There(to.clone()));
             }
-            Act::Delete(n, name) => _ = self.boxes.remove(&(*n, name.clone())),
+            Act::Delete(n, name) => {
+                let of = (*n, name.clone());
+                self.expunge(&of, |_| true);
+                self.rehome(&of, &Home::Was(name.clone()));
+                self.boxes.remove(&of);
+            }
+            Act::Undelete(n, name) => {
+                for (_, _, _, text, flags) in self.take_gone(&(*n, name.clone())) {
+                    self.mailbox(&(*n, name.clone())).add((text, flags & !8));
+                }
+            }
+            Act::Purge => self.gone.clear(),
             Act::Put { id, to, text } => {
                 self.queue.insert(id.0, (text.clone(), to.iter().cloned().collect()));
             }
@@ -139,6 +203,29 @@ impl Mail {
 
     fn mailbox(&mut self, key: &(u128, String)) -> &mut Contents {
         self.boxes.get_mut(key).unwrap()
+    }
+
+    fn expunge(&mut self, of: &(u128, String), goes: impl Fn(u32) -> bool) {
+        let messages = std::mem::take(&mut self.mailbox(of).messages);
+        let (gone, stays): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            messages.into_iter().partition(|(uid, _)| goes(*uid));
+        self.mailbox(of).messages = stays;
+        let home = Home::There(of.1.clone());
+        self.gone.extend(gone.into_iter().map(|(uid, (text, flags))| (of.0, home.clone(), uid, text, flags)));
+    }
+
+    /// What went from a mailbox that is there, by UID.
+    fn take_gone(&mut self, of: &(u128, String)) -> Vec<(u128, Home, u32, String, u8)> {
+        let is_of =
+            |gone: &(u128, Home, u32, String, u8)| gone.0 == of.0 && gone.1 == Home::There(of.1.clone());
+        let taken: Vec<_> = self.gone.iter().filter(|gone| is_of(gone)).cloned().collect();
+        self.gone.retain(|gone| !is_of(gone));
+        taken
+    }
+
+    fn rehome(&mut self, of: &(u128, String), to: &Home) {
+        let taken = self.take_gone(of);
+        self.gone.extend(taken.into_iter().map(|(n, _, uid, text, flags)| (n, to.clone(), uid, text, flags)));
     }
 
     fn copy(&mut self, of: &(u128, String), uids: &[u32], to: &str, moving: bool) {
@@ -172,8 +259,16 @@ impl Mail {
             .collect();
         let free: Vec<&str> =
             NAMES.into_iter().filter(|name| !self.boxes.contains_key(&(who, (*name).to_owned()))).collect();
+        let restorable: Vec<(u128, String)> = self
+            .gone
+            .iter()
+            .filter_map(|(n, home, ..)| match home {
+                Home::There(name) => Some((*n, name.clone())),
+                Home::Was(_) => None,
+            })
+            .collect();
         let text = format!("text {} {}", id.0 & 0xffff, "x".repeat(rng.below(60) * rng.below(60)));
-        let kind = rng.below(24);
+        let kind = rng.below(27);
         if let (5..=14, false) = (kind, filled.is_empty()) {
             let (of, contents) = *rng.pick(&filled);
             return self.change(rng, kind, of, contents);
@@ -195,6 +290,11 @@ impl Mail {
                 let to: Vec<_> = to.iter().collect();
                 Act::Done { id: DeliveryId(**id), address: (*rng.pick(&to)).clone() }
             }
+            24 | 25 if !restorable.is_empty() => {
+                let (n, name) = (*rng.pick(&restorable)).clone();
+                Act::Undelete(n, name)
+            }
+            26 if !self.gone.is_empty() => Act::Purge,
             23 => Act::Append { to: (who, "Drafts".to_owned()), flags: 16, text },
             _ => {
                 let to = owners.iter().copied().filter(|n| *n == who || rng.one_in(3)).collect();

@@ -10,11 +10,12 @@ use super::{
     check::{after_boot, directory, lay_out},
     disk::{Disk, Image},
     index::{IndexFiles, Reading, floors},
+    is_long,
     life::{History, Reference},
     rng::Rng,
     tape::{Event, Faults, Tape, plain},
 };
-use crate::{Follower, Identity, LogReader, LoggedBatch, Replica, engine::Options};
+use crate::{Follower, Identity, LogReader, LoggedBatch, Replica, engine::Options, schema};
 
 fn other() -> Identity {
     Identity { replica: ReplicaId(10), ..identity() }
@@ -25,9 +26,10 @@ fn opened(dir: &Path, options: &Options) -> Result<Follower, String> {
     Follower::new(replica).map_err(|e| e.to_string())
 }
 
-/// The log in `dir` as far as `end`.
+/// The log in `dir` as far as `end`, from where it has no gaps.
 pub fn batches(dir: &Path, identity: Identity, end: Seq) -> Result<Vec<LoggedBatch>, String> {
-    let mut reader = LogReader::after(dir, identity, 0).map_err(|e| e.to_string())?;
+    let first = LogReader::first(dir).map_err(|e| e.to_string())?;
+    let mut reader = LogReader::after(dir, identity, first.saturating_sub(1)).map_err(|e| e.to_string())?;
     std::iter::from_fn(|| reader.next(end).transpose()).collect::<Result<_, _>>().map_err(|e| e.to_string())
 }
 
@@ -44,6 +46,8 @@ pub struct Known {
 pub struct Primary {
     pub batches: Vec<LoggedBatch>,
     pub history: History,
+    /// Mirrors give room back: nobody else wants anything of their logs.
+    pub gives_back: bool,
 }
 
 impl Primary {
@@ -60,7 +64,9 @@ impl Primary {
             return Err(format!("has {applied} to {end:?}, and {known:?}"));
         }
         let found = batches(dir, other(), end.seq)?;
-        if found[..] != self.batches[..found.len()] {
+        let end_of_log = self.batches.partition_point(|batch| batch.seq <= end.seq);
+        let same_log = end_of_log.checked_sub(found.len()).map(|from| &self.batches[from..end_of_log]);
+        if same_log != Some(&found[..]) || (found.len() < end_of_log && !self.gives_back) {
             return Err(format!("another log up to {end:?}"));
         }
         let same = |at: Seq| {
@@ -71,19 +77,49 @@ impl Primary {
             return Err(format!("other rows at {applied}"));
         }
         follower.advance(end.seq).map_err(|e| e.to_string())?;
-        if same(end.seq) { Ok(()) } else { Err(format!("other rows at {end:?}, once committed")) }
+        if !same(end.seq) {
+            return Err(format!("other rows at {end:?}, once committed"));
+        }
+        readable(dir, &follower)
     }
+}
+
+/// Can every text be read that the index has?
+fn readable(dir: &Path, follower: &Follower) -> Result<(), String> {
+    let conn = schema::open_reader(dir).map_err(|e| e.to_string())?;
+    let mut query = conn.prepare("SELECT id FROM body").map_err(|e| e.to_string())?;
+    let ids = query.query_map([], |row| row.get(0)).map_err(|e| e.to_string())?;
+    let view = follower.replica.view();
+    for id in ids {
+        let id: u64 = id.map_err(|e| e.to_string())?;
+        view.body(id).map_err(|e| format!("the text of body {id}: {e}"))?;
+    }
+    Ok(())
+}
+
+/// What it has is given back while it follows, and changes nothing that it says.
+fn give_back(follower: &mut Follower) -> Result<u64, String> {
+    follower.note_wanted(Some(Seq::MAX));
+    Ok(follower.reclaim()?.files)
 }
 
 /// A mirror's life: it takes batches one by one or together, learns what is committed, cuts off and takes again, and is
 /// opened anew.
-pub fn follow(tape: &Tape, dir: &Path, primary: &Primary, rng: &mut Rng, most: usize) -> Result<(), String> {
+pub fn follow(tape: &Tape, dir: &Path, primary: &Primary, rng: &mut Rng, most: usize) -> Result<u64, String> {
     let mut follower = opened(dir, &tape.options())?;
+    let mut given_back = 0;
     for _ in 0..most {
         let end = follower.end().seq;
         let next = primary.behind(end);
         let together = next.len().min(1 + rng.below(3));
         let Some(last) = next[..together].last() else { break };
+        if primary.gives_back && follower.must_catch_up() {
+            // No segment is begun while there is a tail.
+            tape.note(Event::Committed(end));
+            follower.advance(end).map_err(|e| e.to_string())?;
+        }
+        // What was cut off before a crash may come again.
+        tape.note(Event::AtMost(Seq::MAX));
         follower.append(last.epoch, &next[..together]).map_err(|e| e.to_string())?;
         tape.note(Event::Told(follower.end().seq));
         match rng.below(6) {
@@ -106,8 +142,11 @@ pub fn follow(tape: &Tape, dir: &Path, primary: &Primary, rng: &mut Rng, most: u
                 follower.advance(last.prev.seq).map_err(|e| e.to_string())?;
             }
         }
+        if primary.gives_back && rng.one_in(4) {
+            given_back += give_back(&mut follower)?;
+        }
     }
-    Ok(())
+    Ok(given_back)
 }
 
 /// A mirror's recorded life that may crash.
@@ -125,6 +164,8 @@ impl MirrorRun<'_> {
     pub fn explore(&self, rng: &mut Rng, depth: usize) -> Result<usize, String> {
         let floors = floors(&self.indexes, |n| self.events[n - 1].is_index_synced(), self.floor);
         let (mut disk, mut known, mut opened) = (self.base.clone(), self.known, 0);
+        // Giving room back has many steps, in recoveries as well.
+        let rare = if self.primary.gives_back && !is_long() { 4 } else { 1 };
         for (n, event) in self.events.iter().enumerate() {
             match event {
                 Event::Disk(op) => disk.apply(op, None),
@@ -145,14 +186,14 @@ impl MirrorRun<'_> {
                 }
                 let (image, index) = (after_boot(disk.after(&fates)), reading.left(rng));
                 let dir = lay_out(&image, &index);
-                let checked = if depth == 0 && rng.one_in(40) {
+                let checked = if depth == 0 && rng.one_in(40 * rare) {
                     self.again(dir.path(), (Disk::holding(&image), index.frames()), known, rng)
                 } else {
                     self.primary.check(dir.path(), known).map(|()| 1)
                 };
                 opened += checked.map_err(|why| at(format!("{fates:?}: {why}")))?;
             }
-            if depth == 0 && rng.one_in(if disk.has_new_names() { 2 } else { 16 }) {
+            if depth == 0 && rng.one_in(if disk.has_new_names() { 2 } else { 16 } * rare) {
                 let image: Image = disk.seen();
                 let dir = lay_out(&image, reading.now);
                 let killed = self.again(dir.path(), (disk.clone(), reading.floor), known, rng);
@@ -189,7 +230,9 @@ pub fn recorded<'a>(primary: &'a Primary, rng: &mut Rng) -> MirrorRun<'a> {
     let base = Disk::holding(&image);
     let tape = Tape::new(dir.path(), base.open_files(), Faults::default());
     tape.note(Event::Ready);
-    follow(&tape, dir.path(), primary, rng, usize::MAX).unwrap();
+    let given_back = follow(&tape, dir.path(), primary, rng, usize::MAX).unwrap();
+    println!("{given_back} files were given back");
+    assert!(given_back > 3 || !primary.gives_back, "{given_back}");
     let (events, indexes) = tape.finish();
     let known = Known { confirmed: 0, committed: 0, most: Seq::MAX };
     MirrorRun { primary, base, floor: 0, known, events, indexes }

@@ -193,11 +193,33 @@ fn whatever_a_crash_leaves_of_a_mirror_has_what_it_confirmed() {
         let end = *history.references.last_key_value().unwrap().0;
         let (copy, mut rng) = (directory(), Rng::new(seed));
         history.references = mirrored(dir.path(), copy.path(), end).unwrap();
-        let primary = Primary { batches: mirror::batches(dir.path(), identity(), end).unwrap(), history };
+        let batches = mirror::batches(dir.path(), identity(), end).unwrap();
+        let primary = Primary { batches, history, gives_back: false };
         let run = mirror::recorded(&primary, &mut rng);
         let opened = run.explore(&mut rng, 0);
         println!(
             "a mirror's life, seed {seed}: {} events, {end} records; {opened:?} states",
+            run.events.len()
+        );
+        let opened = opened.unwrap_or_else(|sin| panic!("seed {seed}: {sin}"));
+        assert!(opened > 300, "hardly anything was tried: {opened}");
+    }
+}
+
+#[test]
+fn whatever_a_crash_leaves_of_a_mirror_that_gives_room_back_has_what_it_confirmed() {
+    for n in 0..if is_long() { 10 } else { 1 } {
+        let (seed, times) = (seed() + n, if is_long() { 8 } else { 2 });
+        let (dir, copy, mut rng) = (directory(), directory(), Rng::new(seed));
+        let mut history = History::default();
+        let end = block_on(rewriting::gone(dir.path(), &mut history, &mut rng, times));
+        history.references = mirrored(dir.path(), copy.path(), end).unwrap();
+        let batches = mirror::batches(dir.path(), identity(), end).unwrap();
+        let primary = Primary { batches, history, gives_back: true };
+        let run = mirror::recorded(&primary, &mut rng);
+        let opened = run.explore(&mut rng, 0);
+        println!(
+            "a mirror that gives room back, seed {seed}: {} events, {end} records; {opened:?} states",
             run.events.len()
         );
         let opened = opened.unwrap_or_else(|sin| panic!("seed {seed}: {sin}"));

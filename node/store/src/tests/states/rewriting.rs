@@ -42,7 +42,26 @@ async fn before(dir: &Path, history: &mut History, rng: &mut Rng) -> Seq {
     end
 }
 
-/// Expunges most of what there is.
+/// A life in which much mail comes and most of it goes again, so many times; its last record.
+pub async fn gone(dir: &Path, history: &mut History, rng: &mut Rng, times: usize) -> Seq {
+    let end = before(dir, history, rng).await;
+    let tape = Tape::new(dir, Default::default(), Faults::default());
+    let store = restart(dir, &tape, 2).await;
+    for n in 1..times {
+        for m in 0..24 {
+            let text = format!("text {n} {m} {}", "z".repeat(800 + rng.below(800)));
+            let act = Act::Deliver { id: delivery_id(), to: vec![1 + u128::try_from(m).unwrap() % 3], text };
+            assert!(perform_all(&store, vec![act], &tape, history).await);
+        }
+        thin(&store, &tape, history, rng).await;
+    }
+    let last = store.committed().1;
+    assert!(last > end);
+    drop(store.stop().await);
+    last
+}
+
+/// Expunges most of what there is, for good.
 async fn thin(store: &Store, tape: &Tape, history: &mut History, rng: &mut Rng) {
     let mail = history.mail_at(Seq::MAX);
     let mut acts = Vec::new();
@@ -51,6 +70,9 @@ async fn thin(store: &Store, tape: &Tape, history: &mut History, rng: &mut Rng) 
         if !uids.is_empty() {
             acts.push(Act::Expunge { of: of.clone(), uids });
         }
+    }
+    if !acts.is_empty() {
+        acts.push(Act::Purge);
     }
     assert!(perform_all(store, acts, tape, history).await);
 }
@@ -112,6 +134,13 @@ async fn live(
             assert!(perform_all(&store, acts, tape, history).await);
         }
         thin(&store, tape, history, rng).await;
+        if n % 2 == 1 {
+            // Some of this can come back: it is kept with the rest.
+            for _ in 0..3 {
+                let acts = round(rng, &history.mail_at(Seq::MAX));
+                assert!(perform_all(&store, acts, tape, history).await);
+            }
+        }
         tape.note(Event::Told(store.committed().1));
         if n % 3 == 1 {
             let epoch = store.epoch() + 2;

@@ -6,6 +6,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use mailcluster_types::{Epoch, Seq};
@@ -104,6 +105,7 @@ pub fn options(disk: Arc<dyn Disk>) -> Options {
         volume: Arc::new(AnyVolume),
         segment_size: Some(12 << 10),
         eager_rewriting: true,
+        undelete: Duration::from_secs(3600),
         ..Options::default()
     }
 }
