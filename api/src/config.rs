@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    mailcluster::{Durability, FencingMinimum, Outbound},
+    mailcluster::{Durability, FencingMinimum, Inbound, Outbound},
     mailstore::StoreKind,
 };
 
@@ -64,6 +64,9 @@ pub struct FrontendConfig {
     /// Networks in CIDR notation whose connections begin with a PROXY header.
     #[serde(default, rename = "trustedProxies", skip_serializing_if = "Vec::is_empty")]
     pub trusted_proxies: Vec<String>,
+    /// What is checked of mail from other sites. Left out as long as nothing is said of it: nodes that do not know it start.
+    #[serde(default, skip_serializing_if = "Inbound::is_default")]
+    pub inbound: Inbound,
     /// How much one address, and all together, may ask for.
     #[serde(default)]
     pub limits: FrontendLimits,

@@ -5,6 +5,7 @@
 
 mod failover;
 mod frontends;
+mod inbound;
 mod outbound;
 mod stores;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use failover::{ACCEPT_UNSAFE, Failover, FailoverPolicy, FenceEnv, FenceJob, Fencing, FencingMinimum};
 pub use frontends::{Exposure, Frontends, PodResources, ProxyProtocol};
+pub use inbound::{Dnsbl, DnsblAction, Inbound, InboundCheck, InboundSignatures};
 pub use outbound::{Outbound, Smarthost, SmarthostTls};
 pub use stores::{AccessMode, Directory, Durability, Storage, Stores};
 
@@ -84,6 +86,9 @@ pub struct MailClusterSpec {
     /// How users' mail gets to other sites. Left out: mail to other sites is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outbound: Option<Outbound>,
+    /// What is checked of mail from other sites.
+    #[serde(default)]
+    pub inbound: Inbound,
     /// The account that receives mail for postmaster at every domain that has no own one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 3, max = 254))]

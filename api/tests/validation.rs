@@ -70,6 +70,18 @@ fn what_is_refused_at_creation_and_why() {
         ("unsafe fencing by hand", manual, ""),
         ("postmaster", json!({"postmaster": "admin@example.org"}), ""),
         ("no postmaster", json!({"postmaster": "admin"}), "must be an address"),
+        ("checks", json!({"inbound": {"spf": "Enforce", "dmarc": "Enforce"}}), ""),
+        ("no checks", json!({"inbound": {"spf": "Off", "dkim": "Off", "dmarc": "Off"}}), ""),
+        ("DMARC without DKIM", json!({"inbound": {"dkim": "Off"}}), "DMARC needs"),
+        ("DMARC without SPF", json!({"inbound": {"spf": "Off", "dmarc": "Enforce"}}), "DMARC needs"),
+        ("a list", json!({"inbound": {"dnsbls": [{"zone": "bl.example.org", "action": "Reject"}]}}), ""),
+        (
+            "no list",
+            json!({"inbound": {"dnsbls": [{"zone": "bl example", "action": "Junk"}]}}),
+            "zone must be",
+        ),
+        ("allowed networks", json!({"inbound": {"allowedCIDRs": ["192.0.2.0/24"]}}), ""),
+        ("no networks", json!({"inbound": {"allowedCIDRs": ["192.0.2.1"]}}), "allowedCIDRs must be"),
         ("networks", proxies, ""),
         ("not a network", not_a_network, "CIDR"),
     ] {

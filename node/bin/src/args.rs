@@ -78,6 +78,34 @@ pub struct StandaloneArgs {
     /// Mail to other sites.
     #[command(flatten)]
     pub way_out: WayOutArgs,
+    /// Checks of mail from other sites.
+    #[command(flatten)]
+    pub way_in: WayInArgs,
+    /// A name server to ask, for --outbound and for checks. May be given several times. Default: those of
+    /// /etc/resolv.conf.
+    #[arg(long = "name-server", value_name = "ADDR:PORT")]
+    pub name_servers: Vec<SocketAddr>,
+}
+
+/// Checks of mail from other sites (port smtp). Without any of them mail is taken as it is, and no name server is asked.
+#[derive(Debug, Clone, Default, ClapArgs)]
+pub struct WayInArgs {
+    /// SPF: `mark` writes the result into the message, `enforce` refuses what fails.
+    #[arg(long, value_name = "HOW", value_parser = ["off", "mark", "enforce"], default_value = "off")]
+    pub spf: String,
+    /// DKIM signatures and ARC chains: `mark` writes the results into the message.
+    #[arg(long, value_name = "HOW", value_parser = ["off", "mark"], default_value = "off")]
+    pub dkim: String,
+    /// DMARC, which needs --spf and --dkim: `mark` writes the result into the message, `enforce` does as the author's domain
+    /// asks with what fails.
+    #[arg(long, value_name = "HOW", value_parser = ["off", "mark", "enforce"], default_value = "off")]
+    pub dmarc: String,
+    /// A DNS list of clients; ACTION is `mark`, `junk` or `reject`. May be given several times.
+    #[arg(long = "dnsbl", value_name = "ZONE=ACTION")]
+    pub dnsbls: Vec<String>,
+    /// A network whose mail is marked, but never refused or put into Junk. May be given several times.
+    #[arg(long = "allow", value_name = "CIDR")]
+    pub allowed: Vec<String>,
 }
 
 /// Mail to other sites.
@@ -87,9 +115,6 @@ pub struct WayOutArgs {
     /// smarthost that takes all of it (port 25 when there is none). Left out: such mail is refused.
     #[arg(long, value_name = "WAY")]
     pub outbound: Option<String>,
-    /// A name server to ask. May be given several times. Default: those of /etc/resolv.conf.
-    #[arg(long = "name-server", value_name = "ADDR:PORT", requires = "outbound")]
-    pub name_servers: Vec<SocketAddr>,
     /// The port of hosts that MX records name, which may then be on this machine: for tests.
     #[arg(long, hide = true, requires = "outbound")]
     pub outbound_port: Option<u16>,

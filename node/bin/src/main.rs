@@ -15,6 +15,7 @@ mod self_signed;
 mod shutdown;
 mod standalone;
 mod tools;
+mod way_in;
 mod way_out;
 
 use std::{io::Write, process::ExitCode};

@@ -45,7 +45,7 @@ use crate::{
     local_backends::LocalBackends,
     local_directory::LocalDirectory,
     metrics::{self, Certificates},
-    self_signed, shutdown, way_out,
+    self_signed, shutdown, way_in, way_out,
 };
 
 /// The name of the only mail store.
@@ -72,7 +72,11 @@ pub async fn run(options: StandaloneArgs) -> Result<()> {
     let directory = Arc::new(LocalDirectory::default());
     // Stores outlive the frontends, so that what is in flight can still be stored.
     let stores_down = CancellationToken::new();
-    let out = way_out::of_options(&options.way_out, &hostname)?;
+    let out = way_out::of_options(&options.way_out, &options.name_servers, &hostname)?;
+    let checks = way_in::of_options(&options.way_in, &options.name_servers, &hostname)?;
+    if out.is_none() && checks.is_none() && !options.name_servers.is_empty() {
+        bail!("--name-server: nothing asks one without --outbound or a check");
+    }
     let sends_out = out.is_some();
     let backends = LocalBackends::new(STORE.into(), hostname.clone(), Arc::new(SessionLimits::default()));
     let backends = Arc::new(backends.sending_out(sends_out));
@@ -98,6 +102,7 @@ pub async fn run(options: StandaloneArgs) -> Result<()> {
         tls: Some(Arc::new(tls.clone())),
         shutdown: shutdown.clone(),
         sends_out,
+        checks,
         limits: Arc::new(FrontendLimits::default()),
     };
     let ports = ClientPorts {

@@ -21,7 +21,7 @@ use crate::args::WayOutArgs;
 const PORT: u16 = 25;
 
 /// A standalone node's; none when mail for other sites is not sent.
-pub fn of_options(options: &WayOutArgs, hostname: &str) -> Result<Option<Out>> {
+pub fn of_options(options: &WayOutArgs, servers: &[SocketAddr], hostname: &str) -> Result<Option<Out>> {
     let Some(way) = &options.outbound else { return Ok(None) };
     let mut settings = Settings::new(hostname.to_owned());
     settings.ways = Ways { default: parse(way).context("--outbound")?, ..Ways::default() };
@@ -29,7 +29,7 @@ pub fn of_options(options: &WayOutArgs, hostname: &str) -> Result<Option<Out>> {
         settings.port = port;
         settings.loopback_is_another = true;
     }
-    let mut out = out(settings, &options.name_servers)?;
+    let mut out = out(settings, servers)?;
     if let Some(first) = options.outbound_pause {
         out.backoff = Backoff { first, limit: first };
     }

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use mailcluster_types::{Backends, BoxStream, Directory, TlsFacts};
+use mailcluster_verdict::Checks;
 use tokio_util::sync::CancellationToken;
 
 /// Everything a frontend session may use. Cheap to clone.
@@ -21,6 +22,8 @@ pub struct FrontendContext {
     pub shutdown: CancellationToken,
     /// Users' mail to other sites is taken: stores have a way out.
     pub sends_out: bool,
+    /// Judges mail from other sites; `None`: it is taken as it is.
+    pub checks: Option<Arc<Checks>>,
     /// Bounds.
     pub limits: Arc<FrontendLimits>,
 }

@@ -27,6 +27,7 @@ pub fn frontends(cluster: &Cluster) -> Result<ConfigMap, ConfigError> {
     config.frontend = Some(FrontendConfig {
         tls_dir: TLS_DIR.into(),
         trusted_proxies: cluster.spec.frontends.proxy_protocol.trusted_cidrs.clone(),
+        inbound: cluster.spec.inbound.clone(),
         limits: FrontendLimits::default(),
     });
     config_map(meta(cluster, cluster.names().frontend()), &config)

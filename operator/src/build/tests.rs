@@ -24,6 +24,7 @@ pub fn cluster() -> Cluster {
             "stores": {"count": 2, "storage": {"storageClassName": "local", "size": "1Gi"},
                        "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}}},
             "outbound": {"smarthost": {"host": "relay.example.net", "port": 587, "credentialsSecret": "relay"}},
+            "inbound": {"dmarc": "Enforce", "dnsbls": [{"zone": "bl.example.net", "action": "Reject", "answers": [2, 3]}]},
             "frontends": {"proxyProtocol": {"trustedCIDRs": ["10.0.0.0/8"]}}}}))
     .unwrap();
     Cluster::new(&object, &"c".repeat(32), "registry.example/node:1").unwrap()

@@ -79,6 +79,7 @@ mod tests {
             utf8: false,
             size: 0,
             dsn: mail,
+            checked: mailcluster_lmtp::Checked::default(),
             recipients: Vec::new(),
         };
         let (address, way) = ("bob@example.org".into(), Way::Deliver(Vec::new()));

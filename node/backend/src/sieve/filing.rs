@@ -35,6 +35,8 @@ pub(crate) struct About<'a> {
     pub(crate) store: &'a StoreName,
     pub(crate) sender: &'a str,
     pub(crate) recipient: &'a str,
+    /// The mailbox for what is kept: INBOX, but for what checks think little of.
+    pub(crate) kept_in: &'a str,
     /// Addresses or headers may be UTF-8.
     pub(crate) utf8: bool,
     pub(crate) at: i64,
@@ -46,7 +48,7 @@ pub(crate) struct About<'a> {
 /// What an account's mail becomes.
 #[derive(Debug)]
 pub(crate) enum Wish {
-    /// One copy in INBOX.
+    /// One copy, where mail goes without a script.
     Plain,
     /// What the script says.
     Filed(Box<Filing>),
@@ -104,7 +106,7 @@ fn rejected(outcome: &Outcome) -> Option<Reply> {
 /// The message is kept, and the user told.
 fn failed(about: &About<'_>, own: &str, (script, why): (&str, &str)) -> Filing {
     tracing::warn!(id = %about.delivery, rcpt = about.recipient, script, why, "a sieve script failed");
-    let mut filing = Filing { into: vec![inbox(Flags::default())], ..Filing::default() };
+    let mut filing = Filing { into: vec![kept(about, Flags::default())], ..Filing::default() };
     let id = ids::derived(about.delivery, about.account, Kind::Failure);
     let from = format!("Mail delivery <postmaster@{}>", about.hostname);
     let head = Head { id, hostname: about.hostname, at: about.at, from: &from };
@@ -121,8 +123,8 @@ fn failed(about: &About<'_>, own: &str, (script, why): (&str, &str)) -> Filing {
     filing
 }
 
-fn inbox(flags: Flags) -> InMailbox {
-    InMailbox { mailbox: "INBOX".to_owned(), create: false, flags }
+fn kept(about: &About<'_>, flags: Flags) -> InMailbox {
+    InMailbox { mailbox: about.kept_in.to_owned(), create: false, flags }
 }
 
 /// From the null sender.
@@ -144,7 +146,7 @@ async fn file(about: &About<'_>, own: &str, outcome: Outcome) -> Result<Filing, 
     let (mut sent_on, mut kept_instead, mut notifications) = (Vec::new(), None, 0);
     for Planned { action, .. } in outcome.actions {
         match action {
-            Action::Keep { flags } => filing.into.push(inbox(flags_of(&flags))),
+            Action::Keep { flags } => filing.into.push(kept(about, flags_of(&flags))),
             Action::FileInto(into) => filing.into.push(InMailbox {
                 mailbox: into.mailbox,
                 create: into.create,
@@ -155,7 +157,7 @@ async fn file(about: &About<'_>, own: &str, outcome: Outcome) -> Result<Filing, 
                 Leads::Nowhere(why) => {
                     tracing::warn!(id = %about.delivery, rcpt = about.recipient, address, why, "sieve: not redirected");
                     details.push(format!("not redirected to {address}: {why}"));
-                    kept_instead = Some(inbox(Flags::default()));
+                    kept_instead = Some(kept(about, Flags::default()));
                 }
             },
             Action::Vacation(vacation) => {

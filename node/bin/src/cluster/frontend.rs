@@ -22,7 +22,7 @@ use super::{
     providers::Providers,
     routes::Routes,
 };
-use crate::{args::FrontendArgs, client_ports::ClientPorts, listen_spec::Proto, metrics};
+use crate::{args::FrontendArgs, client_ports::ClientPorts, listen_spec::Proto, metrics, way_in};
 
 /// How often stores that no session has used are tried, for the operator's second path of detection.
 const PROBE: Duration = Duration::from_secs(2);
@@ -76,6 +76,7 @@ pub async fn run(options: FrontendArgs) -> Result<()> {
             tls: Some(Arc::new(tls.clone())),
             shutdown: ending.clone(),
             sends_out: pod.config.outbound.is_some(),
+            checks: way_in::of_config(&section.inbound, &pod.hostname)?,
             limits: Arc::new(limits(section)),
         },
         tls,

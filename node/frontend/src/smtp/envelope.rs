@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use mailcluster_lmtp::{Recipient, Wishes};
+use mailcluster_lmtp::{Checked, Recipient, Wishes};
 use mailcluster_proto_smtp::{MailParams, Path, RcptDsn, RcptParams, Reply};
 use mailcluster_types::{AccountStatus, Address, DeliveryId, Resolution, ResolvedAccount};
 
@@ -29,6 +29,8 @@ pub(super) struct Envelope {
     pub(super) recipients: Vec<String>,
     /// What the sender asks for its reports (RFC 3461).
     pub(super) wishes: Wishes,
+    /// What was made of the message.
+    pub(super) checked: Checked,
 }
 
 impl Envelope {
@@ -39,6 +41,7 @@ impl Envelope {
             size,
             utf8: self.utf8 || self.recipients.iter().any(|r| !r.is_ascii()),
             wishes: self.wishes.clone(),
+            checked: self.checked.clone(),
         }
     }
 
@@ -81,7 +84,7 @@ impl Session {
         if self.service == Service::Submission && self.account.is_none() {
             return Err((Reply::new(530, "5.7.0 authentication required"), "auth"));
         }
-        if params.delivery.is_some() {
+        if params.any_internal() {
             return Err((Reply::new(555, "5.5.4 parameter not offered"), "syntax"));
         }
         if !params.dsn.is_empty() && !self.context.sends_out {
@@ -101,7 +104,8 @@ impl Session {
         let sender = sender.map(|s| s.to_string()).unwrap_or_default();
         let (size, utf8) = (params.size.unwrap_or(0), params.utf8);
         let wishes = Wishes { mail: params.dsn, ..Wishes::default() };
-        Ok(Envelope { id, sender, size, utf8, items: Vec::new(), recipients: Vec::new(), wishes })
+        let checked = Checked::default();
+        Ok(Envelope { id, sender, size, utf8, items: Vec::new(), recipients: Vec::new(), wishes, checked })
     }
 
     async fn check_sender(&self, account: &ResolvedAccount, sender: Option<&Address>) -> Result<(), Refused> {
@@ -143,6 +147,7 @@ impl Session {
         if envelope.recipients.len() >= self.context.limits.max_recipients {
             return Err((Reply::new(452, "4.5.3 too many recipients"), "recipients"));
         }
+        self.check_client(&path).await?;
         let bare_postmaster = matches!(path, Path::Postmaster);
         let address = match path {
             Path::Mailbox(mailbox) => address(&mailbox, envelope.utf8, "5.1.3")?,

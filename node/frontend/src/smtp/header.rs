@@ -65,15 +65,17 @@ impl<'a> Header<'a> {
         self.named("Received").count() > MAX_HOPS
     }
 
-    /// Writes the header section that is delivered: the trace line, then the fields, without those that only a final
-    /// delivery or nobody may add, and for submissions with those that must be there.
-    pub(super) fn rewrite(&self, trace: &Trace<'_>) -> Bytes {
+    /// Writes the header section that is delivered: the trace line, what checks say, then the fields, without those that
+    /// only a final delivery or nobody may add, and for submissions with those that must be there.
+    pub(super) fn rewrite(&self, trace: &Trace<'_>, checks: &str) -> Bytes {
         let mut out = BytesMut::new();
+        out.extend_from_slice(checks.as_bytes());
         out.extend_from_slice(trace.received().as_bytes());
         let from_user = trace.service == Service::Submission;
         for field in &self.fields {
             let name = name_of(field);
             let dropped = name.eq_ignore_ascii_case(b"Return-Path")
+                || claims_to_be_ours(field, trace.hostname)
                 || (from_user
                     && (name.eq_ignore_ascii_case(b"Bcc") || name.eq_ignore_ascii_case(b"Resent-Bcc")));
             if !dropped {
@@ -88,6 +90,16 @@ impl<'a> Header<'a> {
         }
         out.freeze()
     }
+}
+
+/// Only we say what we found (RFC 8601 section 5).
+fn claims_to_be_ours(field: &[u8], hostname: &str) -> bool {
+    let name = name_of(field);
+    name.eq_ignore_ascii_case(b"Authentication-Results")
+        && mailcluster_verdict::is_forged(
+            field.splitn(2, |b| *b == b':').nth(1).unwrap_or_default(),
+            hostname,
+        )
 }
 
 fn name_of(field: &[u8]) -> &[u8] {

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use mailcluster_lmtp::WireError;
 use mailcluster_proto_smtp::{DataDecoder, DataFault, Progress, Reply};
 use tokio::time::{Instant, timeout};
 
 use super::{
+    checked::Came,
     deliver::{self, Job, Verdict},
     envelope::{Envelope, unix_ms},
     header::{self, Header, MAX_HEADER, Trace},
@@ -46,11 +47,11 @@ impl Session {
             }
             Some(_) => {}
         }
-        let Some(envelope) = self.envelope.take() else { return Ok(OUT_OF_ORDER) };
+        let Some(mut envelope) = self.envelope.take() else { return Ok(OUT_OF_ORDER) };
         self.wire.answer(&Reply::new(354, "go ahead, end with a dot")).await?;
         let intake = self.receive().await?;
         let id = envelope.id;
-        match self.finish(&envelope, intake).await {
+        match self.finish(&mut envelope, intake).await {
             Err(refused) => {
                 tracing::info!(%id, session = %self.client.session, reply = %refused.0, "message refused");
                 Ok(self.refuse(refused))
@@ -92,7 +93,11 @@ impl Session {
     }
 
     /// Judges the whole message and gives it its trace.
-    async fn finish(&self, envelope: &Envelope, intake: Intake) -> Result<Message, (Reply, &'static str)> {
+    async fn finish(
+        &self,
+        envelope: &mut Envelope,
+        intake: Intake,
+    ) -> Result<Message, (Reply, &'static str)> {
         if let Some(refused) = intake.refused {
             return Err(refused);
         }
@@ -100,6 +105,12 @@ impl Session {
         if header.is_loop() {
             return Err((Reply::new(554, "5.4.6 too many hops, this mail goes in circles"), "loop"));
         }
+        let message = intake.spool.finish(Bytes::new()).await.map_err(|error| {
+            tracing::error!(%error, "spool failed");
+            no_spool()
+        })?;
+        let came = Came { header: &intake.header, text: &message, parted: intake.parted };
+        let checks = self.judge(envelope, came).await?;
         let hello = self.hello.as_ref();
         let trace = Trace {
             service: self.service,
@@ -116,15 +127,12 @@ impl Session {
             },
             at: i64::try_from(unix_ms() / 1000).unwrap_or(0),
         };
-        let mut head = BytesMut::from(header.rewrite(&trace));
+        let mut head = BytesMut::from(header.rewrite(&trace, &checks));
         // A message that has no empty line after its header gets one, so that no text is taken for a field.
         if !intake.parted {
             head.extend_from_slice(b"\r\n");
         }
-        intake.spool.finish(head.freeze()).await.map_err(|error| {
-            tracing::error!(%error, "spool failed");
-            no_spool()
-        })
+        Ok(message.with_head(head.freeze()))
     }
 
     /// Delivers, and says what became of it.
@@ -137,7 +145,8 @@ impl Session {
         match verdict.unwrap_or(Verdict::Silence) {
             Verdict::Accepted { handed_off } => {
                 metrics::accepted(service);
-                tracing::info!(%id, %session, service, size, recipients, handed_off, "message accepted");
+                let (junk, met) = (job.envelope.checked.junk, &job.envelope.checked.met);
+                tracing::info!(%id, %session, service, size, recipients, handed_off, junk, %met, "message accepted");
                 Ok(Reply::with(250, format!("2.0.0 accepted id={id}")))
             }
             Verdict::Never(reply) => {
@@ -202,7 +211,7 @@ impl Intake {
     }
 }
 
-fn no_spool() -> (Reply, &'static str) {
+pub(super) fn no_spool() -> (Reply, &'static str) {
     (Reply::new(452, "4.3.1 no room for this message now"), "spool")
 }
 

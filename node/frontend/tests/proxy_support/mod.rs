@@ -102,6 +102,7 @@ impl World {
             sender: String::new(),
             at: 1_700_000_000,
             body: Bytes::from(body.to_owned()),
+            met: String::new(),
             targets: vec![DeliveryTarget {
                 account: self.account,
                 recipient: "ann@example.org".to_owned(),
@@ -134,6 +135,7 @@ impl World {
             hostname: "mail.example.org".into(),
             tls: Some(tls),
             sends_out: false,
+            checks: None,
             shutdown: self.shutdown.clone(),
             limits: Arc::new(FrontendLimits {
                 login_timeout: self.login_timeout,

@@ -28,6 +28,7 @@ use mailcluster_types::{
     DeliveryId, Directory, Epoch, Located, OpenError, Protocol, ReplicaId, Resolution, ResolvedAccount,
     SessionId, StoreName, TlsFacts, Unavailable,
 };
+use mailcluster_verdict::Checks;
 use tokio_util::sync::CancellationToken;
 
 use self::client::Smtp;
@@ -165,6 +166,7 @@ pub struct Cluster {
     pub net: Arc<Net>,
     pub limits: FrontendLimits,
     pub shutdown: CancellationToken,
+    pub checks: Option<Arc<Checks>>,
     _dirs: Vec<tempfile::TempDir>,
 }
 
@@ -199,6 +201,7 @@ impl Cluster {
             net: Arc::new(Net { stores, candidates, ..Net::default() }),
             limits,
             shutdown: CancellationToken::new(),
+            checks: None,
             _dirs: dirs,
         }
     }
@@ -283,6 +286,7 @@ impl Cluster {
             hostname: HOST.into(),
             tls: Some(Arc::new(Pretend)),
             sends_out: false,
+            checks: self.checks.clone(),
             shutdown: self.shutdown.clone(),
             limits: Arc::new(self.limits.clone()),
         }
@@ -337,8 +341,13 @@ impl Cluster {
 
     /// The messages in an account's INBOX, oldest first.
     pub async fn inbox(&self, store: &str, account: AccountId) -> Vec<String> {
+        self.mailbox(store, account, "INBOX").await
+    }
+
+    /// The messages in a mailbox, oldest first.
+    pub async fn mailbox(&self, store: &str, account: AccountId, name: &'static str) -> Vec<String> {
         let read = self.store(store).read(move |view| {
-            let inbox = view.mailbox_by_name(account, "INBOX")?.expect("an INBOX");
+            let inbox = view.mailbox_by_name(account, name)?.expect("a mailbox");
             let messages = view.messages(inbox.id, 1, u32::MAX)?;
             messages.iter().map(|m| view.body(m.body)).collect::<Result<Vec<_>, _>>()
         });

@@ -72,6 +72,7 @@ fn incoming() -> Samples {
                 at: 1_700_000_000,
                 body_crc: crc32c::crc32c(b"body\r\n"),
                 targets: vec![stored.clone(), Stored { mailbox: 0, uid: 0, modseq: 0, ..stored }],
+                met: String::new(),
             }
             .into(),
             b"body\r\n",
