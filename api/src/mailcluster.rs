@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use failover::{ACCEPT_UNSAFE, Failover, FailoverPolicy, FenceEnv, FenceJob, Fencing, FencingMinimum};
 pub use frontends::{Exposure, Frontends, PodResources, ProxyProtocol};
 pub use inbound::{Dnsbl, DnsblAction, Inbound, InboundCheck, InboundSignatures};
-pub use outbound::{Outbound, Smarthost, SmarthostTls};
+pub use outbound::{Outbound, SendLimits, Smarthost, SmarthostTls};
 pub use stores::{AccessMode, Directory, Durability, Storage, Stores};
 
 /// Matches a fully qualified domain name of at least two labels, without a final dot.

@@ -56,6 +56,8 @@ fn what_is_refused_at_creation_and_why() {
         ("host name in capitals", json!({"hostname": "Mail.Example.org"}), "lower case"),
         ("host name with a final dot", json!({"hostname": "mail.example.org."}), "fully qualified"),
         ("an address for a host name", json!({"hostname": "postmaster@example.org"}), "fully qualified"),
+        ("a limit", json!({"outbound": {"limits": {"messagesPerHour": 1}}}), ""),
+        ("limits that limit nothing", json!({"outbound": {"limits": {}}}), "name a limit"),
         ("short lease", json!({"failover": {"leaseSeconds": 3}}), "4 to 120"),
         ("shortest lease", json!({"failover": {"leaseSeconds": 4}}), ""),
         ("many stores, default lease", json!({"stores": {"count": 51}}), ""),

@@ -83,6 +83,10 @@ pub enum Command {
     /// Addresses that stand for accounts.
     #[command(subcommand)]
     Alias(Alias),
+    /// Compare what the DNS says of the host and the domains with what is configured, and print what to publish.
+    ///
+    /// Exit codes: 0 when nothing is missing or wrong, 1 when something is, 4 when the DNS does not say.
+    Check(crate::commands::Check),
     /// Bring mail from Maildirs and mbox files into accounts: messages, folders, flags, dates, subscriptions.
     ///
     /// Run it where the mail is. It logs in over IMAP to the frontends, with a ticket for each account that the directory
@@ -186,6 +190,9 @@ pub enum Domain {
         /// The domain.
         name: String,
     },
+    /// Keys that sign its mail (DKIM).
+    #[command(subcommand)]
+    Dkim(crate::commands::Dkim),
     /// Delete a domain.
     Delete {
         /// The domain.

@@ -10,6 +10,30 @@ pub struct Outbound {
     /// A host that takes all of it. None: the hosts that each domain's MX records name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smarthost: Option<Smarthost>,
+    /// What each account may send to other sites. None: as much as it likes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<SendLimits>,
+}
+
+/// What each account may send to other sites, whichever frontends it comes by.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("has(self.messagesPerHour) || has(self.recipientsPerHour) || has(self.recipientsPerDay)", "name a limit, or leave outbound.limits out"),
+)]
+pub struct SendLimits {
+    /// Messages in any hour. None: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub messages_per_hour: Option<u32>,
+    /// Recipients in any hour. None: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub recipients_per_hour: Option<u32>,
+    /// Recipients in any day. None: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub recipients_per_day: Option<u32>,
 }
 
 /// A host that takes mail for other sites.

@@ -2,17 +2,23 @@
 
 mod account;
 mod alias;
+mod check;
 mod directory;
+mod dkim;
 mod domain;
 mod failover;
 mod import;
 mod input;
+mod key_line;
 mod mail;
 mod queue;
 mod rebalance;
 mod status;
 mod transfer;
 mod undelete;
+
+pub use check::Check;
+pub use dkim::Dkim;
 
 use crate::{
     args::{Cli, Command, Global},
@@ -32,6 +38,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Domain(command) => domain::run(command, &mut admin(&global).await?, out).await,
         Command::Account(command) => account::run(command, &global).await,
         Command::Alias(command) => alias::run(command, &mut admin(&global).await?, out).await,
+        Command::Check(asked) => check::run(asked, &mut admin(&global).await?, out).await,
         Command::Import(asked) => import::run(asked, &global).await,
         Command::Status => status::run(&global).await,
         Command::Trace(trace) => mail::trace(trace, &mut admin(&global).await?, out).await,

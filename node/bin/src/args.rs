@@ -81,8 +81,8 @@ pub struct StandaloneArgs {
     /// Checks of mail from other sites.
     #[command(flatten)]
     pub way_in: WayInArgs,
-    /// A name server to ask, for --outbound and for checks. May be given several times. Default: those of
-    /// /etc/resolv.conf.
+    /// A name server to ask, for --outbound, for checks and for records of keys. May be given several times. Default: those
+    /// of /etc/resolv.conf.
     #[arg(long = "name-server", value_name = "ADDR:PORT")]
     pub name_servers: Vec<SocketAddr>,
 }
@@ -115,6 +115,15 @@ pub struct WayOutArgs {
     /// smarthost that takes all of it (port 25 when there is none). Left out: such mail is refused.
     #[arg(long, value_name = "WAY")]
     pub outbound: Option<String>,
+    /// Messages that each account may send to other sites in any hour. Default: no limit.
+    #[arg(long, value_name = "N", requires = "outbound", value_parser = clap::value_parser!(u32).range(1..))]
+    pub messages_per_hour: Option<u32>,
+    /// Recipients that each account may send to at other sites in any hour. Default: no limit.
+    #[arg(long, value_name = "N", requires = "outbound", value_parser = clap::value_parser!(u32).range(1..))]
+    pub recipients_per_hour: Option<u32>,
+    /// The same in any day. Default: no limit.
+    #[arg(long, value_name = "N", requires = "outbound", value_parser = clap::value_parser!(u32).range(1..))]
+    pub recipients_per_day: Option<u32>,
     /// The port of hosts that MX records name, which may then be on this machine: for tests.
     #[arg(long, hide = true, requires = "outbound")]
     pub outbound_port: Option<u16>,

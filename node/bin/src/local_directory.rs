@@ -6,8 +6,8 @@ use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use mailcluster_directory::{DirectoryFeed, DirectoryService, FeedStream};
 use mailcluster_types::{
-    AccountId, Address, AuthOutcome, AuthRequest, Directory, Epoch, Located, Resolution, Seq, StoreName,
-    Unavailable,
+    AccountId, Address, Allowance, AuthOutcome, AuthRequest, Directory, Epoch, Located, Resolution, Seq,
+    SigningKeys, StoreName, Unavailable,
 };
 
 /// Delegates to the service that is there; without one it answers `Unavailable`.
@@ -46,6 +46,14 @@ impl Directory for LocalDirectory {
 
     async fn may_send_as(&self, account: AccountId, sender: &Address) -> Result<bool, Unavailable> {
         self.get()?.may_send_as(account, sender).await
+    }
+
+    async fn signing_keys(&self, domain: &str) -> Result<Arc<SigningKeys>, Unavailable> {
+        self.get()?.signing_keys(domain).await
+    }
+
+    async fn count_sent(&self, account: AccountId, recipients: u32) -> Result<Allowance, Unavailable> {
+        self.get()?.count_sent(account, recipients).await
     }
 }
 

@@ -6,6 +6,7 @@ mod client_ports;
 mod cluster;
 mod health;
 mod holder;
+mod key_records;
 mod listen_spec;
 mod local_backends;
 mod local_directory;

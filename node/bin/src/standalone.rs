@@ -74,9 +74,6 @@ pub async fn run(options: StandaloneArgs) -> Result<()> {
     let stores_down = CancellationToken::new();
     let out = way_out::of_options(&options.way_out, &options.name_servers, &hostname)?;
     let checks = way_in::of_options(&options.way_in, &options.name_servers, &hostname)?;
-    if out.is_none() && checks.is_none() && !options.name_servers.is_empty() {
-        bail!("--name-server: nothing asks one without --outbound or a check");
-    }
     let sends_out = out.is_some();
     let backends = LocalBackends::new(STORE.into(), hostname.clone(), Arc::new(SessionLimits::default()));
     let backends = Arc::new(backends.sending_out(sends_out));

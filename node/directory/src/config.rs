@@ -6,6 +6,8 @@ use mailcluster_auth::{HashCost, ThrottlePolicy};
 use mailcluster_types::{Address, StoreName};
 use tokio::sync::watch;
 
+use crate::SendLimits;
+
 /// A mail store that exists, for placing accounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreLoad {
@@ -43,6 +45,8 @@ pub struct DirectoryConfig {
     pub hash_cost: HashCost,
     /// How patient logins are.
     pub throttle: ThrottlePolicy,
+    /// What an account may send to other sites. Default: as much as it likes.
+    pub send_limits: SendLimits,
     /// A failed login is answered no sooner than this, so that the kind of a stored hash cannot be told by the
     /// time. Default 400 ms.
     pub reject_floor: Duration,
@@ -59,6 +63,7 @@ impl DirectoryConfig {
             stores,
             hash_cost: HashCost::default(),
             throttle: ThrottlePolicy::default(),
+            send_limits: SendLimits::default(),
             reject_floor: Duration::from_millis(400),
         }
     }

@@ -15,6 +15,7 @@ mod receive;
 mod session;
 mod spool;
 mod stores;
+mod submit;
 
 use mailcluster_types::{BoxStream, ClientInfo};
 

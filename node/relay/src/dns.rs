@@ -67,7 +67,7 @@ impl Resolver {
     }
 
     /// The records of a type, and the name that CNAMEs led to.
-    async fn look_up<T>(
+    pub(crate) async fn look_up<T>(
         &self,
         name: &str,
         kind: RecordType,

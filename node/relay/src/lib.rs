@@ -9,6 +9,7 @@ mod dns;
 mod job;
 mod session;
 mod tls;
+mod txt;
 
 pub use attempt::Relay;
 pub use dns::{Dns, DnsError, Resolver};

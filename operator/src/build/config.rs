@@ -9,6 +9,7 @@ use mailcluster_api::{
         BackendConfig, CONFIG_FILE, ConfigError, DATA_DIR, FrontendConfig, FrontendLimits, IDENTITY_DIR,
         LeaseConfig, MirrorsConfig, NodeConfig, TLS_DIR,
     },
+    mailcluster::Outbound,
     mailstore::StoreKind,
 };
 
@@ -43,7 +44,11 @@ pub fn store(cluster: &Cluster, store: &Store, owner: &OwnerReference) -> Result
         StoreKind::Directory => vec![cluster.names().admin()],
     };
     let mut config = common(cluster);
-    config.outbound = config.outbound.filter(|_| store.kind == StoreKind::Mail);
+    if store.kind == StoreKind::Directory {
+        // It sends nothing, and counts what others send.
+        let limits = config.outbound.and_then(|outbound| outbound.limits);
+        config.outbound = limits.map(|limits| Outbound { smarthost: None, limits: Some(limits) });
+    }
     config.backend = Some(BackendConfig {
         store: store.name.clone(),
         kind: store.kind,

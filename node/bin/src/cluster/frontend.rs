@@ -64,7 +64,8 @@ pub async fn run(options: FrontendArgs) -> Result<()> {
     let ending = CancellationToken::new();
     let routes = Routes::follow(&pod, None);
     let source = Arc::new(DirectoryChannel::new(routes.clone(), pod.identity.clone()));
-    let remembers = RemoteConfig { ahead: true, ..RemoteConfig::default() };
+    let send_limits = super::directory::limits(&pod.config);
+    let remembers = RemoteConfig { ahead: true, send_limits, ..RemoteConfig::default() };
     let directory = RemoteDirectory::start(source, remembers, ending.clone())?;
     let backends = RemoteBackends::new(routes.mail.clone(), pod.identity.clone());
     tokio::spawn(backends.clone().run_probes(PROBE, ending.clone()));

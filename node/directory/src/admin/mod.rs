@@ -6,6 +6,7 @@ mod aliases;
 mod domains;
 mod fan_out;
 mod import;
+mod keys;
 mod queues;
 mod records;
 mod salvage;

@@ -12,7 +12,7 @@ use mailcluster_types::StoreName;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{AdminAccess, MAX_MESSAGE, admin_form as form};
-use crate::{AdminError, DirectoryService, ImportOutcome, NewAccount, StoreDialer, convert};
+use crate::{AdminError, DirectoryService, ImportOutcome, NewAccount, StoreDialer, convert, names};
 
 /// Longest wait for a store's confirmation.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -56,6 +56,11 @@ fn answer<T>(result: Result<T, AdminError>) -> Answer<T> {
 
 fn done(result: Result<(), AdminError>) -> Answer<pb::Done> {
     answer(result.map(|()| pb::Done {}))
+}
+
+fn keys(asked: &str, result: Result<Vec<pb::DomainKey>, AdminError>) -> Answer<pb::DomainKeysResponse> {
+    let keys = result?;
+    answer(names::domain(asked).map(|name| pb::DomainKeysResponse { keys, name }))
 }
 
 fn listed<T: Send + 'static>(items: Vec<T>) -> Answer<StreamOf<T>> {
@@ -119,6 +124,38 @@ impl admin_server::Admin for AdminServer {
     async fn delete_domain(&self, request: Request<pb::DeleteDomainRequest>) -> Answer<pb::Done> {
         let (who, asked) = self.admit(request).await?;
         done(self.service.delete_domain(&who, &asked.name, asked.force).await)
+    }
+
+    async fn list_domain_keys(
+        &self,
+        request: Request<pb::DomainKeysRequest>,
+    ) -> Answer<pb::DomainKeysResponse> {
+        let (_, asked) = self.admit(request).await?;
+        keys(&asked.name, self.service.domain_keys(&asked.name).await)
+    }
+
+    async fn rotate_domain_keys(
+        &self,
+        request: Request<pb::DomainKeysRequest>,
+    ) -> Answer<pb::DomainKeysResponse> {
+        let (who, asked) = self.admit(request).await?;
+        keys(&asked.name, self.service.rotate_domain_keys(&who, &asked.name).await)
+    }
+
+    async fn activate_domain_keys(
+        &self,
+        request: Request<pb::DomainKeysRequest>,
+    ) -> Answer<pb::DomainKeysResponse> {
+        let (who, asked) = self.admit(request).await?;
+        keys(&asked.name, self.service.activate_domain_keys(&who, &asked.name).await)
+    }
+
+    async fn remove_domain_keys(
+        &self,
+        request: Request<pb::RemoveDomainKeysRequest>,
+    ) -> Answer<pb::DomainKeysResponse> {
+        let (who, asked) = self.admit(request).await?;
+        keys(&asked.name, self.service.remove_domain_key(&who, &asked.name, &asked.selector).await)
     }
 
     async fn add_account(&self, request: Request<pb::AddAccountRequest>) -> Answer<pb::Account> {

@@ -6,7 +6,7 @@ use futures::{Stream, StreamExt, stream};
 use mailcluster_rpc::directory::v1::{self as pb, feed_server, lookup_server, watch_server};
 use mailcluster_store::DirectoryRecord;
 use mailcluster_types::{
-    AuthRequest, ClientInfo, Directory, Located, Resolution, SessionId, StoreName, Unavailable,
+    Allowance, AuthRequest, ClientInfo, Directory, Located, Resolution, SessionId, StoreName, Unavailable,
 };
 use tonic::{Request, Response, Status};
 
@@ -112,6 +112,36 @@ impl lookup_server::Lookup for DirectoryServer {
         let sender = request.sender.parse().map_err(|_| Status::invalid_argument("not an address"))?;
         let allowed = self.service.may_send_as(account, &sender).await.map_err(unavailable)?;
         Ok(Response::new(pb::MaySendAsResponse { allowed }))
+    }
+
+    async fn signing_keys(
+        &self,
+        request: Request<pb::SigningKeysRequest>,
+    ) -> Result<Response<pb::SigningKeysResponse>, Status> {
+        admit(&self.check, request.extensions(), &Wish::Lookup)?;
+        let domain = request.into_inner().domain;
+        if domain.len() > LONGEST {
+            return Err(Status::invalid_argument("domain is overlong"));
+        }
+        let (domain, keys) = self.service.active_keys(&domain).await?;
+        Ok(Response::new(pb::SigningKeysResponse { domain, keys }))
+    }
+
+    async fn count_sent(
+        &self,
+        request: Request<pb::CountSentRequest>,
+    ) -> Result<Response<pb::CountSentResponse>, Status> {
+        use pb::count_sent_response::Verdict;
+        admit(&self.check, request.extensions(), &Wish::Lookup)?;
+        let request = request.into_inner();
+        let account = convert::account_id(&request.account)?;
+        let allowance = self.service.count_sent(account, request.recipients).await.map_err(unavailable)?;
+        let (verdict, wait_seconds) = match allowance {
+            Allowance::Granted => (Verdict::Granted, 0),
+            Allowance::Wait(seconds) => (Verdict::Wait, seconds),
+            Allowance::Never => (Verdict::Never, 0),
+        };
+        Ok(Response::new(pb::CountSentResponse { verdict: verdict.into(), wait_seconds }))
     }
 
     async fn known(&self, request: Request<pb::KnownRequest>) -> Result<Response<pb::KnownResponse>, Status> {

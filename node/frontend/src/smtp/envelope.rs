@@ -13,7 +13,7 @@ use super::{
     session::{OUT_OF_ORDER, Session},
 };
 
-const TRY_AGAIN: Reply = Reply::new(451, "4.3.0 cannot be answered now, try again");
+pub(super) const TRY_AGAIN: Reply = Reply::new(451, "4.3.0 cannot be answered now, try again");
 
 /// The open transaction.
 pub(super) struct Envelope {
@@ -63,7 +63,7 @@ impl Envelope {
 }
 
 /// A refusal and what it is counted as.
-type Refused = (Reply, &'static str);
+pub(super) type Refused = (Reply, &'static str);
 
 impl Session {
     pub(super) async fn mail(&mut self, path: Path, params: MailParams) -> Reply {

@@ -60,6 +60,12 @@ impl<'a> Header<'a> {
         self.fields.iter().filter(move |field| name_of(field).eq_ignore_ascii_case(name.as_bytes()))
     }
 
+    /// The values of the fields of this name.
+    pub(super) fn values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        self.named(name)
+            .map(|field| &field[memchr::memchr(b':', field).map_or(field.len(), |colon| colon + 1)..])
+    }
+
     /// Has it been through so many servers that it must be going round?
     pub(super) fn is_loop(&self) -> bool {
         self.named("Received").count() > MAX_HOPS
@@ -81,6 +87,9 @@ impl<'a> Header<'a> {
             if !dropped {
                 out.extend_from_slice(field);
             }
+        }
+        if from_user && self.named("From").next().is_none() {
+            out.extend_from_slice(format!("From: <{}>\r\n", trace.sender).as_bytes());
         }
         if from_user && self.named("Date").next().is_none() {
             out.extend_from_slice(format!("Date: {}\r\n", rfc5322_date(trace.at)).as_bytes());
@@ -110,6 +119,8 @@ fn name_of(field: &[u8]) -> &[u8] {
 pub(super) struct Trace<'a> {
     pub(super) service: Service,
     pub(super) client: &'a ClientInfo,
+    /// The envelope's sender.
+    pub(super) sender: &'a str,
     /// The argument of HELO or EHLO.
     pub(super) hello: &'a str,
     /// EHLO was said.

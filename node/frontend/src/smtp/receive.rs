@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use mailcluster_dkim::BodyHash;
 use mailcluster_lmtp::WireError;
 use mailcluster_proto_smtp::{DataDecoder, DataFault, Progress, Reply};
 use tokio::time::{Instant, timeout};
@@ -34,6 +35,8 @@ struct Intake {
     header_done: bool,
     /// The header is followed by an empty line.
     parted: bool,
+    /// Of what follows the header, where it will be signed.
+    hash: Option<BodyHash>,
     spool: Spool,
     refused: Option<(Reply, &'static str)>,
 }
@@ -64,6 +67,7 @@ impl Session {
     async fn receive(&mut self) -> Result<Intake, End> {
         let limits = self.context.limits.clone();
         let mut intake = Intake::new(Spool::new(limits.spool_memory, limits.spool_dir.clone()));
+        intake.hash = self.account.is_some().then(BodyHash::default);
         let mut decoder = DataDecoder::new(limits.max_message);
         let mut rate = RateWindow::new(Instant::now(), limits.min_data_rate);
         let mut octets = BytesMut::new();
@@ -115,6 +119,7 @@ impl Session {
         let trace = Trace {
             service: self.service,
             client: &self.client,
+            sender: &envelope.sender,
             hello: hello.map_or("unknown", |h| h.name.as_str()),
             extended: hello.is_some_and(|h| h.extended),
             authenticated: self.account.is_some(),
@@ -128,6 +133,13 @@ impl Session {
             at: i64::try_from(unix_ms() / 1000).unwrap_or(0),
         };
         let mut head = BytesMut::from(header.rewrite(&trace, &checks));
+        if let (Some(account), Some(body)) = (&self.account, intake.hash) {
+            let domain = self.answerable(account, &header, &envelope.sender).await?;
+            self.count(account, &envelope.items).await?;
+            let bare = head.clone().freeze();
+            let signed = self.signatures(&domain, bare, (body.finish(), trace.at)).await?;
+            head = [&signed[..], &head].concat().as_slice().into();
+        }
         // A message that has no empty line after its header gets one, so that no text is taken for a field.
         if !intake.parted {
             head.extend_from_slice(b"\r\n");
@@ -170,7 +182,15 @@ impl Session {
 
 impl Intake {
     fn new(spool: Spool) -> Self {
-        Self { header: BytesMut::new(), scanned: 0, header_done: false, parted: false, spool, refused: None }
+        Self {
+            header: BytesMut::new(),
+            scanned: 0,
+            header_done: false,
+            parted: false,
+            hash: None,
+            spool,
+            refused: None,
+        }
     }
 
     /// Takes what was decoded; after a refusal it is thrown away.
@@ -179,6 +199,7 @@ impl Intake {
             octets.clear();
             return;
         }
+        let mut body_from = 0;
         if !self.header_done {
             let before = self.header.capacity().max(SMALL_HEADER);
             self.header.extend_from_slice(octets);
@@ -190,9 +211,13 @@ impl Intake {
                 self.header_done = true;
                 *octets = self.header.split_off(end);
                 self.parted = octets.starts_with(b"\r\n");
+                body_from = if self.parted { 2 } else { 0 };
             } else if self.header.len() > MAX_HEADER {
                 self.refuse((Reply::new(552, "5.3.4 message header too large"), "too_large"));
             }
+        }
+        if let Some(hash) = self.hash.as_mut().filter(|_| self.header_done) {
+            hash.update(&octets[body_from..]);
         }
         if self.header_done
             && !octets.is_empty()

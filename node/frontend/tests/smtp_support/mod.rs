@@ -21,12 +21,13 @@ use mailcluster_backend::{Peer, SessionContext, SessionLimits};
 use mailcluster_frontend::{FrontendContext, FrontendLimits, TlsUpgrade, smtp::Service};
 use mailcluster_queue::{QueueConfig, QueueHandle};
 use mailcluster_store::{
-    Account, Domain, HistoryEvent, HistoryKey, Identity, OpenGate, QueueItem, Replica, Store, StoreKind,
+    Account, Domain, HistoryEvent, HistoryKey, Identity, OpenGate, QueueItem, Replica, Sealed, Store,
+    StoreKind,
 };
 use mailcluster_types::{
     AccountId, AccountStatus, Address, AuthOutcome, AuthRequest, Backends, BoxStream, ClientInfo, ClusterId,
-    DeliveryId, Directory, Epoch, Located, OpenError, Protocol, ReplicaId, Resolution, ResolvedAccount,
-    SessionId, StoreName, TlsFacts, Unavailable,
+    DeliveryId, Directory, Epoch, KeyAlgorithm, Located, OpenError, Protocol, ReplicaId, Resolution,
+    ResolvedAccount, SessionId, SigningKey, SigningKeys, StoreName, TlsFacts, Unavailable,
 };
 use mailcluster_verdict::Checks;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +43,18 @@ pub struct Accounts {
     known: Mutex<HashMap<String, Vec<ResolvedAccount>>>,
     deleted: Mutex<Vec<AccountId>>,
     pub away: AtomicBool,
+    keys: Mutex<Arc<SigningKeys>>,
+    pub keys_away: AtomicBool,
+}
+
+impl Accounts {
+    /// From now on the domain has a key.
+    pub fn sign_for(&self, domain: &str) {
+        let algorithm = KeyAlgorithm::Ed25519Sha256;
+        let secret = mailcluster_dkim::generate(algorithm).unwrap().secret;
+        let key = SigningKey { selector: "s".into(), algorithm, secret };
+        *self.keys.lock().unwrap() = Arc::new(SigningKeys { domain: domain.into(), keys: vec![key] });
+    }
 }
 
 #[async_trait]
@@ -86,6 +99,14 @@ impl Directory for Accounts {
     async fn may_send_as(&self, account: AccountId, sender: &Address) -> Result<bool, Unavailable> {
         let known = self.known.lock().unwrap();
         Ok(known.get(&sender.key()).is_some_and(|a| a.iter().any(|a| a.id == account)))
+    }
+
+    async fn signing_keys(&self, domain: &str) -> Result<Arc<SigningKeys>, Unavailable> {
+        if self.keys_away.load(Ordering::SeqCst) {
+            return Err(Unavailable("away".into()));
+        }
+        let keys = self.keys.lock().unwrap().clone();
+        Ok(if keys.domain == domain { keys } else { Arc::default() })
     }
 }
 
@@ -184,7 +205,8 @@ impl Cluster {
             };
             let replica = Replica::initialise(dir.path(), &identity).unwrap();
             let store = replica.serve(1, &[identity.replica], Arc::new(OpenGate)).unwrap();
-            let domain = Domain { name: "example.org".into(), generation: 1, tombstone: false };
+            let (name, keys) = ("example.org".to_owned(), Sealed::default());
+            let domain = Domain { name, generation: 1, tombstone: false, keys };
             store.put_domain(domain).await.unwrap().acknowledge().unwrap();
             stores.insert(identity.store, store);
             dirs.push(dir);

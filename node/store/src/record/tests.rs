@@ -179,7 +179,11 @@ fn accounts() -> Samples {
             .into(),
             b"",
         ),
-        (PutDomain { name: "example.org".into(), generation: 3, tombstone: true }.into(), b""),
+        (
+            PutDomain { name: "example.org".into(), generation: 3, tombstone: true, ..Default::default() }
+                .into(),
+            b"",
+        ),
         (
             PutAlias {
                 address: "info@example.org".into(),
