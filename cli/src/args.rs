@@ -116,6 +116,13 @@ pub enum Command {
     /// Mail that waits in the stores' queues.
     #[command(subcommand)]
     Queue(Queue),
+    /// Addresses that are refused for a while, by all frontends.
+    ///
+    /// An address is banned for failed logins, unknown recipients or garbage, for a quarter of an hour at first. Bans are
+    /// kept in memory: a directory that starts anew takes them over from the frontends. Networks that shall be refused for
+    /// ever, or never, belong into the MailCluster: spec.screening.
+    #[command(subcommand)]
+    Bans(Bans),
     /// The directory's records as a whole.
     #[command(subcommand)]
     Directory(Directory),
@@ -322,6 +329,25 @@ pub enum Alias {
     Delete {
         /// The alias.
         address: String,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum Bans {
+    /// Who is refused now and for how long, and which accounts are under attack.
+    List,
+    /// Refuse a network for a while.
+    Add {
+        /// An address, or a network in CIDR notation. An IPv6 address stands for its /64.
+        network: String,
+        /// How long: seconds, or like 30m, 12h, 7d.
+        #[arg(long = "for", value_name = "TIME", default_value = "1d", value_parser = units::parse_duration)]
+        duration: u64,
+    },
+    /// Lift a ban, and forget what led to it.
+    Remove {
+        /// As `list` shows it.
+        network: String,
     },
 }
 
