@@ -164,6 +164,18 @@ pub struct WayOutArgs {
     /// The same in any day. Default: no limit.
     #[arg(long, value_name = "N", requires = "outbound", value_parser = clap::value_parser!(u32).range(1..))]
     pub recipients_per_day: Option<u32>,
+    /// Verify signatures in the DNS, and keep to what TLSA records demand (DANE). The name servers must pass signatures on.
+    #[arg(long, requires = "outbound")]
+    pub dane: bool,
+    /// The DNS's keys that are trusted: DNSKEY records, as in a zone file. Default: the root's.
+    #[arg(long, value_name = "FILE", requires = "dane")]
+    pub dns_trust_anchor: Option<PathBuf>,
+    /// Do not keep to the policies that domains publish (MTA-STS).
+    #[arg(long, requires = "outbound")]
+    pub no_mta_sts: bool,
+    /// The port that such policies are fetched from: for tests.
+    #[arg(long, hide = true, requires = "outbound")]
+    pub mta_sts_port: Option<u16>,
     /// The port of hosts that MX records name, which may then be on this machine: for tests.
     #[arg(long, hide = true, requires = "outbound")]
     pub outbound_port: Option<u16>,

@@ -5,6 +5,7 @@ use std::{io, time::Duration};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::BytesMut;
 use mailcluster_lmtp::Body;
+use mailcluster_outbound::tls::dane::Tlsa;
 use mailcluster_proto_smtp::{
     BeginFault, ClientSession, Envelope, Event, Misfit, Needs, Outcome, Reply, Stage, Terms,
 };
@@ -14,7 +15,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{job::Credentials, tls::Tls};
+use crate::{
+    job::Credentials,
+    tls::{Tls, Wanted},
+};
 
 /// A server that takes nothing of what is written for so long is given up.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(180);
@@ -45,14 +49,14 @@ pub(crate) struct Demands<'a> {
     /// The server's name.
     pub(crate) host: &'a str,
     /// TLS as it is offered, or not at all.
-    pub(crate) tls: Encryption,
+    pub(crate) tls: Encryption<'a>,
     /// For a login.
     pub(crate) credentials: Option<&'a Credentials>,
 }
 
 /// When TLS is begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Encryption {
+pub(crate) enum Encryption<'a> {
     /// Never.
     Never,
     /// When it is offered.
@@ -61,6 +65,9 @@ pub(crate) enum Encryption {
     Always,
     /// Always, with the host's own certificate.
     Verified,
+    /// Always, with a certificate that one of these records is about. The first of the names is the one by which they were
+    /// found, and which the server is told.
+    Anchored(&'a [Tlsa], &'a [String]),
 }
 
 /// What became of a transaction.
@@ -203,14 +210,20 @@ impl Connection {
         match demands.tls {
             Encryption::Never => Ok(false),
             Encryption::Offered => Ok(offered),
-            Encryption::Always | Encryption::Verified if offered => Ok(true),
-            Encryption::Always | Encryption::Verified => Err(Broken::NoTls("it does not offer TLS".into())),
+            _ if offered => Ok(true),
+            _ => Err(Broken::NoTls("it does not offer TLS".into())),
         }
     }
 
     async fn encrypt(self, tls: &Tls, demands: &Demands<'_>) -> Result<Self, Broken> {
-        let verify = demands.tls == Encryption::Verified;
-        let handshake = timeout(HANDSHAKE, tls.start(self.stream, demands.host, verify)).await;
+        let (host, wanted) = match demands.tls {
+            Encryption::Anchored(records, names) => {
+                (names.first().map_or(demands.host, String::as_str), Wanted::Records(records, names))
+            }
+            Encryption::Verified => (demands.host, Wanted::OfHost),
+            Encryption::Never | Encryption::Offered | Encryption::Always => (demands.host, Wanted::Any),
+        };
+        let handshake = timeout(HANDSHAKE, tls.start(self.stream, host, wanted)).await;
         let stream = handshake
             .map_err(|_| Broken::Handshake("the handshake took too long".into()))?
             .map_err(|error| Broken::Handshake(error.to_string()))?;

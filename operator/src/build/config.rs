@@ -47,7 +47,7 @@ pub fn store(cluster: &Cluster, store: &Store, owner: &OwnerReference) -> Result
     if store.kind == StoreKind::Directory {
         // It sends nothing, and counts what others send.
         let limits = config.outbound.and_then(|outbound| outbound.limits);
-        config.outbound = limits.map(|limits| Outbound { smarthost: None, limits: Some(limits) });
+        config.outbound = limits.map(|limits| Outbound { limits: Some(limits), ..Outbound::default() });
     }
     config.screening = config.screening.filter(|_| store.kind == StoreKind::Directory);
     config.backend = Some(BackendConfig {
