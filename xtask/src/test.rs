@@ -211,7 +211,9 @@ impl Run<'_> {
             _ if !self.options.on_the_lab(part) => parts::name_left_out(part),
             Part::Lab => parts::lab(),
             Part::Live => parts::live(self.bring_up()?),
-            Part::Service | Part::Failover => self.bring_up().and_then(|_| parts::end_to_end(part, long)),
+            Part::Service | Part::Failover => {
+                self.bring_up().and_then(|lab| parts::end_to_end(lab, part, long))
+            }
         }
     }
 

@@ -12,6 +12,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("setpriv", "util-linux"),
     ("losetup", "mount"),
     ("chroot", "coreutils"),
+    ("tar", "tar"),
     ("apt-get", "apt"),
     ("dpkg", "dpkg"),
 ];
