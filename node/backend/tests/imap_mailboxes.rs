@@ -35,6 +35,29 @@ async fn a_new_account_has_its_mailboxes() {
 }
 
 #[tokio::test]
+async fn a_special_use_is_one_mailbox_s() {
+    let world = World::new().await;
+    let mut client = world.login().await;
+    client
+        .script(
+            "C: e CREATE Out (USE (\\Sent))
+             S: e NO [USEATTR] …
+             C: e1 DELETE Sent
+             S: e1 OK …
+             C: e2 CREATE Out (USE (\\Sent))
+             S: e2 OK …
+             C: e3 CREATE Outbox (USE (\\Sent))
+             S: e3 NO [USEATTR] …
+             C: e4 LIST \"\" Out*
+             S: * LIST (\\HasNoChildren \\Sent) \"/\" \"Out\"
+             S: e4 OK …
+             C: f CREATE All (USE (\\All))
+             S: f NO [USEATTR] …",
+        )
+        .await;
+}
+
+#[tokio::test]
 async fn create_rename_delete() {
     let world = World::new().await;
     let mut client = world.login().await;
@@ -48,19 +71,6 @@ async fn create_rename_delete() {
              S: c NO …
              C: d CREATE &AOQ-rger
              S: d OK …
-             C: e CREATE Out (USE (\\Sent))
-             S: e NO [USEATTR] …
-             C: e1 DELETE Sent
-             S: e1 OK …
-             C: e2 CREATE Out (USE (\\Sent))
-             S: e2 OK …
-             C: e3 CREATE Outbox (USE (\\Sent))
-             S: e3 NO [USEATTR] …
-             C: e4 LIST \"\" Out*
-             S: * LIST (\\HasNoChildren \\Sent) \"/\" \"Out\"
-             S: e4 OK …
-             C: f CREATE All (USE (\\All))
-             S: f NO [USEATTR] …
              C: g LIST \"\" a%
              S: * LIST (\\HasChildren) \"/\" \"a\"
              S: g OK …

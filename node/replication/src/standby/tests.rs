@@ -40,7 +40,8 @@ fn primary(dir: &Path) -> Store {
 
 async fn write(store: &Store, count: usize) {
     for _ in 0..count {
-        store.audit(0, "test".into(), "a line".into()).await.unwrap().acknowledge().unwrap();
+        let line = "a line ".repeat(40);
+        store.audit(0, "test".into(), line).await.unwrap().acknowledge().unwrap();
     }
 }
 

@@ -10,6 +10,7 @@ use super::{
     check::{after_boot, directory, lay_out},
     disk::{Disk, Image},
     index::{IndexFiles, Reading, floors},
+    is_long,
     life::{History, Reference},
     rng::Rng,
     tape::{Event, Faults, Tape, plain},
@@ -117,6 +118,8 @@ pub fn follow(tape: &Tape, dir: &Path, primary: &Primary, rng: &mut Rng, most: u
             tape.note(Event::Committed(end));
             follower.advance(end).map_err(|e| e.to_string())?;
         }
+        // What was cut off before a crash may come again.
+        tape.note(Event::AtMost(Seq::MAX));
         follower.append(last.epoch, &next[..together]).map_err(|e| e.to_string())?;
         tape.note(Event::Told(follower.end().seq));
         match rng.below(6) {
@@ -161,6 +164,8 @@ impl MirrorRun<'_> {
     pub fn explore(&self, rng: &mut Rng, depth: usize) -> Result<usize, String> {
         let floors = floors(&self.indexes, |n| self.events[n - 1].is_index_synced(), self.floor);
         let (mut disk, mut known, mut opened) = (self.base.clone(), self.known, 0);
+        // Giving room back has many steps, in recoveries as well.
+        let rare = if self.primary.gives_back && !is_long() { 4 } else { 1 };
         for (n, event) in self.events.iter().enumerate() {
             match event {
                 Event::Disk(op) => disk.apply(op, None),
@@ -181,14 +186,14 @@ impl MirrorRun<'_> {
                 }
                 let (image, index) = (after_boot(disk.after(&fates)), reading.left(rng));
                 let dir = lay_out(&image, &index);
-                let checked = if depth == 0 && rng.one_in(40) {
+                let checked = if depth == 0 && rng.one_in(40 * rare) {
                     self.again(dir.path(), (Disk::holding(&image), index.frames()), known, rng)
                 } else {
                     self.primary.check(dir.path(), known).map(|()| 1)
                 };
                 opened += checked.map_err(|why| at(format!("{fates:?}: {why}")))?;
             }
-            if depth == 0 && rng.one_in(if disk.has_new_names() { 2 } else { 16 }) {
+            if depth == 0 && rng.one_in(if disk.has_new_names() { 2 } else { 16 } * rare) {
                 let image: Image = disk.seen();
                 let dir = lay_out(&image, reading.now);
                 let killed = self.again(dir.path(), (disk.clone(), reading.floor), known, rng);
