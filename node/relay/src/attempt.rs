@@ -1,6 +1,6 @@
 //! From a domain to hosts, and from host to host until each recipient has its answer.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use futures::future::join_all;
 use mailcluster_lmtp::{Body, PIECE};
@@ -17,6 +17,7 @@ use tokio::{net::TcpStream, time::timeout};
 use crate::{
     demand::{self, Demand, Published, RuledOut},
     dns::{Dns, literal},
+    idle::{Idle, Place},
     job::{Attempt, Credentials, Fate, Job, Settings, SmarthostAccess, Told},
     ledger::{Ledger, nothing, of_failure},
     policies::Policies,
@@ -32,6 +33,7 @@ pub struct Relay {
     tls: Tls,
     /// Those of MTA-STS, where they are kept to.
     policies: Option<Policies>,
+    idle: Arc<Idle>,
 }
 
 /// Where a message goes.
@@ -59,7 +61,8 @@ impl Relay {
         let ourselves = Ourselves { names, loopback_is_another, ..Ourselves::default() };
         let https = settings.https_port;
         let policies = settings.mta_sts.then(|| Policies::new(https, loopback_is_another));
-        Self { settings, ourselves, dns, tls, policies }
+        let idle = Idle::new(settings.idle);
+        Self { settings, ourselves, dns, tls, policies, idle }
     }
 
     /// The name under which attempts to a domain are counted together: the host that all its mail goes through, or
@@ -165,27 +168,38 @@ impl Relay {
             Ok(demand) => demand,
             Err(ruled_out) => return ledger.ruled_out(target, &ruled_out),
         };
-        let first = demand.encryption();
-        let mut opened = self.open(way, target, first).await;
-        if let (Err(Broken::Handshake(why)), Encryption::Offered) = (&opened, first) {
-            tracing::info!(host = target.host, why, "TLS failed, tried in clear");
-            opened = self.open(way, target, Encryption::Never).await;
-        }
-        match opened {
-            Ok(connection) => {
-                ledger.reached = true;
-                send_all(connection, target, message, ledger, leave).await;
+        let place = way.place(target, &demand);
+        loop {
+            let connection = match self.idle.take(&place) {
+                Some(connection) => connection,
+                None => match self.connect(way, target, &demand).await {
+                    Ok(connection) => connection,
+                    Err(broken) => return ledger.host_failed(target, &broken, demand.strict()),
+                },
+            };
+            ledger.reached = true;
+            match send_all(connection, target, message, ledger, leave).await {
+                // That says nothing of the host.
+                After::Stale => {}
+                After::Ready(connection) => return self.idle.put(place, connection).await,
+                After::Over => return,
             }
-            Err(broken) => ledger.host_failed(target, &broken, demand.strict()),
+        }
+    }
+
+    async fn connect(&self, way: &Way, target: &Target, demand: &Demand) -> Result<Connection, Broken> {
+        let first = demand.encryption();
+        match self.open(way, target, first).await {
+            Err(Broken::Handshake(why)) if first == Encryption::Offered => {
+                tracing::info!(host = target.host, why, "TLS failed, tried in clear");
+                self.open(way, target, Encryption::Never).await
+            }
+            opened => opened,
         }
     }
 
     async fn open(&self, way: &Way, target: &Target, tls: Encryption<'_>) -> Result<Connection, Broken> {
-        let credentials = match &way.kind {
-            Kind::Smarthost(access) => access.credentials.as_deref(),
-            Kind::Published(_) => None,
-        };
-        let credentials = credentials.map(Credentials::read).transpose();
+        let credentials = way.credentials().map(Credentials::read).transpose();
         let credentials = credentials.map_err(|error| Broken::NoLogin(error.to_string()))?;
         let address = SocketAddr::new(target.address, way.port);
         let lost = |why: String| Broken::Lost(Stage::Connect, why);
@@ -200,6 +214,34 @@ impl Relay {
     }
 }
 
+impl Way {
+    fn credentials(&self) -> Option<&Path> {
+        match &self.kind {
+            Kind::Smarthost(access) => access.credentials.as_deref(),
+            Kind::Published(_) => None,
+        }
+    }
+
+    fn place(&self, target: &Target, demand: &Demand) -> Place {
+        Place {
+            address: SocketAddr::new(target.address, self.port),
+            host: target.host.clone(),
+            demand: demand.clone(),
+            credentials: self.credentials().map(Path::to_owned),
+        }
+    }
+}
+
+/// What is left of a connection.
+enum After {
+    /// It may carry others.
+    Ready(Connection),
+    /// It was closed before this message.
+    Stale,
+    /// It is of no more use.
+    Over,
+}
+
 /// All that wait for an answer, in as many transactions as the server wants.
 async fn send_all(
     mut connection: Connection,
@@ -207,7 +249,7 @@ async fn send_all(
     (job, needs): (&Job<'_>, &Needs),
     ledger: &mut Ledger,
     leave: &(dyn Fn() -> bool + Sync),
-) {
+) -> After {
     let mut left = ledger.open();
     while !left.is_empty() && connection.is_ready() {
         let rest = left.split_off(connection.recipients_at_once(left.len()));
@@ -226,12 +268,22 @@ async fn send_all(
                     left.extend(again);
                 }
             }
-            Sent::Misfit(misfit) => return ledger.misfit(target, &left, misfit),
-            Sent::Unsendable(why) => return ledger.unsendable(&left, &why),
-            Sent::Left => return ledger.not_ours(&left),
+            Sent::Misfit(misfit) => {
+                ledger.misfit(target, &left, misfit);
+                break;
+            }
+            Sent::Unsendable(why) => {
+                ledger.unsendable(&left, &why);
+                return After::Over;
+            }
+            Sent::Left => {
+                ledger.not_ours(&left);
+                return After::Over;
+            }
+            Sent::Stale => return After::Stale,
         }
     }
-    connection.quit().await;
+    After::Ready(connection)
 }
 
 /// The same for all: no host was reached, so the destination is no better off for trying others' mail. What is sent

@@ -24,7 +24,7 @@ pub(crate) struct Published {
 }
 
 /// What a connection must be.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Demand {
     strict: bool,
     certificate: Certificate,

@@ -141,6 +141,8 @@ pub struct Settings {
     pub mta_sts: bool,
     /// The port that they are fetched from: that of HTTPS, but for tests.
     pub https_port: u16,
+    /// How long a connection waits for the next message to the same host; nothing: not at all.
+    pub idle: Duration,
     /// Time for a connection to be there.
     pub connect: Duration,
     /// How much is tried.
@@ -163,6 +165,7 @@ impl Settings {
             loopback_is_another: false,
             mta_sts: true,
             https_port: 443,
+            idle: Duration::from_secs(5),
             connect: Duration::from_secs(30),
             limits: Limits::default(),
         }

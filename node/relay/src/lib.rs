@@ -8,6 +8,7 @@ mod anchored;
 mod attempt;
 mod demand;
 mod dns;
+mod idle;
 mod job;
 mod ledger;
 mod policies;

@@ -80,6 +80,8 @@ pub(crate) enum Sent {
     Unsendable(String),
     /// Leave to end the message was not given; nothing was taken.
     Left,
+    /// The server has closed a connection that has carried others; nothing was taken.
+    Stale,
 }
 
 /// A session that is up.
@@ -87,12 +89,15 @@ pub(crate) struct Connection {
     stream: BoxStream,
     input: BytesMut,
     session: ClientSession,
+    /// That were taken over it.
+    messages: u32,
 }
 
 impl Connection {
     /// From the greeting up to where a message can be sent.
     pub(crate) async fn open(stream: BoxStream, tls: &Tls, demands: &Demands<'_>) -> Result<Self, Broken> {
-        let mut this = Self { stream, input: BytesMut::new(), session: ClientSession::new(false) };
+        let mut this =
+            Self { stream, input: BytesMut::new(), session: ClientSession::new(false), messages: 0 };
         let mut encrypted = false;
         let mut logged_in = false;
         loop {
@@ -137,6 +142,11 @@ impl Connection {
         self.session.is_ready()
     }
 
+    /// Messages that it has carried.
+    pub(crate) fn messages(&self) -> u32 {
+        self.messages
+    }
+
     /// One transaction. `leave` is asked right before the end of the message.
     pub(crate) async fn send(
         &mut self,
@@ -159,7 +169,11 @@ impl Connection {
                     Err(BodyError::Message(why)) => return Sent::Unsendable(why),
                     Err(BodyError::Connection(why)) => return self.given_up(envelope, &why),
                 },
-                Ok(Event::Ended(outcomes)) => return Sent::Outcomes(outcomes),
+                Ok(Event::Ended(outcomes)) if self.is_stale(&outcomes) => return Sent::Stale,
+                Ok(Event::Ended(outcomes)) => {
+                    self.messages += 1;
+                    return Sent::Outcomes(outcomes);
+                }
                 Ok(event) => return self.given_up(envelope, &format!("{event:?} in a transaction")),
                 Err(broken) => return self.given_up(envelope, &format!("{broken:?}")),
             }
@@ -177,7 +191,17 @@ impl Connection {
         tracing::debug!(why, "session lost");
         let stage = self.session.stage();
         let nothing = || vec![Outcome { stage, reply: None }; envelope.recipients.len()];
-        Sent::Outcomes(self.session.lost().unwrap_or_else(nothing))
+        let outcomes = self.session.lost().unwrap_or_else(nothing);
+        if self.is_stale(&outcomes) { Sent::Stale } else { Sent::Outcomes(outcomes) }
+    }
+
+    /// Has the server closed it while it waited for this message? Then it has answered nothing, or 421, to its first command;
+    /// nothing of the message is written before that is answered.
+    fn is_stale(&self, outcomes: &[Outcome]) -> bool {
+        let closed = |outcome: &Outcome| {
+            outcome.stage == Stage::Mail && outcome.reply.as_ref().is_none_or(|reply| reply.code == 421)
+        };
+        self.messages > 0 && outcomes.iter().all(closed)
     }
 
     async fn body(&mut self, body: &dyn Body, leave: &(dyn Fn() -> bool + Sync)) -> Result<bool, BodyError> {
@@ -229,7 +253,7 @@ impl Connection {
             .map_err(|error| Broken::Handshake(error.to_string()))?;
         let mut session = self.session;
         session.tls_started();
-        Ok(Self { stream, input: BytesMut::new(), session })
+        Ok(Self { stream, input: BytesMut::new(), session, messages: 0 })
     }
 
     fn hello(&mut self, name: &str) -> Result<(), Broken> {

@@ -159,6 +159,7 @@ pub fn settings(site: &Site) -> Settings {
     Settings {
         port: site.port(),
         loopback_is_another: true,
+        idle: Duration::ZERO,
         connect: Duration::from_secs(5),
         ..Settings::new("mail.example.test".into())
     }
