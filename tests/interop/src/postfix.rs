@@ -85,22 +85,22 @@ impl Postfix {
     /// # Errors
     /// When it does not come up.
     pub fn start(root: &ClientRoot, name: &str, addr: SocketAddr, relay: SocketAddr) -> Result<Self> {
-        Self::start_showing(root, name, (addr, relay), &SiteCertificate::make()?)
+        Self::start_so(root, name, (addr, relay), (&SiteCertificate::make()?, ""))
     }
 
-    /// The same with this certificate.
+    /// The same with this certificate, and these further lines of its main.cf, which count instead of those before.
     ///
     /// # Errors
     /// The same.
-    pub fn start_showing(
+    pub fn start_so(
         root: &ClientRoot,
         name: &str,
         (addr, relay): (SocketAddr, SocketAddr),
-        certificate: &SiteCertificate,
+        (certificate, more): (&SiteCertificate, &str),
     ) -> Result<Self> {
         let (outside, inside) = root.scratch(name)?;
         furnish(&outside, certificate)?;
-        fs::write(outside.join("main.cf"), settings(&inside, relay))?;
+        fs::write(outside.join("main.cf"), settings(&inside, relay) + more)?;
         fs::write(outside.join("master.cf"), format!("{addr} inet n - n - - smtpd\n{SERVICES}"))?;
         let mut command = root.command("/usr/lib/postfix/sbin/master");
         command.args(["-c", &inside, "-d"]).stdout(Stdio::null()).stderr(Stdio::null());

@@ -47,7 +47,7 @@ fn world(name: &str, tlsa: &str) -> Result<World> {
     ];
     let node = Standalone::start_so(name, &options)?;
     node.accounts("example.test", &["ann"], PASSWORD)?;
-    let postfix = Postfix::start_showing(&root, name, (addr, node.addr("smtp")?), &certificate)?;
+    let postfix = Postfix::start_so(&root, name, (addr, node.addr("smtp")?), (&certificate, ""))?;
     let mut client = SmtpClient::connect(node.addr("submissions")?, Tls::Implicit, LIMIT)?;
     client.auth_plain(ANN, PASSWORD)?;
     let outcome = client.send(ANN, &[JOE], &message("anchored", 2000));
