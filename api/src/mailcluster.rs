@@ -7,6 +7,7 @@ mod failover;
 mod frontends;
 mod inbound;
 mod outbound;
+mod rebalance;
 mod screening;
 mod stores;
 
@@ -18,6 +19,7 @@ pub use failover::{ACCEPT_UNSAFE, Failover, FailoverPolicy, FenceEnv, FenceJob, 
 pub use frontends::{Exposure, Frontends, PodResources, ProxyProtocol};
 pub use inbound::{Dnsbl, DnsblAction, Inbound, InboundCheck, InboundSignatures};
 pub use outbound::{Outbound, SendLimits, Smarthost, SmarthostTls};
+pub use rebalance::{Day, Rebalance, RebalanceWindow};
 pub use screening::Screening;
 pub use stores::{AccessMode, Directory, Durability, Storage, Stores};
 
@@ -59,6 +61,7 @@ const FQDN: &str =
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = ("!has(self.failover.leaseSeconds) || self.failover.leaseSeconds >= 15 || self.stores.count <= 50", "more than 50 stores: set failover.leaseSeconds to at least 15 (each renewal is a write to the Kubernetes API), or leave it out"),
+    validation = ("!has(self.failover.rebalance) || (has(self.stores.replicas) && self.stores.replicas > 1)", "failover.rebalance is for stores with mirrors: set stores.replicas to 2 or 3, or leave it out"),
 )]
 pub struct MailClusterSpec {
     /// The cluster's fully qualified host name: in greetings, EHLO, Received and Message-ID. Its MX and client
