@@ -110,8 +110,8 @@ impl Policies {
     }
 
     async fn fetch(&self, domain: &str, (dns, tls): (&dyn Dns, &Tls)) -> Result<Policy, String> {
-        let text = timeout(PATIENCE, self.get(&format!("mta-sts.{domain}"), (dns, tls)));
-        let text = text.await.map_err(|_| "it took too long".to_owned())??;
+        let host = format!("mta-sts.{domain}");
+        let text = timeout(PATIENCE, self.get(&host, (dns, tls))).await.map_err(|_| "it took too long".to_owned())??;
         Policy::parse(&text).map_err(|fault| fault.to_string())
     }
 
