@@ -70,13 +70,22 @@ impl Site {
         Ok(Self { addr: listener.local_addr()? })
     }
 
+    /// From here on it can be connected to.
+    fn open(&self) -> Result<Door> {
+        Ok(Door(TcpListener::bind(self.addr)?))
+    }
+}
+
+/// A site that is there.
+struct Door(TcpListener);
+
+impl Door {
     /// Plays a server for one session; answers how many messages it took.
-    fn serve(&self, rcpt: &str) -> Result<usize> {
-        let listener = TcpListener::bind(self.addr)?;
-        listener.set_nonblocking(true)?;
+    fn serve(self, rcpt: &str) -> Result<usize> {
+        self.0.set_nonblocking(true)?;
         let mut found = None;
         wait_until("the site is connected to", LIMIT, || {
-            found = found.take().or_else(|| listener.accept().ok());
+            found = found.take().or_else(|| self.0.accept().ok());
             found.is_some()
         })?;
         let (stream, _) = found.context("no connection")?;
@@ -129,11 +138,13 @@ fn what_is_flushed_is_tried_now_and_what_is_held_only_when_it_is_released() -> R
         ensure!(shown.contains(part), "no {part} in {shown}");
     }
     // Its destination rests after the failure, and its own pause is an hour: both end when it is let go.
+    let door = site.open()?;
     here.admin(&["queue", "release", "--destination", "elsewhere.test"], "")?;
-    ensure!(site.serve("451 4.7.1 come back later")? == 0);
+    ensure!(door.serve("451 4.7.1 come back later")? == 0);
     lists(&here, "come back later")?;
+    let door = site.open()?;
     here.admin(&["queue", "flush", "--address", JOE], "")?;
-    ensure!(site.serve("250 2.1.5 ok")? == 1);
+    ensure!(door.serve("250 2.1.5 ok")? == 1);
     queue_is_empty(&here)?;
     let trace = here.admin(&["trace", &id], "")?;
     for part in ["held by", "released by", "to be tried now, as asked by", "sent: mx.elsewhere.test said"] {
@@ -187,8 +198,9 @@ fn what_is_queued_anew_starts_its_pauses_from_the_beginning() -> Result<()> {
     ensure!(copies(&here, BOB, "INBOX")?.len() == 1);
     lists(&here, "tried 1 times")?;
     here.admin(&["queue", "hold", &id], "")?;
+    let door = site.open()?;
     here.admin(&["queue", "requeue", &id], "")?;
-    ensure!(site.serve("250 2.1.5 ok")? == 1);
+    ensure!(door.serve("250 2.1.5 ok")? == 1);
     queue_is_empty(&here)?;
     ensure!(here.admin(&["trace", &id], "")?.contains("queued anew by"));
     ensure!(here.admin(&["queue", "requeue", &id], "").is_err(), "it is gone");
