@@ -7,6 +7,7 @@ mod failover;
 mod frontends;
 mod inbound;
 mod outbound;
+mod screening;
 mod stores;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -17,6 +18,7 @@ pub use failover::{ACCEPT_UNSAFE, Failover, FailoverPolicy, FenceEnv, FenceJob, 
 pub use frontends::{Exposure, Frontends, PodResources, ProxyProtocol};
 pub use inbound::{Dnsbl, DnsblAction, Inbound, InboundCheck, InboundSignatures};
 pub use outbound::{Outbound, SendLimits, Smarthost, SmarthostTls};
+pub use screening::Screening;
 pub use stores::{AccessMode, Directory, Durability, Storage, Stores};
 
 /// Matches a fully qualified domain name of at least two labels, without a final dot.
@@ -89,6 +91,9 @@ pub struct MailClusterSpec {
     /// What is checked of mail from other sites.
     #[serde(default)]
     pub inbound: Inbound,
+    /// Who is refused by the frontends, and for how long.
+    #[serde(default)]
+    pub screening: Screening,
     /// The account that receives mail for postmaster at every domain that has no own one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 3, max = 254))]

@@ -52,6 +52,26 @@ fn what_is_refused_at_creation_and_why() {
     let not_a_network = json!({"frontends": {"proxyProtocol": {"trustedCIDRs": ["10.0.0.1"]}}});
     for (case, change, part) in [
         ("plain", json!({}), ""),
+        (
+            "screening",
+            json!({"screening": {"allowCIDRs": ["10.0.0.0/8"], "blockCIDRs": ["2001:db8::/32"], "firstBanSeconds": 60}}),
+            "",
+        ),
+        (
+            "allowed by name",
+            json!({"screening": {"allowCIDRs": ["example.org"]}}),
+            "allowCIDRs must be networks",
+        ),
+        (
+            "blocked by name",
+            json!({"screening": {"blockCIDRs": ["example.org"]}}),
+            "blockCIDRs must be networks",
+        ),
+        (
+            "a first ban longer than the longest",
+            json!({"screening": {"firstBanSeconds": 60, "longestBanSeconds": 30}}),
+            "longer than longestBanSeconds",
+        ),
         ("short host name", json!({"hostname": "mail"}), "fully qualified"),
         ("host name in capitals", json!({"hostname": "Mail.Example.org"}), "lower case"),
         ("host name with a final dot", json!({"hostname": "mail.example.org."}), "fully qualified"),

@@ -1,11 +1,13 @@
 //! The command line.
 
+mod bans;
 mod queue;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use bans::Bans;
 pub use queue::{Queue, Waiting};
 
 use crate::{failure::Failure, output::Format, units};
@@ -116,6 +118,13 @@ pub enum Command {
     /// Mail that waits in the stores' queues.
     #[command(subcommand)]
     Queue(Queue),
+    /// Addresses that are refused for a while, by all frontends.
+    ///
+    /// An address is banned for failed logins, unknown recipients or garbage, for a quarter of an hour at first. Bans are
+    /// kept in memory: a directory that starts anew takes them over from the frontends. Networks that shall be refused for
+    /// ever, or never, belong into the MailCluster: spec.screening.
+    #[command(subcommand)]
+    Bans(Bans),
     /// The directory's records as a whole.
     #[command(subcommand)]
     Directory(Directory),

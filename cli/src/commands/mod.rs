@@ -2,6 +2,7 @@
 
 mod account;
 mod alias;
+mod bans;
 mod check;
 mod directory;
 mod dkim;
@@ -44,6 +45,7 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Trace(trace) => mail::trace(trace, &mut admin(&global).await?, out).await,
         Command::Undelete(asked) => undelete::run(asked, &mut admin(&global).await?, out).await,
         Command::Queue(command) => queue::run(command, &mut admin(&global).await?, out).await,
+        Command::Bans(command) => bans::run(command, &mut admin(&global).await?, out).await,
         Command::Directory(command) => directory::run(command, &global).await,
         Command::Failover(asked) => failover::failover(asked, &global).await,
         Command::Rebalance { dry_run } => rebalance::run(dry_run, &global).await,

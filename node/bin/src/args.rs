@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
+use mailcluster_api::mailcluster::Screening;
 
 use crate::listen_spec::ListenSpec;
 
@@ -85,6 +86,9 @@ pub struct StandaloneArgs {
     /// of /etc/resolv.conf.
     #[arg(long = "name-server", value_name = "ADDR:PORT")]
     pub name_servers: Vec<SocketAddr>,
+    /// Who is refused.
+    #[command(flatten)]
+    pub screening: ScreeningArgs,
 }
 
 /// Checks of mail from other sites (port smtp). Without any of them mail is taken as it is, and no name server is asked.
@@ -106,6 +110,42 @@ pub struct WayInArgs {
     /// A network whose mail is marked, but never refused or put into Junk. May be given several times.
     #[arg(long = "allow", value_name = "CIDR")]
     pub allowed: Vec<String>,
+}
+
+/// Who is refused.
+#[derive(Debug, Clone, Default, ClapArgs)]
+pub struct ScreeningArgs {
+    /// Nobody is refused, whatever he tries.
+    #[arg(long)]
+    pub screening_off: bool,
+    /// A network that is never refused. May be given several times. Default: 127.0.0.0/8 and ::1.
+    #[arg(long, value_name = "CIDR")]
+    pub screening_allow: Vec<String>,
+    /// A network that is always refused, but for what is allowed. May be given several times.
+    #[arg(long, value_name = "CIDR")]
+    pub screening_block: Vec<String>,
+    /// Seconds of the first ban of an address; each further one is twice as long.
+    #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u32).range(1..=604_800))]
+    pub screening_first_ban: u32,
+    /// Networks whose connections begin with a PROXY header; from all others it is refused.
+    #[arg(long, value_name = "CIDR")]
+    pub trusted_proxy: Vec<String>,
+}
+
+impl ScreeningArgs {
+    /// As a MailCluster has it.
+    pub fn asked(&self) -> Screening {
+        let loopback = || vec!["127.0.0.0/8".to_owned(), "::1".to_owned()];
+        Screening {
+            enabled: !self.screening_off,
+            allow_cidrs: Some(self.screening_allow.clone())
+                .filter(|all| !all.is_empty())
+                .unwrap_or_else(loopback),
+            block_cidrs: self.screening_block.clone(),
+            first_ban_seconds: self.screening_first_ban,
+            ..Screening::default()
+        }
+    }
 }
 
 /// Mail to other sites.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
-use mailcluster_directory::{DirectoryFeed, DirectoryService, FeedStream};
+use mailcluster_directory::{DirectoryFeed, DirectoryService, FeedStream, ScreeningSource, ScreeningStream};
+use mailcluster_screen::{Ban, Cidr, Observation};
 use mailcluster_types::{
     AccountId, Address, Allowance, AuthOutcome, AuthRequest, Directory, Epoch, Located, Resolution, Seq,
     SigningKeys, StoreName, Unavailable,
@@ -65,5 +66,16 @@ impl DirectoryFeed for LocalDirectory {
 
     async fn confirm(&self, store: &StoreName, accounts: Vec<(AccountId, u64)>) -> Result<(), Unavailable> {
         self.get()?.confirm(store, accounts).await
+    }
+}
+
+#[async_trait]
+impl ScreeningSource for LocalDirectory {
+    async fn report(&self, seen: Vec<Observation>, held: Vec<Ban>) -> Result<(), Unavailable> {
+        self.get()?.report(seen, held).await
+    }
+
+    async fn news(&self, own: Vec<Cidr>) -> Result<ScreeningStream, Unavailable> {
+        self.get()?.news(own).await
     }
 }

@@ -12,6 +12,7 @@ mod local_backends;
 mod local_directory;
 mod logging;
 mod metrics;
+mod screening;
 mod self_signed;
 mod shutdown;
 mod standalone;

@@ -45,7 +45,7 @@ use crate::{
     local_backends::LocalBackends,
     local_directory::LocalDirectory,
     metrics::{self, Certificates},
-    self_signed, shutdown, way_in, way_out,
+    screening, self_signed, shutdown, way_in, way_out,
 };
 
 /// The name of the only mail store.
@@ -92,6 +92,9 @@ pub async fn run(options: StandaloneArgs) -> Result<()> {
         tokio::spawn(metrics::watch_store(registry.clone(), name.to_owned(), status, gate));
     }
 
+    let proxies = &options.screening.trusted_proxy;
+    let screen = screening::gate(&options.screening.asked(), proxies)?;
+    screening::follow(&screen, directory.clone(), &registry, &shutdown)?;
     let context = FrontendContext {
         directory,
         backends: backends.clone(),
@@ -100,13 +103,14 @@ pub async fn run(options: StandaloneArgs) -> Result<()> {
         shutdown: shutdown.clone(),
         sends_out,
         checks,
+        screen,
         limits: Arc::new(FrontendLimits::default()),
     };
     let ports = ClientPorts {
         context,
         tls,
         limits: ConnectionLimits::new(CONNECTIONS.0, CONNECTIONS.1),
-        trusted: Arc::new(TrustedProxies::default()),
+        trusted: Arc::new(TrustedProxies::parse(proxies).context("--trusted-proxy")?),
         shutdown: shutdown.clone(),
         tasks: TaskTracker::new(),
     };

@@ -22,6 +22,7 @@ use crate::{
     keyring,
     lookup::{self, Looked, Page, Whose},
     names,
+    screening::Screening,
     sending::Sending,
 };
 
@@ -39,6 +40,7 @@ struct Inner {
     throttle: Mutex<Throttle>,
     tickets: Tickets,
     sending: Mutex<Sending>,
+    screening: Option<Screening>,
     /// Held from reading a record to putting its next generation.
     writer: AsyncMutex<()>,
 }
@@ -62,8 +64,12 @@ impl DirectoryService {
         let pool = VerifyPool::for_this_machine();
         let tickets = Tickets::new(Instant::now()).map_err(|_| HasherError::Failed)?;
         let sending = Mutex::new(Sending::new(config.send_limits, Instant::now()));
+        let screening = match config.screening.clone() {
+            Some((policy, lists)) => Some(Screening::new(policy, lists).map_err(|_| HasherError::Failed)?),
+            None => None,
+        };
         let writer = AsyncMutex::new(());
-        let inner = Inner { store, config, hasher, pool, throttle, tickets, sending, writer };
+        let inner = Inner { store, config, hasher, pool, throttle, tickets, sending, screening, writer };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -83,6 +89,11 @@ impl DirectoryService {
 
     pub(crate) fn pool(&self) -> &VerifyPool {
         &self.inner.pool
+    }
+
+    /// Who is refused, unless screening is off.
+    pub(crate) fn screening(&self) -> Option<&Screening> {
+        self.inner.screening.as_ref()
     }
 
     pub(crate) fn tickets(&self) -> &Tickets {

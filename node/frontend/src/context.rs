@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use mailcluster_screen::Gate;
 use mailcluster_types::{Backends, BoxStream, Directory, TlsFacts};
 use mailcluster_verdict::Checks;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,8 @@ pub struct FrontendContext {
     pub sends_out: bool,
     /// Judges mail from other sites; `None`: it is taken as it is.
     pub checks: Option<Arc<Checks>>,
+    /// Who is refused or waits, and where it is noted why.
+    pub screen: Gate,
     /// Bounds.
     pub limits: Arc<FrontendLimits>,
 }

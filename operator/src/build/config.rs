@@ -9,7 +9,7 @@ use mailcluster_api::{
         BackendConfig, CONFIG_FILE, ConfigError, DATA_DIR, FrontendConfig, FrontendLimits, IDENTITY_DIR,
         LeaseConfig, MirrorsConfig, NodeConfig, TLS_DIR,
     },
-    mailcluster::Outbound,
+    mailcluster::{Outbound, Screening},
     mailstore::StoreKind,
 };
 
@@ -49,6 +49,7 @@ pub fn store(cluster: &Cluster, store: &Store, owner: &OwnerReference) -> Result
         let limits = config.outbound.and_then(|outbound| outbound.limits);
         config.outbound = limits.map(|limits| Outbound { smarthost: None, limits: Some(limits) });
     }
+    config.screening = config.screening.filter(|_| store.kind == StoreKind::Directory);
     config.backend = Some(BackendConfig {
         store: store.name.clone(),
         kind: store.kind,
@@ -88,6 +89,8 @@ fn common(cluster: &Cluster) -> NodeConfig {
         hostname: cluster.spec.hostname.clone(),
         postmaster: cluster.spec.postmaster.clone(),
         outbound: cluster.spec.outbound.clone(),
+        // The default is left out: nodes of an older image know nothing of it.
+        screening: Some(&cluster.spec.screening).filter(|asked| **asked != Screening::default()).cloned(),
         directory: cluster.names().directory(),
         identity_dir: IDENTITY_DIR.into(),
         frontend: None,

@@ -26,6 +26,7 @@ pub fn cluster() -> Cluster {
             "outbound": {"smarthost": {"host": "relay.example.net", "port": 587, "credentialsSecret": "relay"},
                          "limits": {"messagesPerHour": 500, "recipientsPerDay": 5000}},
             "inbound": {"dmarc": "Enforce", "dnsbls": [{"zone": "bl.example.net", "action": "Reject", "answers": [2, 3]}]},
+            "screening": {"allowCIDRs": ["192.0.2.0/24"]},
             "frontends": {"proxyProtocol": {"trustedCIDRs": ["10.0.0.0/8"]}}}}))
     .unwrap();
     Cluster::new(&object, &"c".repeat(32), "registry.example/node:1").unwrap()

@@ -28,7 +28,7 @@ use super::{
     store_pod,
     token_review::ReviewedTokens,
 };
-use crate::{args::StorePodArgs, holder::Service, key_records};
+use crate::{args::StorePodArgs, holder::Service, key_records, screening};
 
 /// Runs until SIGTERM.
 pub async fn run(options: StorePodArgs) -> Result<()> {
@@ -38,6 +38,7 @@ pub async fn run(options: StorePodArgs) -> Result<()> {
     let mut config = DirectoryConfig::new(pod.config.hostname.as_str(), known_stores(routes.mail.clone()));
     config.postmaster = pod.config.postmaster.as_deref().map(str::parse).transpose().context("postmaster")?;
     config.send_limits = limits(&pod.config);
+    screening::judge(&pod.config.screening.clone().unwrap_or_default(), &mut config)?;
     let namespace = &pod.config.namespace;
     let allowed = section
         .admin_service_accounts

@@ -23,6 +23,7 @@ use crate::{
     key_records,
     local_backends::{LocalBackends, LocalStore},
     local_directory::LocalDirectory,
+    screening,
 };
 
 /// The mail store: sessions, its accounts' records, its queue.
@@ -84,6 +85,7 @@ impl DirectoryRole {
             recipients_per_hour: options.way_out.recipients_per_hour,
             recipients_per_day: options.way_out.recipients_per_day,
         };
+        screening::judge(&options.screening.asked(), &mut config)?;
         let socket = options.data.join("admin.sock");
         let texts = key_records::look_up(&options.name_servers);
         Ok(Self { config, socket, directory, dialer: Arc::new(Dialer(backends)), texts, _stores: sender })

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod aliases;
+mod bans;
 mod domains;
 mod fan_out;
 mod import;

@@ -5,7 +5,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use mailcluster_rpc::{
     admin::v1::{self as pb, admin_server},
-    directory::v1::Record,
+    directory::v1::{Record, ScreeningBan},
     store::v1::{SalvageResponse, UndeleteResponse},
 };
 use mailcluster_types::StoreName;
@@ -330,6 +330,21 @@ impl admin_server::Admin for AdminServer {
     ) -> Answer<pb::ChangeQueueResponse> {
         let (who, asked) = self.admit(request).await?;
         answer(self.service.change_queues(&who, self.dialer.as_ref(), asked).await)
+    }
+
+    async fn list_bans(&self, request: Request<pb::ListBansRequest>) -> Answer<pb::ListBansResponse> {
+        self.admit(request).await?;
+        answer(self.service.list_bans())
+    }
+
+    async fn add_ban(&self, request: Request<pb::AddBanRequest>) -> Answer<ScreeningBan> {
+        let (who, asked) = self.admit(request).await?;
+        answer(self.service.add_ban(&who, &asked).await)
+    }
+
+    async fn remove_ban(&self, request: Request<pb::RemoveBanRequest>) -> Answer<pb::Done> {
+        let (who, asked) = self.admit(request).await?;
+        done(self.service.remove_ban(&who, &asked.network).await)
     }
 
     async fn salvage(&self, request: Request<Streaming<pb::SalvageRequest>>) -> Answer<SalvageResponse> {

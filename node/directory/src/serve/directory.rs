@@ -3,7 +3,9 @@
 use std::{net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt, stream};
-use mailcluster_rpc::directory::v1::{self as pb, feed_server, lookup_server, watch_server};
+use mailcluster_rpc::directory::v1::{
+    self as pb, feed_server, lookup_server, screening_server, watch_server,
+};
 use mailcluster_store::DirectoryRecord;
 use mailcluster_types::{
     Allowance, AuthRequest, ClientInfo, Directory, Located, Resolution, SessionId, StoreName, Unavailable,
@@ -32,15 +34,29 @@ pub struct DirectoryServer {
 }
 
 impl DirectoryServer {
-    /// Adds its three services to a server's routes.
+    pub(super) fn service(&self) -> &DirectoryService {
+        &self.service
+    }
+
+    pub(super) fn check(&self) -> &PeerCheck {
+        &self.check
+    }
+
+    /// Adds its services to a server's routes.
     #[must_use]
     pub fn routes(service: DirectoryService, check: PeerCheck) -> tonic::service::Routes {
         let server = Self { service, check };
         tonic::service::Routes::default()
             .add_service(lookup_server::LookupServer::new(server.clone()))
             .add_service(watch_server::WatchServer::new(server.clone()))
+            .add_service(screening(server.clone()))
             .add_service(feed_server::FeedServer::new(server).max_encoding_message_size(MAX_MESSAGE))
     }
+}
+
+fn screening(server: DirectoryServer) -> screening_server::ScreeningServer<DirectoryServer> {
+    let server = screening_server::ScreeningServer::new(server);
+    server.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE)
 }
 
 fn unavailable(error: Unavailable) -> Status {

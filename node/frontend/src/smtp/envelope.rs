@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use mailcluster_lmtp::{Checked, Recipient, Wishes};
 use mailcluster_proto_smtp::{MailParams, Path, RcptDsn, RcptParams, Reply};
+use mailcluster_screen::Kind;
 use mailcluster_types::{AccountStatus, Address, DeliveryId, Resolution, ResolvedAccount};
 
 use super::{
@@ -129,9 +130,23 @@ impl Session {
         };
         let result = self.recipient(&mut envelope, path, params).await;
         self.envelope = Some(envelope);
+        self.note_recipient(result.as_ref().map_err(|(_, reason)| *reason));
         match result {
             Ok(()) => Reply::new(250, "2.1.5 ok"),
             Err(refused) => self.refuse(refused),
+        }
+    }
+
+    /// Strangers that try out addresses are noticed by what they get wrong, less what they get right.
+    fn note_recipient(&self, result: Result<&(), &'static str>) {
+        if self.account.is_some() {
+            return;
+        }
+        let ip = self.client.remote.ip();
+        match result {
+            Ok(()) => self.context.screen.saw(ip, Kind::TookRecipient),
+            Err("unknown_mailbox" | "relay") => self.context.screen.saw(ip, Kind::UnknownRecipient),
+            Err(_) => {}
         }
     }
 

@@ -2,6 +2,7 @@
 
 use mailcluster_lmtp::{Wire, WireError};
 use mailcluster_proto_smtp::{Command, CommandFault, Reply};
+use mailcluster_screen::Kind;
 use mailcluster_types::{BoxStream, ClientInfo, ResolvedAccount};
 use mailcluster_verdict::Listed;
 use tokio::time::Instant;
@@ -149,6 +150,7 @@ impl Session {
         if reply.is_permanent() {
             self.errors += 1;
             if self.errors >= self.context.limits.max_errors {
+                self.context.screen.saw(self.client.remote.ip(), Kind::Abuse);
                 self.wire.answer(&Reply::new(421, "4.7.0 too many errors")).await?;
                 return Err(End::Told("too many errors"));
             }

@@ -20,6 +20,7 @@ use async_trait::async_trait;
 use mailcluster_backend::{Peer, SessionContext, SessionLimits};
 use mailcluster_frontend::{FrontendContext, FrontendLimits, TlsUpgrade, smtp::Service};
 use mailcluster_queue::{QueueConfig, QueueHandle};
+use mailcluster_screen::Gate;
 use mailcluster_store::{
     Account, Domain, HistoryEvent, HistoryKey, Identity, OpenGate, QueueItem, Replica, Sealed, Store,
     StoreKind,
@@ -188,6 +189,7 @@ pub struct Cluster {
     pub limits: FrontendLimits,
     pub shutdown: CancellationToken,
     pub checks: Option<Arc<Checks>>,
+    pub screen: Gate,
     _dirs: Vec<tempfile::TempDir>,
 }
 
@@ -222,6 +224,7 @@ impl Cluster {
             directory: Arc::default(),
             net: Arc::new(Net { stores, candidates, ..Net::default() }),
             limits,
+            screen: Gate::default(),
             shutdown: CancellationToken::new(),
             checks: None,
             _dirs: dirs,
@@ -309,6 +312,7 @@ impl Cluster {
             tls: Some(Arc::new(Pretend)),
             sends_out: false,
             checks: self.checks.clone(),
+            screen: self.screen.clone(),
             shutdown: self.shutdown.clone(),
             limits: Arc::new(self.limits.clone()),
         }
