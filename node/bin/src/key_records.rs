@@ -16,7 +16,7 @@ impl TxtLookup for Texts {
         match self.0.texts(name).await {
             Answer::Records(texts) => Ok(texts),
             Answer::NoName | Answer::NoRecord => Ok(Vec::new()),
-            Answer::Failed => Err(Unavailable("the DNS does not answer".to_owned())),
+            Answer::Failed | Answer::Bogus => Err(Unavailable("the DNS does not answer".to_owned())),
         }
     }
 }
