@@ -42,6 +42,46 @@ fn expect(case: &str, object: &MailCluster, part: &str) {
 }
 
 #[test]
+fn what_is_asked_about_strangers() {
+    for (case, change, part) in [
+        (
+            "screening",
+            json!({"screening": {"allowCIDRs": ["10.0.0.0/8"], "blockCIDRs": ["2001:db8::/32"], "firstBanSeconds": 60}}),
+            "",
+        ),
+        (
+            "allowed by name",
+            json!({"screening": {"allowCIDRs": ["example.org"]}}),
+            "allowCIDRs must be networks",
+        ),
+        (
+            "blocked by name",
+            json!({"screening": {"blockCIDRs": ["example.org"]}}),
+            "blockCIDRs must be networks",
+        ),
+        (
+            "a first ban longer than the longest",
+            json!({"screening": {"firstBanSeconds": 60, "longestBanSeconds": 30}}),
+            "longer than longestBanSeconds",
+        ),
+        ("checks", json!({"inbound": {"spf": "Enforce", "dmarc": "Enforce"}}), ""),
+        ("no checks", json!({"inbound": {"spf": "Off", "dkim": "Off", "dmarc": "Off"}}), ""),
+        ("DMARC without DKIM", json!({"inbound": {"dkim": "Off"}}), "DMARC needs"),
+        ("DMARC without SPF", json!({"inbound": {"spf": "Off", "dmarc": "Enforce"}}), "DMARC needs"),
+        ("a list", json!({"inbound": {"dnsbls": [{"zone": "bl.example.org", "action": "Reject"}]}}), ""),
+        (
+            "no list",
+            json!({"inbound": {"dnsbls": [{"zone": "bl example", "action": "Junk"}]}}),
+            "zone must be",
+        ),
+        ("allowed networks", json!({"inbound": {"allowedCIDRs": ["192.0.2.0/24"]}}), ""),
+        ("no networks", json!({"inbound": {"allowedCIDRs": ["192.0.2.1"]}}), "allowedCIDRs must be"),
+    ] {
+        expect(case, &cluster(&change), part);
+    }
+}
+
+#[test]
 fn what_is_refused_at_creation_and_why() {
     let unsafe_minimum = json!({"failover": {"fencing": {"minimum": "LeaseExpired"}}});
     let accepted =
@@ -92,18 +132,6 @@ fn what_is_refused_at_creation_and_why() {
         ("unsafe fencing by hand", manual, ""),
         ("postmaster", json!({"postmaster": "admin@example.org"}), ""),
         ("no postmaster", json!({"postmaster": "admin"}), "must be an address"),
-        ("checks", json!({"inbound": {"spf": "Enforce", "dmarc": "Enforce"}}), ""),
-        ("no checks", json!({"inbound": {"spf": "Off", "dkim": "Off", "dmarc": "Off"}}), ""),
-        ("DMARC without DKIM", json!({"inbound": {"dkim": "Off"}}), "DMARC needs"),
-        ("DMARC without SPF", json!({"inbound": {"spf": "Off", "dmarc": "Enforce"}}), "DMARC needs"),
-        ("a list", json!({"inbound": {"dnsbls": [{"zone": "bl.example.org", "action": "Reject"}]}}), ""),
-        (
-            "no list",
-            json!({"inbound": {"dnsbls": [{"zone": "bl example", "action": "Junk"}]}}),
-            "zone must be",
-        ),
-        ("allowed networks", json!({"inbound": {"allowedCIDRs": ["192.0.2.0/24"]}}), ""),
-        ("no networks", json!({"inbound": {"allowedCIDRs": ["192.0.2.1"]}}), "allowedCIDRs must be"),
         ("networks", proxies, ""),
         ("not a network", not_a_network, "CIDR"),
     ] {

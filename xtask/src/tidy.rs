@@ -44,6 +44,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "net",
             "store",
             "message",
+            "dkim",
             "lmtp",
             "outbound",
             "proto-imap",

@@ -34,7 +34,7 @@ pub struct LogArgs {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// All roles in one process, on loopback, without Kubernetes: for trying out, for tests, for one machine.
-    Standalone(StandaloneArgs),
+    Standalone(Box<StandaloneArgs>),
     /// Faces the internet: SMTP, submission, IMAP and POP3 with TLS. Runs in a pod that the operator makes.
     Frontend(FrontendArgs),
     /// Serves one store. Runs in a pod that the operator makes.

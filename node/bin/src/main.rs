@@ -50,7 +50,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Standalone(options) => runtime()?.block_on(standalone::run(options)),
+        Command::Standalone(options) => runtime()?.block_on(standalone::run(*options)),
         Command::Frontend(options) => runtime()?.block_on(cluster::frontend::run(options)),
         Command::Backend(options) => runtime()?.block_on(cluster::backend::run(options)),
         Command::Directory(options) => runtime()?.block_on(cluster::directory::run(options)),

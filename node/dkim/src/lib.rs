@@ -10,4 +10,4 @@ mod sign;
 
 pub use body::BodyHash;
 pub use key::{KeyError, NewKey, generate, record};
-pub use sign::{SignError, sign};
+pub use sign::{SignError, sign, sign_whole};

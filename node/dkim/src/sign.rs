@@ -8,7 +8,7 @@ use ring::{
     signature::RSA_PKCS1_SHA256,
 };
 
-use crate::{header, key::Key};
+use crate::{BodyHash, header, key::Key};
 
 /// Lines are folded before they are longer (RFC 5322 section 2.1.1).
 const WIDTH: usize = 76;
@@ -48,6 +48,18 @@ pub fn sign(keys: &SigningKeys, header: &[u8], body: &[u8; 32], at: i64) -> Resu
         out.extend_from_slice(b"\r\n");
     }
     Ok(out)
+}
+
+/// As [`sign`], for a message that is in memory whole: the message with its signatures.
+///
+/// # Errors
+/// As [`sign`] has them.
+pub fn sign_whole(keys: &SigningKeys, message: &[u8], at: i64) -> Result<Vec<u8>, SignError> {
+    let end = memchr::memmem::find(message, b"\r\n\r\n").map_or(message.len(), |at| at + 2);
+    let (header, rest) = message.split_at(end);
+    let mut body = BodyHash::default();
+    body.update(rest.get(2..).unwrap_or_default());
+    Ok([&sign(keys, header, &body.finish(), at)?[..], message].concat())
 }
 
 /// The field, up to where the signature's value begins.

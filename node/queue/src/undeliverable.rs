@@ -1,7 +1,6 @@
 //! What becomes of mail that will never be delivered, and what is told of mail that is late.
 
 use bytes::{Bytes, BytesMut};
-use mailcluster_dkim::BodyHash;
 use mailcluster_lmtp::Body;
 use mailcluster_outbound::dsn::{Action, MAX_WHOLE};
 use mailcluster_proto_smtp::Ret;
@@ -201,11 +200,8 @@ async fn signed(context: &Context, message: Bytes, now: i64) -> Option<Bytes> {
     let keys = context.directory.signing_keys(&context.config.hostname).await;
     let keys =
         keys.inspect_err(|error| tracing::warn!(%error, "keys for a bounce cannot be had; it waits")).ok()?;
-    let end = memchr::memmem::find(&message, b"\r\n\r\n").map_or(message.len(), |at| at + 2);
-    let mut body = BodyHash::default();
-    body.update(message.get(end + 2..).unwrap_or_default());
-    match mailcluster_dkim::sign(&keys, &message[..end], &body.finish(), now) {
-        Ok(signatures) => Some([&signatures[..], &message].concat().into()),
+    match mailcluster_dkim::sign_whole(&keys, &message, now) {
+        Ok(signed) => Some(signed.into()),
         Err(error) => {
             // A bounce that others may not believe is better than none.
             tracing::error!(%error, "a bounce goes unsigned");

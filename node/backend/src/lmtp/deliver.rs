@@ -112,6 +112,7 @@ async fn report_success(
             continue;
         }
         let Some(report) = success::report(envelope, recipient, body, at) else { continue };
+        let report = success::signed(context, report).await;
         match half(context.store.queue_put(report).await)? {
             Half::Appended(receipt) => pending.reports.push(receipt),
             Half::Refused(reply) => {

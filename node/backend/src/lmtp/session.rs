@@ -162,8 +162,7 @@ impl Session {
         let (size, utf8) = (params.size.unwrap_or(0), params.utf8);
         let checked = Checked { junk: params.junk, met: params.met.unwrap_or_default() };
         let (dsn, recipients) = (params.dsn, Vec::new());
-        self.envelope =
-            Some(Envelope { delivery, drawn_here, sender, utf8, size, dsn, checked, recipients });
+        self.envelope = Some(Envelope { delivery, drawn_here, sender, utf8, size, dsn, checked, recipients });
         Reply::with(250, format!("2.1.0 ok id={delivery}"))
     }
 

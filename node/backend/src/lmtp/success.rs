@@ -13,6 +13,7 @@ use mailcluster_store::{Enqueue, QueueRecipient};
 use mailcluster_types::DeliveryId;
 
 use super::envelope::{Envelope, Recipient};
+use crate::SessionContext;
 
 /// The report on a recipient that has its mail; nothing where nobody asked for one.
 pub(super) fn report(
@@ -60,6 +61,21 @@ pub(super) fn report(
         recipients: vec![QueueRecipient::new(envelope.sender.clone(), now)],
         body: written.octets.into(),
     })
+}
+
+/// Signs it, where the domain of this host has keys. The mail is there already: a report that nobody can sign now goes as
+/// it is.
+pub(super) async fn signed(context: &SessionContext, report: Enqueue) -> Enqueue {
+    let Some(directory) = &context.sending.directory else { return report };
+    let unsigned = match directory.signing_keys(&context.hostname).await {
+        Ok(keys) => match mailcluster_dkim::sign_whole(&keys, &report.body, report.at) {
+            Ok(body) => return Enqueue { body: body.into(), ..report },
+            Err(error) => error.to_string(),
+        },
+        Err(error) => error.to_string(),
+    };
+    tracing::warn!(id = %report.delivery, why = unsigned, "a report of success goes unsigned");
+    report
 }
 
 #[cfg(test)]

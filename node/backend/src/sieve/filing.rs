@@ -271,7 +271,7 @@ async fn answered(
     let id = ids::derived(about.delivery, about.account, Kind::Vacation);
     let from = own_sender(about, own, vacation.from.as_deref()).await?;
     let head = Head { id, hostname: about.hostname, at: about.at, from: &from };
-    let body = answer::vacation(&head, vacation, about.message);
+    let body = signed(about, &from, answer::vacation(&head, vacation, about.message)).await?;
     let track = ids::answered(&vacation.track, &vacation.to);
     let unless = (vacation.seconds > 0).then(|| seen_id(track, (about.at, vacation.seconds)));
     Ok(Some(ScriptMail { message: enqueue(about, id, recipients, body), unless }))
@@ -297,7 +297,7 @@ async fn notified(
     let id = ids::derived(about.delivery, about.account, Kind::Notify(number));
     let from = own_sender(about, own, notify.from.as_deref()).await?;
     let head = Head { id, hostname: about.hostname, at: about.at, from: &from };
-    let body = answer::notification(&head, notify);
+    let body = signed(about, &from, answer::notification(&head, notify)).await?;
     Ok(Some(ScriptMail { message: enqueue(about, id, recipients, body), unless: None }))
 }
 
@@ -307,6 +307,22 @@ async fn own_sender(about: &About<'_>, own: &str, from: Option<&str>) -> Result<
     let Ok(address) = answer::name_and_address(from).1.parse::<Address>() else { return Ok(own.to_owned()) };
     let may = address.key() == own || directory.may_send_as(about.account, &address).await?;
     Ok(if may { from.to_owned() } else { own.to_owned() })
+}
+
+/// Signed like any mail of the domain that it comes from, where that has keys.
+async fn signed(about: &About<'_>, from: &str, message: Bytes) -> Result<Bytes, Unavailable> {
+    let Some(directory) = &about.sending.directory else { return Ok(message) };
+    let address = answer::name_and_address(from).1;
+    let domain = address.rsplit_once('@').map_or("", |(_, domain)| domain);
+    let keys = directory.signing_keys(domain).await?;
+    Ok(mailcluster_dkim::sign_whole(&keys, &message, about.at).map_or_else(
+        |error| {
+            // An answer that others may not believe is better than none.
+            tracing::error!(id = %about.delivery, %error, "sieve: an answer goes unsigned");
+            message
+        },
+        Bytes::from,
+    ))
 }
 
 #[cfg(test)]

@@ -68,7 +68,8 @@ pub fn deliver(cx: &mut Apply<'_>, r: &Deliver, place: Place) -> Result<(), Appl
         if event != Event::Duplicate {
             take_in(cx, r, target, place)?;
         }
-        let told: Vec<&str> = [&*r.met, &*target.detail].into_iter().filter(|told| !told.is_empty()).collect();
+        let told: Vec<&str> =
+            [&*r.met, &*target.detail].into_iter().filter(|told| !told.is_empty()).collect();
         let detail = (!told.is_empty()).then(|| told.join("; "));
         let line = |place, detail| Line {
             at: r.at,
