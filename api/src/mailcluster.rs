@@ -6,6 +6,7 @@
 mod failover;
 mod frontends;
 mod outbound;
+mod rebalance;
 mod stores;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use failover::{ACCEPT_UNSAFE, Failover, FailoverPolicy, FenceEnv, FenceJob, Fencing, FencingMinimum};
 pub use frontends::{Exposure, Frontends, PodResources, ProxyProtocol};
 pub use outbound::{Outbound, Smarthost, SmarthostTls};
+pub use rebalance::{Day, Rebalance, RebalanceWindow};
 pub use stores::{AccessMode, Directory, Durability, Storage, Stores};
 
 /// Matches a fully qualified domain name of at least two labels, without a final dot.
@@ -55,6 +57,7 @@ const FQDN: &str =
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = ("!has(self.failover.leaseSeconds) || self.failover.leaseSeconds >= 15 || self.stores.count <= 50", "more than 50 stores: set failover.leaseSeconds to at least 15 (each renewal is a write to the Kubernetes API), or leave it out"),
+    validation = ("!has(self.failover.rebalance) || (has(self.stores.replicas) && self.stores.replicas > 1)", "failover.rebalance is for stores with mirrors: set stores.replicas to 2 or 3, or leave it out"),
 )]
 pub struct MailClusterSpec {
     /// The cluster's fully qualified host name: in greetings, EHLO, Received and Message-ID. Its MX and client
