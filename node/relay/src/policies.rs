@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
+    pin::pin,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -111,7 +112,9 @@ impl Policies {
 
     async fn fetch(&self, domain: &str, (dns, tls): (&dyn Dns, &Tls)) -> Result<Policy, String> {
         let host = format!("mta-sts.{domain}");
-        let text = timeout(PATIENCE, self.get(&host, (dns, tls))).await.map_err(|_| "it took too long".to_owned())??;
+        let text = timeout(PATIENCE, self.get(&host, (dns, tls)))
+            .await
+            .map_err(|_| "it took too long".to_owned())??;
         Policy::parse(&text).map_err(|fault| fault.to_string())
     }
 
@@ -136,13 +139,14 @@ impl Policies {
             let body = Limited::new(response.into_body(), MAX_POLICY).collect().await;
             body.map(|body| body.to_bytes()).map_err(|e| e.to_string())
         };
-        // It leads the connection, and ends with it.
+        // It ends as soon as the server has said everything, which may not have been read yet.
+        let (mut answered, mut connection) = (pin!(answered), pin!(connection));
         tokio::select! {
-            answer = answered => answer,
-            ended = connection => {
-                Err(ended.err().map_or("the connection was closed".to_owned(), |e| e.to_string()))
-            }
+            biased;
+            answer = &mut answered => return answer,
+            _ = &mut connection => {}
         }
+        answered.await
     }
 
     async fn connect(&self, answer: &HostAnswer) -> Result<TcpStream, String> {

@@ -118,6 +118,7 @@ fn follows(world: &World, moving: &[&MailStore]) -> String {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one table")]
 fn it_is_asked_of_a_store_only_in_a_window_and_while_all_rest() {
     type Change = fn(&mut World);
     let first = "demo-0: n1 -> n2";
