@@ -309,3 +309,47 @@ fn an_unknown_kind_or_version_is_refused_and_so_is_garbage() {
         assert!(decode_all(&Bytes::copy_from_slice(&bytes[..cut])).is_err(), "cut at {cut}");
     }
 }
+
+/// An older program must not pass over what it does not know: it would lack it for ever.
+#[test]
+fn what_says_something_new_is_of_a_version_that_older_programs_refuse() {
+    let text = || "x".to_owned();
+    let deliver = |stored: Stored| Deliver { targets: vec![stored], ..Deliver::default() };
+    let recipient = || Recipient { params: text(), ..Recipient::default() };
+    let retry = |retry| QueueUpdate { retry: Some(retry), ..QueueUpdate::default() };
+    let new: Vec<Record> = vec![
+        Deliver { met: text(), ..Deliver::default() }.into(),
+        deliver(Stored { system: 1, ..Stored::default() }).into(),
+        deliver(Stored { keywords: vec![text()], ..Stored::default() }).into(),
+        deliver(Stored { also: vec![Placed::default()], ..Stored::default() }).into(),
+        deliver(Stored { filtered: true, ..Stored::default() }).into(),
+        deliver(Stored { seen: vec![Seen::default()], ..Stored::default() }).into(),
+        deliver(Stored { detail: text(), ..Stored::default() }).into(),
+        PutDomain { keys: vec![1], ..PutDomain::default() }.into(),
+        QueuePut { recipients: vec![recipient()], ..QueuePut::default() }.into(),
+        retry(Recipient { returned: text(), ..Recipient::default() }).into(),
+        QueueUpdate { outcome: text(), ..retry(Recipient::default()) }.into(),
+        Kept {
+            queued: Some(KeptQueued { recipients: vec![recipient()], ..KeptQueued::default() }),
+            ..Kept::default()
+        }
+        .into(),
+    ];
+    for record in new {
+        let mut bytes = Vec::new();
+        encode(&record, b"", &mut bytes);
+        assert_eq!((record.kind().1, bytes[6]), (2, 2), "{record:?}");
+        assert_eq!(decode_all(&Bytes::from(bytes)).unwrap()[0].record, record);
+    }
+    let old: Vec<Record> = vec![
+        deliver(Stored { mailbox: 7, ..Stored::default() }).into(),
+        PutDomain { name: text(), ..PutDomain::default() }.into(),
+        QueuePut { params: text(), ..QueuePut::default() }.into(),
+        QueueUpdate { outcome: text(), ..QueueUpdate::default() }.into(),
+        retry(Recipient { last_error: text(), ..Recipient::default() }).into(),
+        Kept::default().into(),
+    ];
+    for record in old {
+        assert_eq!(record.kind().1, 1, "{record:?}");
+    }
+}
