@@ -124,7 +124,7 @@ records! {
     PutGaps = 34, 1;
     QueuePut = 40, 1 to 2;
     QueueUpdate = 41, 1 to 2;
-    Kept = 50, 1 to 2;
+    Kept = 50, 1;
     Salvaged = 60, 1;
 }
 

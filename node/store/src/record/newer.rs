@@ -2,7 +2,7 @@
 //! an older mirror would lack it for ever, whatever version its next program is. So a record that uses something new is
 //! of another version, which older programs refuse; one that does not is written as ever.
 
-use super::{Deliver, Kept, PutDomain, QueuePut, QueueUpdate, Recipient, Stored};
+use super::{Deliver, PutDomain, QueuePut, QueueUpdate, Recipient, Stored};
 
 /// The version that knows all of a record.
 pub trait Newer {
@@ -52,11 +52,5 @@ impl Newer for QueueUpdate {
     /// What a person did to one that stays goes into the history.
     fn is_newer(&self) -> bool {
         self.retry.as_ref().is_some_and(|retry| retry.is_newer() || !self.outcome.is_empty())
-    }
-}
-
-impl Newer for Kept {
-    fn is_newer(&self) -> bool {
-        self.queued.as_ref().is_some_and(|queued| queued.recipients.iter().any(Recipient::is_newer))
     }
 }
