@@ -21,6 +21,7 @@ use mailcluster_outbound::{
     route::{Answer, Exchange, HostAnswer, Looked},
     tls::dane::Tlsa,
 };
+use rustls::{ClientConfig, RootCertStore};
 
 /// What the DNS says. Names are A-labels without a last dot.
 #[async_trait]
@@ -106,7 +107,7 @@ impl Resolver {
             let anchors = path.as_deref().map_or_else(|| Ok(TrustAnchors::default()), anchors)?;
             builder = builder.with_trust_anchor(Arc::new(anchors));
         }
-        Ok(Self { inner: builder.build()? })
+        Ok(Self { inner: builder.with_tls_config(no_tls()?).build()? })
     }
 
     /// The records of a type, and the name that CNAMEs led to.
@@ -136,6 +137,15 @@ impl Resolver {
             true => nothing(Answer::NoRecord),
         }
     }
+}
+
+/// Name servers are asked in clear. The resolver wants to know how it would ask by TLS all the same, and looks for the system's
+/// authorities, of which an image has none, when nobody tells it.
+fn no_tls() -> Result<ClientConfig, NetError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.map_err(|error| NetError::from(std::io::Error::other(error)))?;
+    Ok(config.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
 
 fn anchors(path: &Path) -> Result<TrustAnchors, DnsError> {

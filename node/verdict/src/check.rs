@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,6 +19,7 @@ use mail_auth::{
     AuthenticatedMessage, DkimOutput, DkimResult, DmarcResult, Error, IprevResult, MessageAuthenticator,
     SpfOutput, SpfResult, dmarc::verify::DmarcParameters,
 };
+use rustls::{ClientConfig, RootCertStore};
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout, timeout_at},
@@ -411,7 +413,16 @@ fn resolver(servers: &[SocketAddr]) -> Result<TokioResolver, NetError> {
     };
     let options = builder.options_mut();
     (options.timeout, options.attempts, options.try_tcp_on_error) = (QUESTION, 1, true);
-    builder.build()
+    builder.with_tls_config(no_tls()?).build()
+}
+
+/// Name servers are asked in clear. The resolver wants to know how it would ask by TLS all the same, and looks for the system's
+/// authorities, of which an image has none, when nobody tells it.
+fn no_tls() -> Result<ClientConfig, NetError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.map_err(|error| NetError::from(std::io::Error::other(error)))?;
+    Ok(config.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
 
 #[cfg(test)]

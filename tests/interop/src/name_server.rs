@@ -61,9 +61,8 @@ impl NameServer {
         let mut catalog = Catalog::new();
         catalog.upsert(Name::root().into(), vec![Arc::new(root)]);
         let addr = runtime.block_on(async {
-            let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+            let (udp, tcp) = one_port().await?;
             let addr = udp.local_addr()?;
-            let tcp = TcpListener::bind(addr).await?;
             let mut server = Server::new(catalog);
             server.register_socket(udp);
             server.register_listener(tcp, Duration::from_secs(5), 1 << 16);
@@ -78,6 +77,19 @@ impl NameServer {
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
+}
+
+/// A port that is free for both.
+async fn one_port() -> Result<(UdpSocket, TcpListener)> {
+    let mut why = None;
+    for _ in 0..20 {
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        match TcpListener::bind(udp.local_addr()?).await {
+            Ok(tcp) => return Ok((udp, tcp)),
+            Err(error) => why = Some(error),
+        }
+    }
+    Err(why.map_or_else(|| anyhow!("no port"), Into::into))
 }
 
 /// All names are in one zone, which ends where names do.

@@ -1,5 +1,7 @@
 //! Another site: a name server's answers, and one port on loopback whose connections are played by scripts.
 
+#![allow(dead_code, reason = "each test file uses a part of this")]
+
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
