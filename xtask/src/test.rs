@@ -14,7 +14,7 @@ use mailcluster_lab::Lab;
 use prerequisites::Needs;
 
 use crate::{
-    Told,
+    Told, images,
     own_cluster::{self, Intent},
     tally::Count,
 };
@@ -220,7 +220,13 @@ impl Run<'_> {
     fn bring_up(&mut self) -> Result<&Lab> {
         let up = match self.lab.take() {
             Some(up) => up,
-            None => parts::bring_up()?,
+            None => {
+                // For a while its programs lie where today's do: before anybody starts one of those.
+                if self.options.on_the_lab(Part::Service) {
+                    images::released::build()?;
+                }
+                parts::bring_up()?
+            }
         };
         Ok(self.lab.insert(up))
     }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use hickory_resolver::{
     TokioResolver,
-    config::{ConnectionConfig, NameServerConfig, ResolverConfig},
+    config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig},
     net::runtime::TokioRuntimeProvider,
     proto::rr::{Name, RData, RecordType},
 };
@@ -46,7 +46,10 @@ impl Lookup {
             let config = ResolverConfig::from_parts(None, vec![], servers.iter().map(server).collect());
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
         };
-        builder.options_mut().try_tcp_on_error = true;
+        let options = builder.options_mut();
+        options.try_tcp_on_error = true;
+        // What the world sees counts, and not what this machine says of itself.
+        options.use_hosts_file = ResolveHosts::Never;
         Ok(Self(builder.build().map_err(broken)?))
     }
 

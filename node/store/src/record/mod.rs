@@ -64,9 +64,10 @@ macro_rules! records {
         }
 
         impl Record {
-            /// Every kind with its version.
+            /// Every kind with its versions.
             #[cfg(test)]
-            pub const KINDS: &[(&str, u16, u8)] = &[$((stringify!($name), $kind, $version)),*];
+            pub const KINDS: &[(&str, u16, u8)] =
+                &[$((stringify!($name), $kind, $version) $(, (stringify!($name), $kind, $newest))?),*];
 
             /// Its number and version on disk.
             #[allow(unused_variables, reason = "most kinds have one version")]

@@ -42,8 +42,8 @@ type Samples = Vec<(Record, &'static [u8])>;
 
 /// One of each kind, every field set.
 fn samples() -> Samples {
-    [system(), incoming(), messages(), mailboxes(), renames(), accounts(), queue(), kept(), undelete()]
-        .concat()
+    let first = [system(), incoming(), messages(), mailboxes(), renames(), accounts(), queue(), kept()];
+    [first.concat(), undelete(), newer()].concat()
 }
 
 fn system() -> Samples {
@@ -218,13 +218,57 @@ fn queue() -> Samples {
                 delivery: id(4),
                 address: "User@Example.org".into(),
                 retry: Some(recipient()),
-                outcome: "delivered".into(),
+                outcome: String::new(),
                 at: 1_700_000_006,
             }
             .into(),
             b"",
         ),
     ]
+}
+
+/// Those of version 2.
+fn newer() -> Samples {
+    let asked = || Recipient { params: "NOTIFY=SUCCESS".into(), ..recipient() };
+    let also = vec![Placed { mailbox: 1 << 32 | 8, uid: 3, modseq: 1 << 32 | 21, ..Placed::default() }];
+    let filed = Stored {
+        account: id(3),
+        recipient: "user@example.org".into(),
+        mailbox: 1 << 32 | 7,
+        uid: 9,
+        modseq: 1 << 32 | 20,
+        system: 1,
+        keywords: vec!["$Junk".into()],
+        also,
+        seen: vec![Seen { id: id(6), until: 1_700_000_100 }],
+        detail: "fileinto".into(),
+        ..Stored::default()
+    };
+    let deliver = Deliver {
+        delivery: id(4),
+        sender: "sender@example.com".into(),
+        at: 1_700_000_011,
+        body_crc: crc32c::crc32c(b"filed"),
+        targets: vec![filed],
+        met: "spf:pass".into(),
+    };
+    let keys = PutDomain { name: "example.org".into(), generation: 4, tombstone: false, keys: vec![1, 2] };
+    let put = QueuePut {
+        delivery: id(4),
+        sender: "sender@example.com".into(),
+        at: 1_700_000_012,
+        recipients: vec![asked()],
+        body_crc: crc32c::crc32c(b"queued"),
+        params: "RET=HDRS".into(),
+    };
+    let held = QueueUpdate {
+        delivery: id(4),
+        address: "User@Example.org".into(),
+        retry: Some(asked()),
+        outcome: "held by admin".into(),
+        at: 1_700_000_013,
+    };
+    vec![(deliver.into(), b"filed"), (keys.into(), b""), (put.into(), b"queued"), (held.into(), b"")]
 }
 
 fn kept() -> Samples {
