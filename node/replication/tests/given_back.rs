@@ -148,7 +148,8 @@ async fn the_log_is_kept_for_a_mirror_that_is_silent_and_it_takes_a_snapshot_whe
     assert_eq!(alike.describe().format, 1, "it has got records, not files");
     third.standby.give(alike);
     fed.abort();
-    ended_silently(fed).await;
+    // It may have seen that the mirror was taken.
+    let _ended = tokio::time::timeout(pair::WAIT, fed).await.unwrap();
 
     // Another takes its place: it is waited for no more.
     let end = come_and_go(&primary).await.max(end);
