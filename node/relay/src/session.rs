@@ -88,7 +88,7 @@ pub(crate) enum Sent {
 pub(crate) struct Connection {
     stream: BoxStream,
     input: BytesMut,
-    session: ClientSession,
+    session: Box<ClientSession>,
     /// That were taken over it.
     messages: u32,
 }
@@ -97,7 +97,7 @@ impl Connection {
     /// From the greeting up to where a message can be sent.
     pub(crate) async fn open(stream: BoxStream, tls: &Tls, demands: &Demands<'_>) -> Result<Self, Broken> {
         let mut this =
-            Self { stream, input: BytesMut::new(), session: ClientSession::new(false), messages: 0 };
+            Self { stream, input: BytesMut::new(), session: Box::default(), messages: 0 };
         let mut encrypted = false;
         let mut logged_in = false;
         loop {

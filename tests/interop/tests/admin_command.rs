@@ -101,6 +101,8 @@ const KEYS: &[Case] = &[
     ("domain dkim remove example.test nosuch", "", 3, Error("nosuch")),
     ("domain dkim list nowhere.test", "", 3, Error("no domain")),
     ("domain dkim rotate nowhere.test", "", 3, Error("no domain")),
+    // What it finds is in `check.rs`.
+    ("check --name-server nonsense", "", 2, Error("nonsense")),
 ];
 
 const BANS: &[Case] = &[

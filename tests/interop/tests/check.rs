@@ -10,14 +10,14 @@ use mailcluster_interop::{NameServer, Standalone};
 use serde_json::Value;
 
 /// Of the host and of the domain, but for the keys.
-const GOOD: &str = "mail.example.test A 127.0.0.1
-    1.0.0.127.in-addr.arpa PTR mail.example.test.
+const GOOD: &str = "mail.example.test A 192.0.2.1
+    1.2.0.192.in-addr.arpa PTR mail.example.test.
     example.test MX 10 mail.example.test.
     example.test TXT \"v=spf1 mx -all\"
     _dmarc.example.test TXT \"v=DMARC1; p=quarantine\"
     _mta-sts.example.test TXT \"v=STSv1; id=1\"";
-const BAD: &str = "mail.example.test A 127.0.0.1
-    1.0.0.127.in-addr.arpa PTR localhost.
+const BAD: &str = "mail.example.test A 192.0.2.1
+    1.2.0.192.in-addr.arpa PTR localhost.
     example.test MX 10 mx.elsewhere.test.
     example.test TXT \"v=spf1 a:mx.elsewhere.test -all\"
     example.test TXT \"v=spf1 -all\"
