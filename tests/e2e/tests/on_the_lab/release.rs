@@ -2,20 +2,21 @@
 //! of which those of two versions talk to each other meanwhile.
 
 use anyhow::{Context, Result, bail, ensure};
-use mailcluster_e2e::wait_for;
+use mailcluster_e2e::{Sizes, mirrored_disks, mirrored_manifest, wait_for};
 use mailcluster_test_clients::Ledger;
 use serde_json::json;
 
 use crate::{
-    beside::judged,
+    beside::{self, judged},
     chart::{mail_pods, operators, rolled},
-    mirrors::mirrored,
+    mirrors::all_in_sync,
     stage::{LIMIT, Stage, plan, say},
     upkeep::{hardly_noticed, made_anew, pods},
 };
 
 /// The cluster is of the last release until this has been played: it comes first.
 pub const NAME: &str = "a_cluster_of_the_last_release_is_upgraded_under_load";
+const MIRRORED: &str = "prior";
 
 /// One with single copies and one with mirrors.
 pub fn upgraded(stage: &Stage) -> Result<Ledger> {
@@ -37,7 +38,26 @@ pub fn upgraded(stage: &Stage) -> Result<Ledger> {
         let runs = serving.pointer("/status/image").and_then(|image| image.as_str()).unwrap_or_default();
         ensure!(runs.ends_with(env!("CARGO_PKG_VERSION")), "{} runs {runs}", of.site.cluster);
     }
+    // What comes next is for one cluster.
+    beside::delete(&twin)?;
+    let nodes = twin.site.lab()?.state()?.nodes;
+    let disks = nodes.iter().flat_map(|node| ["directory", "store"].map(|of| volume(of, &node.name)));
+    beside::remove(&twin, &disks.collect::<Vec<_>>())?;
     Ok(promised)
+}
+
+/// A cluster with mirrors of its own, which goes again.
+fn mirrored(stage: &Stage) -> Result<Stage> {
+    let sizes = Sizes::of(0);
+    let disks = |nodes: &[&str]| mirrored_disks(nodes, sizes, volume);
+    let mirrored = beside::cluster(stage, MIRRORED, &mirrored_manifest(MIRRORED, sizes), disks)?;
+    all_in_sync(&mirrored)?;
+    Ok(mirrored)
+}
+
+/// The name of a volume: the lab keeps those of an earlier run.
+fn volume(of: &str, node: &str) -> String {
+    format!("{MIRRORED}-{of}-{node}-{}", std::process::id())
 }
 
 /// `helm upgrade` to today's chart.
