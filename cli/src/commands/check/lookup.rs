@@ -1,6 +1,9 @@
 //! Asks the DNS.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use hickory_resolver::{
     TokioResolver,
@@ -36,6 +39,9 @@ pub struct DomainFacts {
 
 pub struct Lookup(TokioResolver);
 
+/// A person waits.
+const QUESTION: Duration = Duration::from_secs(3);
+
 impl Lookup {
     /// By these servers, or the system's.
     pub fn new(servers: &[SocketAddr]) -> Result<Self, Failure> {
@@ -47,7 +53,7 @@ impl Lookup {
             TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
         };
         let options = builder.options_mut();
-        options.try_tcp_on_error = true;
+        (options.timeout, options.attempts, options.try_tcp_on_error) = (QUESTION, 1, true);
         // What the world sees counts, and not what this machine says of itself.
         options.use_hosts_file = ResolveHosts::Never;
         Ok(Self(builder.build().map_err(broken)?))
