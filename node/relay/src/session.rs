@@ -96,8 +96,7 @@ pub(crate) struct Connection {
 impl Connection {
     /// From the greeting up to where a message can be sent.
     pub(crate) async fn open(stream: BoxStream, tls: &Tls, demands: &Demands<'_>) -> Result<Self, Broken> {
-        let mut this =
-            Self { stream, input: BytesMut::new(), session: Box::default(), messages: 0 };
+        let mut this = Self { stream, input: BytesMut::new(), session: Box::default(), messages: 0 };
         let mut encrypted = false;
         let mut logged_in = false;
         loop {
