@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    mailcluster::{Durability, FencingMinimum, Outbound},
+    mailcluster::{Durability, FencingMinimum, Inbound, Outbound, Screening},
     mailstore::StoreKind,
 };
 
@@ -42,6 +42,9 @@ pub struct NodeConfig {
     /// How users' mail gets to other sites; none: it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outbound: Option<Outbound>,
+    /// Who is refused by the frontends, where that is not the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub screening: Option<Screening>,
     /// The MailStore that is the directory.
     pub directory: String,
     /// Where the pod's identity (tls.crt, tls.key, ca.crt) is mounted; reloaded when it changes.
@@ -64,6 +67,9 @@ pub struct FrontendConfig {
     /// Networks in CIDR notation whose connections begin with a PROXY header.
     #[serde(default, rename = "trustedProxies", skip_serializing_if = "Vec::is_empty")]
     pub trusted_proxies: Vec<String>,
+    /// What is checked of mail from other sites. Left out as long as nothing is said of it: nodes that do not know it start.
+    #[serde(default, skip_serializing_if = "Inbound::is_default")]
+    pub inbound: Inbound,
     /// How much one address, and all together, may ask for.
     #[serde(default)]
     pub limits: FrontendLimits,
@@ -180,6 +186,7 @@ mod tests {
             hostname: "mail.example.org".into(),
             postmaster: None,
             outbound: Some(Outbound::default()),
+            screening: Some(Screening::default()),
             directory: "demo-directory".into(),
             identity_dir: IDENTITY_DIR.into(),
             frontend: None,

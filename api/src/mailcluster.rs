@@ -5,7 +5,10 @@
 
 mod failover;
 mod frontends;
+mod inbound;
 mod outbound;
+mod rebalance;
+mod screening;
 mod stores;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -14,7 +17,10 @@ use serde::{Deserialize, Serialize};
 
 pub use failover::{ACCEPT_UNSAFE, Failover, FailoverPolicy, FenceEnv, FenceJob, Fencing, FencingMinimum};
 pub use frontends::{Exposure, Frontends, PodResources, ProxyProtocol};
-pub use outbound::{Outbound, Smarthost, SmarthostTls};
+pub use inbound::{Dnsbl, DnsblAction, Inbound, InboundCheck, InboundSignatures};
+pub use outbound::{Outbound, SendLimits, Smarthost, SmarthostTls};
+pub use rebalance::{Day, Rebalance, RebalanceWindow};
+pub use screening::Screening;
 pub use stores::{AccessMode, Directory, Durability, Storage, Stores};
 
 /// Matches a fully qualified domain name of at least two labels, without a final dot.
@@ -55,6 +61,7 @@ const FQDN: &str =
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = ("!has(self.failover.leaseSeconds) || self.failover.leaseSeconds >= 15 || self.stores.count <= 50", "more than 50 stores: set failover.leaseSeconds to at least 15 (each renewal is a write to the Kubernetes API), or leave it out"),
+    validation = ("!has(self.failover.rebalance) || (has(self.stores.replicas) && self.stores.replicas > 1)", "failover.rebalance is for stores with mirrors: set stores.replicas to 2 or 3, or leave it out"),
 )]
 pub struct MailClusterSpec {
     /// The cluster's fully qualified host name: in greetings, EHLO, Received and Message-ID. Its MX and client
@@ -84,6 +91,12 @@ pub struct MailClusterSpec {
     /// How users' mail gets to other sites. Left out: mail to other sites is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outbound: Option<Outbound>,
+    /// What is checked of mail from other sites.
+    #[serde(default)]
+    pub inbound: Inbound,
+    /// Who is refused by the frontends, and for how long.
+    #[serde(default)]
+    pub screening: Screening,
     /// The account that receives mail for postmaster at every domain that has no own one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 3, max = 254))]

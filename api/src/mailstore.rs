@@ -87,6 +87,14 @@ pub enum StoreKind {
 pub const REPLACE_REPLICA: &str = "mailcluster.io/replace-replica";
 /// Annotation of a MailStore: why the last such request was refused.
 pub const REPLACE_REFUSED: &str = "mailcluster.io/replace-replica-refused";
+/// Annotation of a MailStore by which a person asks for a move, and the operator itself in a window for rebalancing: the
+/// node that is to serve it. Removed when done.
+pub const FAILOVER: &str = "mailcluster.io/failover";
+/// Annotation of a MailStore: why the last such request was refused.
+pub const FAILOVER_REFUSED: &str = "mailcluster.io/failover-refused";
+/// Annotation of a MailStore: the node that the operator itself asked for last, and when the window closes in which it did
+/// (RFC 3339). A person's request takes it away.
+pub const REBALANCED: &str = "mailcluster.io/rebalanced";
 
 /// One copy of a store.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]

@@ -42,6 +42,46 @@ fn expect(case: &str, object: &MailCluster, part: &str) {
 }
 
 #[test]
+fn what_is_asked_about_strangers() {
+    for (case, change, part) in [
+        (
+            "screening",
+            json!({"screening": {"allowCIDRs": ["10.0.0.0/8"], "blockCIDRs": ["2001:db8::/32"], "firstBanSeconds": 60}}),
+            "",
+        ),
+        (
+            "allowed by name",
+            json!({"screening": {"allowCIDRs": ["example.org"]}}),
+            "allowCIDRs must be networks",
+        ),
+        (
+            "blocked by name",
+            json!({"screening": {"blockCIDRs": ["example.org"]}}),
+            "blockCIDRs must be networks",
+        ),
+        (
+            "a first ban longer than the longest",
+            json!({"screening": {"firstBanSeconds": 60, "longestBanSeconds": 30}}),
+            "longer than longestBanSeconds",
+        ),
+        ("checks", json!({"inbound": {"spf": "Enforce", "dmarc": "Enforce"}}), ""),
+        ("no checks", json!({"inbound": {"spf": "Off", "dkim": "Off", "dmarc": "Off"}}), ""),
+        ("DMARC without DKIM", json!({"inbound": {"dkim": "Off"}}), "DMARC needs"),
+        ("DMARC without SPF", json!({"inbound": {"spf": "Off", "dmarc": "Enforce"}}), "DMARC needs"),
+        ("a list", json!({"inbound": {"dnsbls": [{"zone": "bl.example.org", "action": "Reject"}]}}), ""),
+        (
+            "no list",
+            json!({"inbound": {"dnsbls": [{"zone": "bl example", "action": "Junk"}]}}),
+            "zone must be",
+        ),
+        ("allowed networks", json!({"inbound": {"allowedCIDRs": ["192.0.2.0/24"]}}), ""),
+        ("no networks", json!({"inbound": {"allowedCIDRs": ["192.0.2.1"]}}), "allowedCIDRs must be"),
+    ] {
+        expect(case, &cluster(&change), part);
+    }
+}
+
+#[test]
 fn what_is_refused_at_creation_and_why() {
     let unsafe_minimum = json!({"failover": {"fencing": {"minimum": "LeaseExpired"}}});
     let accepted =
@@ -52,10 +92,32 @@ fn what_is_refused_at_creation_and_why() {
     let not_a_network = json!({"frontends": {"proxyProtocol": {"trustedCIDRs": ["10.0.0.1"]}}});
     for (case, change, part) in [
         ("plain", json!({}), ""),
+        (
+            "screening",
+            json!({"screening": {"allowCIDRs": ["10.0.0.0/8"], "blockCIDRs": ["2001:db8::/32"], "firstBanSeconds": 60}}),
+            "",
+        ),
+        (
+            "allowed by name",
+            json!({"screening": {"allowCIDRs": ["example.org"]}}),
+            "allowCIDRs must be networks",
+        ),
+        (
+            "blocked by name",
+            json!({"screening": {"blockCIDRs": ["example.org"]}}),
+            "blockCIDRs must be networks",
+        ),
+        (
+            "a first ban longer than the longest",
+            json!({"screening": {"firstBanSeconds": 60, "longestBanSeconds": 30}}),
+            "longer than longestBanSeconds",
+        ),
         ("short host name", json!({"hostname": "mail"}), "fully qualified"),
         ("host name in capitals", json!({"hostname": "Mail.Example.org"}), "lower case"),
         ("host name with a final dot", json!({"hostname": "mail.example.org."}), "fully qualified"),
         ("an address for a host name", json!({"hostname": "postmaster@example.org"}), "fully qualified"),
+        ("a limit", json!({"outbound": {"limits": {"messagesPerHour": 1}}}), ""),
+        ("limits that limit nothing", json!({"outbound": {"limits": {}}}), "name a limit"),
         ("short lease", json!({"failover": {"leaseSeconds": 3}}), "4 to 120"),
         ("shortest lease", json!({"failover": {"leaseSeconds": 4}}), ""),
         ("many stores, default lease", json!({"stores": {"count": 51}}), ""),

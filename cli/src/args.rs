@@ -1,11 +1,13 @@
 //! The command line.
 
+mod bans;
 mod queue;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use bans::Bans;
 pub use queue::{Queue, Waiting};
 
 use crate::{failure::Failure, output::Format, units};
@@ -83,6 +85,10 @@ pub enum Command {
     /// Addresses that stand for accounts.
     #[command(subcommand)]
     Alias(Alias),
+    /// Compare what the DNS says of the host and the domains with what is configured, and print what to publish.
+    ///
+    /// Exit codes: 0 when nothing is missing or wrong, 1 when something is, 4 when the DNS does not say.
+    Check(crate::commands::Check),
     /// Bring mail from Maildirs and mbox files into accounts: messages, folders, flags, dates, subscriptions.
     ///
     /// Run it where the mail is. It logs in over IMAP to the frontends, with a ticket for each account that the directory
@@ -112,6 +118,13 @@ pub enum Command {
     /// Mail that waits in the stores' queues.
     #[command(subcommand)]
     Queue(Queue),
+    /// Addresses that are refused for a while, by all frontends.
+    ///
+    /// An address is banned for failed logins, unknown recipients or garbage, for a quarter of an hour at first. Bans are
+    /// kept in memory: a directory that starts anew takes them over from the frontends. Networks that shall be refused for
+    /// ever, or never, belong into the MailCluster: spec.screening.
+    #[command(subcommand)]
+    Bans(Bans),
     /// The directory's records as a whole.
     #[command(subcommand)]
     Directory(Directory),
@@ -186,6 +199,9 @@ pub enum Domain {
         /// The domain.
         name: String,
     },
+    /// Keys that sign its mail (DKIM).
+    #[command(subcommand)]
+    Dkim(crate::commands::Dkim),
     /// Delete a domain.
     Delete {
         /// The domain.

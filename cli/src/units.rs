@@ -25,6 +25,38 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     number.checked_mul(1024_u64.pow(power)).ok_or_else(expected)
 }
 
+/// `90`, `90s`, `30m`, `12h` or `7d`, in seconds.
+///
+/// # Errors
+/// What is expected.
+pub fn parse_duration(text: &str) -> Result<u64, String> {
+    let expected = || format!("{text:?} is not a time: write 90 or 90s, 30m, 12h, 7d");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(expected()),
+    };
+    let number: u64 = digits.parse().map_err(|_| expected())?;
+    number.checked_mul(factor).ok_or_else(expected)
+}
+
+/// `2 d 3 h`, `5 min 1 s`, `12 s`: the two largest units.
+#[must_use]
+pub fn duration(seconds: u64) -> String {
+    let units = [
+        (seconds / 86_400, "d"),
+        (seconds / 3600 % 24, "h"),
+        (seconds / 60 % 60, "min"),
+        (seconds % 60, "s"),
+    ];
+    let first = units.iter().position(|(count, _)| *count > 0).unwrap_or(units.len() - 1);
+    let shown = units.iter().skip(first).take(2).filter(|(count, _)| *count > 0 || seconds == 0);
+    shown.map(|(count, unit)| format!("{count} {unit}")).collect::<Vec<_>>().join(" ")
+}
+
 /// `1.5 GiB`.
 #[must_use]
 pub fn size(octets: u64) -> String {
@@ -95,6 +127,24 @@ mod tests {
         }
         for bad in ["", "d", "-1d", "1.5h", "3w", "yesterday", "1970-13-01", "99999999999d", "3dd", "é"] {
             assert!(parse_since(bad, 1_000_000).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn durations_are_read_and_written() {
+        for (text, seconds, written) in [
+            ("0", 0, "0 s"),
+            ("90", 90, "1 min 30 s"),
+            ("12s", 12, "12 s"),
+            ("30m", 1800, "30 min"),
+            ("25h", 90_000, "1 d 1 h"),
+            ("7d", 604_800, "7 d"),
+        ] {
+            assert_eq!(parse_duration(text), Ok(seconds), "{text}");
+            assert_eq!(duration(seconds), written, "{text}");
+        }
+        for bad in ["", "d", "1w", "-1", "1.5h", "99999999999999999999", "9999999999999999999d"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
         }
     }
 

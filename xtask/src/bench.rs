@@ -9,6 +9,7 @@ mod failover;
 mod fleet;
 mod growth;
 mod operator;
+mod outbound;
 mod reclaim;
 mod replication;
 
@@ -25,7 +26,7 @@ const ROUNDS: usize = 3;
 /// What is asked for.
 #[derive(Debug, clap::Args)]
 pub struct Asked {
-    /// Which: delivery (beside dovecot-lmtpd; the store beside the bare log; mirrors beside none), growth (up to a million accounts), failover or failover-mirrored (gaps as clients see them), replication (snapshots, lag, octets on the wire), reclaim (room given back under load), operator (what a large MailCluster costs it)
+    /// Which: delivery (beside dovecot-lmtpd; the store beside the bare log; mirrors beside none), growth (up to a million accounts), failover or failover-mirrored (gaps as clients see them), replication (snapshots, lag, octets on the wire), reclaim (room given back under load), outbound (beside Postfix), operator (what a large MailCluster costs it)
     name: String,
     /// How often each fault is made (failover)
     #[arg(long, default_value_t = 10)]
@@ -69,12 +70,16 @@ pub fn run(asked: Asked) -> Result<()> {
             prepare()?;
             reclaim::run(messages)?
         }
+        "outbound" => {
+            prepare()?;
+            outbound::run()?
+        }
         "operator" => {
             cargo::build_programs()?;
             operator::run(stores, frontends)?
         }
         name => bail!(
-            "there is no benchmark {name:?}: use delivery, growth, failover, failover-mirrored, replication, reclaim or operator"
+            "there is no benchmark {name:?}: use delivery, growth, failover, failover-mirrored, replication, reclaim, outbound or operator"
         ),
     };
     table(&rows);

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -65,8 +65,13 @@ fn turn() -> Result<Turn> {
 
 /// Runs `cargo` to its end.
 pub fn run(args: &[&str]) -> Result<()> {
+    run_in(&workspace(), args)
+}
+
+/// The same in another folder, which has a workspace of its own.
+pub fn run_in(folder: &Path, args: &[&str]) -> Result<()> {
     let _turn = turn()?;
-    let status = command(args)?.status().context("failed to start cargo")?;
+    let status = command(args)?.current_dir(folder).status().context("failed to start cargo")?;
     if !status.success() {
         bail!("`cargo {}` failed", args.join(" "));
     }

@@ -2,6 +2,7 @@
 
 mod login;
 mod registry;
+pub mod released;
 mod target;
 
 use std::{
@@ -95,11 +96,16 @@ pub fn build() -> Result<PathBuf> {
 
 fn build_into(file: &Path) -> Result<()> {
     cargo::build_programs()?;
+    write(file, env!("CARGO_PKG_VERSION"))
+}
+
+/// An archive of all images, of the programs as they lie where cargo puts them.
+fn write(file: &Path, tag: &str) -> Result<()> {
     let images: Vec<OciImage> = IMAGES
         .iter()
         .map(|(image, program)| {
             let inside = format!("/usr/bin/{program}");
-            let name = format!("{LOCAL}/{image}:{}", env!("CARGO_PKG_VERSION"));
+            let name = format!("{LOCAL}/{image}:{tag}");
             let source = Source::File(cargo::binary(program)?);
             Ok(OciImage::new(&name, &[&inside]).user("65532:65532").file(&inside, source, 0o755))
         })

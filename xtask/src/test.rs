@@ -14,7 +14,7 @@ use mailcluster_lab::Lab;
 use prerequisites::Needs;
 
 use crate::{
-    Told,
+    Told, images,
     own_cluster::{self, Intent},
     tally::Count,
 };
@@ -211,14 +211,22 @@ impl Run<'_> {
             _ if !self.options.on_the_lab(part) => parts::name_left_out(part),
             Part::Lab => parts::lab(),
             Part::Live => parts::live(self.bring_up()?),
-            Part::Service | Part::Failover => self.bring_up().and_then(|_| parts::end_to_end(part, long)),
+            Part::Service | Part::Failover => {
+                self.bring_up().and_then(|lab| parts::end_to_end(lab, part, long))
+            }
         }
     }
 
     fn bring_up(&mut self) -> Result<&Lab> {
         let up = match self.lab.take() {
             Some(up) => up,
-            None => parts::bring_up()?,
+            None => {
+                // For a while its programs lie where today's do: before anybody starts one of those.
+                if self.options.on_the_lab(Part::Service) {
+                    images::released::build()?;
+                }
+                parts::bring_up()?
+            }
         };
         Ok(self.lab.insert(up))
     }

@@ -4,6 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+use super::rebalance::Rebalance;
+
 /// What `failover.fencing.acceptUnsafe` must say for automatic failover without proof that the old node is off.
 pub const ACCEPT_UNSAFE: &str =
     "I accept that mail is lost or corrupted when a node that counts as dead still writes";
@@ -40,6 +42,10 @@ pub struct Failover {
     /// Until then no store moves by itself; for maintenance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend_until: Option<Time>,
+    /// The operator hands stores with mirrors over by itself, so that nodes serve about as many. Left out: never, a person
+    /// runs `kubectl mailcluster rebalance`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rebalance: Option<Rebalance>,
 }
 
 impl Failover {
@@ -66,6 +72,7 @@ impl Default for Failover {
             max_concurrent: Self::default_max_concurrent(),
             max_moves_per_hour: Self::default_max_moves(),
             suspend_until: None,
+            rebalance: None,
         }
     }
 }

@@ -12,7 +12,10 @@ use mailcluster_rpc::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{admin, collect, input};
+use super::{
+    admin, collect, input,
+    key_line::{self, KeyLine},
+};
 use crate::{
     args::{Directory, Global},
     connect::Admin,
@@ -86,6 +89,8 @@ enum Line {
         generation: u64,
         #[serde(default)]
         tombstone: bool,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        keys: Vec<KeyLine>,
     },
     Alias {
         address: String,
@@ -118,7 +123,9 @@ fn to_line(record: Record) -> Line {
             pending: a.pending,
             tombstone: a.tombstone,
         },
-        Record::Domain(d) => Line::Domain { name: d.name, generation: d.generation, tombstone: d.tombstone },
+        Record::Domain(records::Domain { name, generation, tombstone, keys }) => {
+            Line::Domain { name, generation, tombstone, keys: key_line::to_lines(keys) }
+        }
         Record::Alias(a) => Line::Alias {
             address: a.address,
             accounts: a.accounts.iter().map(|id| hex(id)).collect(),
@@ -151,8 +158,8 @@ fn from_line(line: Line) -> Result<Record, String> {
             pending,
             tombstone,
         }),
-        Line::Domain { name, generation, tombstone } => {
-            Record::Domain(records::Domain { name, generation, tombstone })
+        Line::Domain { name, generation, tombstone, keys } => {
+            Record::Domain(records::Domain { name, generation, tombstone, keys: key_line::from_lines(keys) })
         }
         Line::Alias { address, accounts, generation, tombstone } => Record::Alias(records::Alias {
             address,
@@ -237,14 +244,25 @@ mod tests {
             pending: false,
             tombstone: true,
         };
-        let domain = records::Domain { name: "b.c".into(), generation: 3, tombstone: false };
+        let key = records::DomainKey {
+            selector: "mc1rsa".into(),
+            algorithm: records::KeyAlgorithm::RsaSha256.into(),
+            state: records::KeyState::Active.into(),
+            since: 7,
+            public: "p".into(),
+            secret: Some("s".into()),
+        };
+        let keys = Some(records::DomainKeys { keys: vec![key] });
+        let domain = records::Domain { name: "b.c".into(), generation: 3, tombstone: false, keys };
+        let bare = records::Domain { keys: None, ..domain.clone() };
         let alias = records::Alias {
             address: "x@b.c".into(),
             accounts: vec![vec![255; 16]],
             generation: 4,
             tombstone: false,
         };
-        let all = [Record::Account(account), Record::Domain(domain), Record::Alias(alias)];
+        let all =
+            [Record::Account(account), Record::Domain(domain), Record::Domain(bare), Record::Alias(alias)];
         let lines: Vec<String> =
             all.iter().map(|r| serde_json::to_string(&to_line(r.clone())).unwrap()).collect();
         let read: Vec<_> =

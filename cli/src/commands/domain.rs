@@ -3,7 +3,7 @@
 use mailcluster_rpc::admin::v1 as pb;
 use serde_json::json;
 
-use super::collect;
+use super::{collect, dkim};
 use crate::{
     args::Domain,
     connect::Admin,
@@ -37,6 +37,7 @@ pub async fn run(command: Domain, admin: &mut Admin, out: Format) -> Result<(), 
                 )),
             }
         }
+        Domain::Dkim(command) => dkim::run(command, admin, out).await?,
         Domain::Delete { name, force } => {
             admin.delete_domain(pb::DeleteDomainRequest { name: name.clone(), force }).await?;
             done(out, &name, "deleted");

@@ -18,7 +18,10 @@ use kube::{
     Api, Resource, ResourceExt,
     api::{Patch, PatchParams},
 };
-use mailcluster_api::{MailStore, mailstore::Phase};
+use mailcluster_api::{
+    MailStore,
+    mailstore::{FAILOVER, FAILOVER_REFUSED as REFUSED, Phase, REBALANCED},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
@@ -30,10 +33,6 @@ use crate::{
 };
 use note::Note;
 
-/// On a MailStore: move it to the node named, or to `any`. Removed by the operator when done.
-const FAILOVER: &str = "mailcluster.io/failover";
-/// On a MailStore: why the last such request was refused.
-const REFUSED: &str = "mailcluster.io/failover-refused";
 /// On a Node: the boot id that a person has seen end. On a MailStore: the UID of the pod that did.
 const FENCE_CONFIRMED: &str = "mailcluster.io/fence-confirmed";
 /// On a MailStore, `true`: make its Lease anew from what the volume says.
@@ -100,7 +99,8 @@ pub(super) async fn moved(
     let api: Api<MailStore> = cluster.api();
     let target = asked.to.clone().unwrap_or_else(|| "any".to_owned());
     let note = Note::write(cluster, format!("failover {} to {target}", asked.store)).await;
-    let request = json!({"metadata": {"annotations": {FAILOVER: target, REFUSED: null}}});
+    // What the operator asked for by itself is a person's wish from here on.
+    let request = json!({"metadata": {"annotations": {FAILOVER: target, REFUSED: null, REBALANCED: null}}});
     api.patch(&asked.store, &PatchParams::default(), &Patch::Merge(request)).await?;
     let waited = wait(&api, asked, &before).await;
     // Again when the directory was away: it may be what was moved.

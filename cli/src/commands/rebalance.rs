@@ -1,10 +1,6 @@
 //! `rebalance`: hands stores with mirrors over, so that each node serves about as many as the others again.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
 use kube::{Api, ResourceExt, api::ListParams};
@@ -13,6 +9,7 @@ use mailcluster_api::{
     mailstore::Phase,
     names::{REPLICAS, StoreNames},
 };
+use mailcluster_failover::rebalance::{Move, Placed, plan};
 use serde_json::json;
 
 use super::failover;
@@ -30,22 +27,6 @@ const WAIT: u32 = 120;
 const REFUSED: Duration = Duration::from_secs(20);
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// A store, the node that serves it, and those whose copies have everything.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Placed {
-    store: String,
-    host: String,
-    copies: BTreeSet<String>,
-}
-
-/// A hand-over.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Move {
-    store: String,
-    from: String,
-    to: String,
-}
-
 /// `rebalance [--dry-run]`
 pub async fn run(dry_run: bool, global: &Global) -> Result<(), Failure> {
     failover::in_cluster(global)?;
@@ -57,7 +38,7 @@ pub async fn run(dry_run: bool, global: &Global) -> Result<(), Failure> {
     }
     for each in &moves {
         if let Format::Text = global.output {
-            output::line(&line(each));
+            output::line(&each.to_string());
         }
         hand_over(&cluster, each).await?;
     }
@@ -93,10 +74,6 @@ async fn hand_over(cluster: &Cluster, each: &Move) -> Result<(), Failure> {
     }
 }
 
-fn line(each: &Move) -> String {
-    format!("{}: {} -> {}", each.store, each.from, each.to)
-}
-
 fn tell(moves: &[Move], format: Format) {
     match format {
         Format::Json => {
@@ -104,7 +81,7 @@ fn tell(moves: &[Move], format: Format) {
             output::json(&json!({"moves": all.collect::<Vec<_>>()}));
         }
         Format::Text if moves.is_empty() => output::line("nothing to move"),
-        Format::Text => moves.iter().for_each(|each| output::line(&line(each))),
+        Format::Text => moves.iter().for_each(|each| output::line(&each.to_string())),
     }
 }
 
@@ -140,103 +117,4 @@ fn seen(store: &MailStore, leases: &[Lease], pods: &[Pod]) -> Option<Placed> {
             .then(|| pod.spec.as_ref()?.node_name.clone())?
     });
     Some(Placed { store: name, host: status.host.clone()?, copies: copies.collect() })
-}
-
-/// The fewest hand-overs after which no store could go to a node that serves at least two fewer.
-fn plan(mut stores: Vec<Placed>) -> Vec<Move> {
-    stores.sort_by(|a, b| a.store.cmp(&b.store));
-    let mut moves = Vec::new();
-    loop {
-        let mut load: BTreeMap<&str, usize> = BTreeMap::new();
-        for store in &stores {
-            store.copies.iter().for_each(|node| *load.entry(node).or_default() += 0);
-            *load.entry(&store.host).or_default() += 1;
-        }
-        let of = |node: &String| load.get(node.as_str()).copied().unwrap_or(0);
-        let choices = stores.iter().enumerate().flat_map(|(at, store)| {
-            let gain = move |to: &String| (of(&store.host).saturating_sub(of(to)), Reverse((at, to.clone())));
-            store.copies.iter().map(gain)
-        });
-        // The first of the best: the same stores give the same plan.
-        let Some((_, Reverse((at, to)))) = choices.max().filter(|(gain, _)| *gain >= 2) else { return moves };
-        let from = std::mem::replace(&mut stores[at].host, to.clone());
-        moves.push(Move { store: stores[at].store.clone(), from, to });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn stores(all: &[(&str, &str, &str)]) -> Vec<Placed> {
-        let placed = |(store, host, copies): &(&str, &str, &str)| Placed {
-            store: (*store).into(),
-            host: (*host).into(),
-            copies: copies.split_whitespace().map(str::to_owned).collect(),
-        };
-        all.iter().map(placed).collect()
-    }
-
-    fn planned(all: &[(&str, &str, &str)]) -> Vec<String> {
-        plan(stores(all)).iter().map(line).collect()
-    }
-
-    #[test]
-    fn stores_go_to_nodes_that_serve_fewer() {
-        let all = "n1 n2 n3";
-        for (what, stores, expected) in [
-            ("nothing", vec![], vec![]),
-            ("even", vec![("a", "n1", all), ("b", "n2", all), ("c", "n3", all)], vec![]),
-            (
-                "one more is even, too",
-                vec![("a", "n1", all), ("b", "n1", all), ("c", "n2", all)],
-                vec!["a: n1 -> n3"],
-            ),
-            (
-                "a node that came back serves nothing",
-                vec![("a", "n1", all), ("b", "n1", all), ("c", "n2", all), ("d", "n2", all)],
-                vec!["a: n1 -> n3"],
-            ),
-            (
-                "all on one",
-                vec![("a", "n1", all), ("b", "n1", all), ("c", "n1", all)],
-                vec!["a: n1 -> n2", "b: n1 -> n3"],
-            ),
-            (
-                "only where a copy has everything",
-                vec![("a", "n1", "n1"), ("b", "n1", "n1 n2")],
-                vec!["b: n1 -> n2"],
-            ),
-            ("nowhere to go", vec![("a", "n1", "n1"), ("b", "n1", "n1")], vec![]),
-        ] {
-            assert_eq!(planned(&stores), expected, "{what}");
-        }
-    }
-
-    #[test]
-    fn it_comes_to_an_end_and_leaves_no_two_apart() {
-        let nodes = ["n1", "n2", "n3", "n4", "n5"];
-        let mut dice: u64 = 7;
-        let mut below = |limit: usize| {
-            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            usize::try_from(dice >> 33).unwrap() % limit
-        };
-        for _ in 0..200 {
-            let names: Vec<String> = (0..below(30)).map(|n| format!("s{n:02}")).collect();
-            let mut all = Vec::new();
-            for name in &names {
-                let first = below(5);
-                let copies: BTreeSet<String> = (0..3).map(|n| nodes[(first + n) % 5].to_owned()).collect();
-                all.push(Placed { store: name.clone(), host: nodes[first].into(), copies });
-            }
-            let mut after = all.clone();
-            for each in plan(all) {
-                let store = after.iter_mut().find(|s| s.store == each.store).unwrap();
-                assert_eq!(store.host, each.from);
-                assert!(store.copies.contains(&each.to), "{each:?}");
-                store.host = each.to;
-            }
-            assert_eq!(plan(after), []);
-        }
-    }
 }

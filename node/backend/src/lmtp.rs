@@ -8,6 +8,7 @@
 mod budget;
 mod deliver;
 mod envelope;
+mod junk;
 mod recipient;
 mod refusal;
 mod scripts;

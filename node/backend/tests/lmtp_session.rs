@@ -134,6 +134,7 @@ impl Backend {
         lmtp.expect("MAIL FROM:<a@b.example>", "503 ").await;
         let offers = lmtp.say("LHLO peer").await;
         assert!(offers.contains("PIPELINING") && offers.contains("SIZE 3145728"), "{offers}");
+        assert_eq!(offers.contains("MCMET"), peer == Peer::Ours, "{offers}");
         lmtp
     }
 
@@ -280,7 +281,9 @@ async fn a_foreign_peer_may_name_no_ids() {
     let ann = backend.ann;
     let id = DeliveryId::new(1_700_000_000_000).unwrap();
     let mut lmtp = backend.session_of(Peer::Foreign, Some(Arc::new(Names(ann)))).await;
-    lmtp.expect(&format!("MAIL FROM:<x@y.example> MCID={id}"), "555 5.5.4").await;
+    for named in [format!("MCID={id}"), "MCJUNK=1".to_owned(), "MCMET=spf:pass".to_owned()] {
+        lmtp.expect(&format!("MAIL FROM:<x@y.example> {named}"), "555 5.5.4").await;
+    }
     lmtp.expect("MAIL FROM:<x@y.example>", "250 ").await;
     for named in [format!("MCACCT={ann}"), format!("MCACCT={ann} MCSTORE=s-1"), "MCHOLD=1".to_owned()] {
         lmtp.expect(&format!("RCPT TO:<ann@example.org> {named}"), "555 5.5.4").await;

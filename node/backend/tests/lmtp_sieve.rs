@@ -6,10 +6,13 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use mailcluster_backend::{Peer, SessionContext, SessionLimits, lmtp, sieve::Sending};
-use mailcluster_store::{Account, Identity, OpenGate, QueueItem, Replica, ScriptChange, Store, StoreKind};
+use mailcluster_store::{
+    Account, HistoryKey, Identity, OpenGate, QueueItem, Replica, ScriptChange, Store, StoreKind,
+};
 use mailcluster_types::{
     AccountId, AccountStatus, Address, AuthOutcome, AuthRequest, ClientInfo, ClusterId, DeliveryId,
-    Directory, Located, ReplicaId, Resolution, ResolvedAccount, SessionId, Unavailable,
+    Directory, KeyAlgorithm, Located, ReplicaId, Resolution, ResolvedAccount, SessionId, SigningKey,
+    SigningKeys, Unavailable,
 };
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio_util::sync::CancellationToken;
@@ -45,6 +48,16 @@ impl Directory for Names {
 
     async fn may_send_as(&self, _: AccountId, _: &Address) -> Result<bool, Unavailable> {
         Ok(false)
+    }
+
+    async fn signing_keys(&self, domain: &str) -> Result<Arc<SigningKeys>, Unavailable> {
+        if domain != "example.org" {
+            return Ok(Arc::default());
+        }
+        let algorithm = KeyAlgorithm::Ed25519Sha256;
+        let secret = mailcluster_dkim::generate(algorithm).unwrap().secret;
+        let key = SigningKey { selector: "s".into(), algorithm, secret };
+        Ok(Arc::new(SigningKeys { domain: domain.into(), keys: vec![key] }))
     }
 }
 
@@ -104,6 +117,10 @@ impl Backend {
 
     /// One transaction; answers the replies behind the final dot.
     async fn deliver(&self, id: DeliveryId, sender: &str, to: &[AccountId], text: &str) -> Vec<String> {
+        self.transact(format!("MAIL FROM:<{sender}> MCID={id}"), to, text).await
+    }
+
+    async fn transact(&self, mail: String, to: &[AccountId], text: &str) -> Vec<String> {
         let nobody = "127.0.0.1:5".parse().unwrap();
         let session = SessionId::random().unwrap();
         let context = SessionContext {
@@ -121,7 +138,7 @@ impl Backend {
         tokio::spawn(lmtp::serve(Box::new(far), context));
         let mut wire = BufReader::new(near);
         reply(&mut wire).await;
-        let mut commands = vec!["LHLO peer".to_owned(), format!("MAIL FROM:<{sender}> MCID={id}")];
+        let mut commands = vec!["LHLO peer".to_owned(), mail];
         for account in to {
             let name = if *account == ANN { "ann" } else { "bob" };
             commands.push(format!("RCPT TO:<{name}@example.org> MCACCT={account}"));
@@ -189,6 +206,37 @@ fn id(n: u128) -> DeliveryId {
 
 const MAIL: &str = "From: joe@elsewhere.example\r\nTo: ann@example.org\r\nSubject: hello\r\nMessage-ID: <1@elsewhere>\r\n\r\nbody";
 const JOE: &str = "joe@elsewhere.example";
+
+#[tokio::test]
+async fn an_answer_is_signed_where_the_domain_has_keys_and_what_is_sent_on_is_not() {
+    let script = "require \"vacation\"; vacation \"away\"; redirect \"x@elsewhere.example\";";
+    let backend = Backend::new(script).await;
+    let replies = backend.deliver(id(1), JOE, &[ANN], MAIL).await;
+    assert!(replies[0].starts_with("250 "), "{replies:?}");
+    let texts: Vec<_> = backend.queue().await.into_iter().map(|(_, text)| text).collect();
+    let (answers, sent_on): (Vec<_>, Vec<_>) = texts.into_iter().partition(|text| text.contains("away"));
+    assert!(answers.len() == 1 && answers[0].starts_with("DKIM-Signature: v=1; "), "{answers:?}");
+    assert!(answers[0].contains("d=example.org; s=s;"), "{answers:?}");
+    assert!(sent_on.len() == 1 && !sent_on[0].contains("DKIM-Signature"), "{sent_on:?}");
+}
+
+#[tokio::test]
+async fn what_is_kept_of_junk_is_junk_and_a_script_may_still_say_otherwise() {
+    for (script, expected) in [
+        ("keep;", "Junk 0"),
+        ("redirect \"ann@broken.example", "Junk 0"),
+        ("require \"fileinto\"; fileinto \"Archive\";", "Archive 0"),
+    ] {
+        let backend = Backend::new(script).await;
+        let mail = format!("MAIL FROM:<{JOE}> MCID={} MCJUNK=1 MCMET=spf:fail", id(1));
+        let replies = backend.transact(mail, &[ANN], MAIL).await;
+        assert!(replies[0].starts_with("250 "), "{script}: {replies:?}");
+        assert_eq!(backend.mail().await, [expected], "{script}");
+        let history =
+            backend.store.read(|view| view.history(&HistoryKey::Delivery(id(1)), 100)).await.unwrap();
+        assert!(history.iter().any(|event| event.detail.contains("spf:fail")), "{script}: {history:?}");
+    }
+}
 
 #[tokio::test]
 async fn mail_goes_where_the_script_says() {

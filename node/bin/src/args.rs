@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
+use mailcluster_api::mailcluster::Screening;
 
 use crate::listen_spec::ListenSpec;
 
@@ -33,7 +34,7 @@ pub struct LogArgs {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// All roles in one process, on loopback, without Kubernetes: for trying out, for tests, for one machine.
-    Standalone(StandaloneArgs),
+    Standalone(Box<StandaloneArgs>),
     /// Faces the internet: SMTP, submission, IMAP and POP3 with TLS. Runs in a pod that the operator makes.
     Frontend(FrontendArgs),
     /// Serves one store. Runs in a pod that the operator makes.
@@ -78,6 +79,73 @@ pub struct StandaloneArgs {
     /// Mail to other sites.
     #[command(flatten)]
     pub way_out: WayOutArgs,
+    /// Checks of mail from other sites.
+    #[command(flatten)]
+    pub way_in: WayInArgs,
+    /// A name server to ask, for --outbound, for checks and for records of keys. May be given several times. Default: those
+    /// of /etc/resolv.conf.
+    #[arg(long = "name-server", value_name = "ADDR:PORT")]
+    pub name_servers: Vec<SocketAddr>,
+    /// Who is refused.
+    #[command(flatten)]
+    pub screening: ScreeningArgs,
+}
+
+/// Checks of mail from other sites (port smtp). Without any of them mail is taken as it is, and no name server is asked.
+#[derive(Debug, Clone, Default, ClapArgs)]
+pub struct WayInArgs {
+    /// SPF: `mark` writes the result into the message, `enforce` refuses what fails.
+    #[arg(long, value_name = "HOW", value_parser = ["off", "mark", "enforce"], default_value = "off")]
+    pub spf: String,
+    /// DKIM signatures and ARC chains: `mark` writes the results into the message.
+    #[arg(long, value_name = "HOW", value_parser = ["off", "mark"], default_value = "off")]
+    pub dkim: String,
+    /// DMARC, which needs --spf and --dkim: `mark` writes the result into the message, `enforce` does as the author's domain
+    /// asks with what fails.
+    #[arg(long, value_name = "HOW", value_parser = ["off", "mark", "enforce"], default_value = "off")]
+    pub dmarc: String,
+    /// A DNS list of clients; ACTION is `mark`, `junk` or `reject`. May be given several times.
+    #[arg(long = "dnsbl", value_name = "ZONE=ACTION")]
+    pub dnsbls: Vec<String>,
+    /// A network whose mail is marked, but never refused or put into Junk. May be given several times.
+    #[arg(long = "allow", value_name = "CIDR")]
+    pub allowed: Vec<String>,
+}
+
+/// Who is refused.
+#[derive(Debug, Clone, Default, ClapArgs)]
+pub struct ScreeningArgs {
+    /// Nobody is refused, whatever he tries.
+    #[arg(long)]
+    pub screening_off: bool,
+    /// A network that is never refused. May be given several times. Default: 127.0.0.0/8 and ::1.
+    #[arg(long, value_name = "CIDR")]
+    pub screening_allow: Vec<String>,
+    /// A network that is always refused, but for what is allowed. May be given several times.
+    #[arg(long, value_name = "CIDR")]
+    pub screening_block: Vec<String>,
+    /// Seconds of the first ban of an address; each further one is twice as long.
+    #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u32).range(1..=604_800))]
+    pub screening_first_ban: u32,
+    /// Networks whose connections begin with a PROXY header; from all others it is refused.
+    #[arg(long, value_name = "CIDR")]
+    pub trusted_proxy: Vec<String>,
+}
+
+impl ScreeningArgs {
+    /// As a MailCluster has it.
+    pub fn asked(&self) -> Screening {
+        let loopback = || vec!["127.0.0.0/8".to_owned(), "::1".to_owned()];
+        Screening {
+            enabled: !self.screening_off,
+            allow_cidrs: Some(self.screening_allow.clone())
+                .filter(|all| !all.is_empty())
+                .unwrap_or_else(loopback),
+            block_cidrs: self.screening_block.clone(),
+            first_ban_seconds: self.screening_first_ban,
+            ..Screening::default()
+        }
+    }
 }
 
 /// Mail to other sites.
@@ -87,9 +155,27 @@ pub struct WayOutArgs {
     /// smarthost that takes all of it (port 25 when there is none). Left out: such mail is refused.
     #[arg(long, value_name = "WAY")]
     pub outbound: Option<String>,
-    /// A name server to ask. May be given several times. Default: those of /etc/resolv.conf.
-    #[arg(long = "name-server", value_name = "ADDR:PORT", requires = "outbound")]
-    pub name_servers: Vec<SocketAddr>,
+    /// Messages that each account may send to other sites in any hour. Default: no limit.
+    #[arg(long, value_name = "N", requires = "outbound", value_parser = clap::value_parser!(u32).range(1..))]
+    pub messages_per_hour: Option<u32>,
+    /// Recipients that each account may send to at other sites in any hour. Default: no limit.
+    #[arg(long, value_name = "N", requires = "outbound", value_parser = clap::value_parser!(u32).range(1..))]
+    pub recipients_per_hour: Option<u32>,
+    /// The same in any day. Default: no limit.
+    #[arg(long, value_name = "N", requires = "outbound", value_parser = clap::value_parser!(u32).range(1..))]
+    pub recipients_per_day: Option<u32>,
+    /// Verify signatures in the DNS, and keep to what TLSA records demand (DANE). The name servers must pass signatures on.
+    #[arg(long, requires = "outbound")]
+    pub dane: bool,
+    /// The DNS's keys that are trusted: DNSKEY records, as in a zone file. Default: the root's.
+    #[arg(long, value_name = "FILE", requires = "dane")]
+    pub dns_trust_anchor: Option<PathBuf>,
+    /// Do not keep to the policies that domains publish (MTA-STS).
+    #[arg(long, requires = "outbound")]
+    pub no_mta_sts: bool,
+    /// The port that such policies are fetched from: for tests.
+    #[arg(long, hide = true, requires = "outbound")]
+    pub mta_sts_port: Option<u16>,
     /// The port of hosts that MX records name, which may then be on this machine: for tests.
     #[arg(long, hide = true, requires = "outbound")]
     pub outbound_port: Option<u16>,

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
-use mailcluster_directory::{DirectoryFeed, DirectoryService, FeedStream};
+use mailcluster_directory::{DirectoryFeed, DirectoryService, FeedStream, ScreeningSource, ScreeningStream};
+use mailcluster_screen::{Ban, Cidr, Observation};
 use mailcluster_types::{
-    AccountId, Address, AuthOutcome, AuthRequest, Directory, Epoch, Located, Resolution, Seq, StoreName,
-    Unavailable,
+    AccountId, Address, Allowance, AuthOutcome, AuthRequest, Directory, Epoch, Located, Resolution, Seq,
+    SigningKeys, StoreName, Unavailable,
 };
 
 /// Delegates to the service that is there; without one it answers `Unavailable`.
@@ -47,6 +48,14 @@ impl Directory for LocalDirectory {
     async fn may_send_as(&self, account: AccountId, sender: &Address) -> Result<bool, Unavailable> {
         self.get()?.may_send_as(account, sender).await
     }
+
+    async fn signing_keys(&self, domain: &str) -> Result<Arc<SigningKeys>, Unavailable> {
+        self.get()?.signing_keys(domain).await
+    }
+
+    async fn count_sent(&self, account: AccountId, recipients: u32) -> Result<Allowance, Unavailable> {
+        self.get()?.count_sent(account, recipients).await
+    }
 }
 
 #[async_trait]
@@ -57,5 +66,16 @@ impl DirectoryFeed for LocalDirectory {
 
     async fn confirm(&self, store: &StoreName, accounts: Vec<(AccountId, u64)>) -> Result<(), Unavailable> {
         self.get()?.confirm(store, accounts).await
+    }
+}
+
+#[async_trait]
+impl ScreeningSource for LocalDirectory {
+    async fn report(&self, seen: Vec<Observation>, held: Vec<Ban>) -> Result<(), Unavailable> {
+        self.get()?.report(seen, held).await
+    }
+
+    async fn news(&self, own: Vec<Cidr>) -> Result<ScreeningStream, Unavailable> {
+        self.get()?.news(own).await
     }
 }

@@ -6,15 +6,18 @@ mod client_ports;
 mod cluster;
 mod health;
 mod holder;
+mod key_records;
 mod listen_spec;
 mod local_backends;
 mod local_directory;
 mod logging;
 mod metrics;
+mod screening;
 mod self_signed;
 mod shutdown;
 mod standalone;
 mod tools;
+mod way_in;
 mod way_out;
 
 use std::{io::Write, process::ExitCode};
@@ -47,7 +50,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<()> {
     match command {
-        Command::Standalone(options) => runtime()?.block_on(standalone::run(options)),
+        Command::Standalone(options) => runtime()?.block_on(standalone::run(*options)),
         Command::Frontend(options) => runtime()?.block_on(cluster::frontend::run(options)),
         Command::Backend(options) => runtime()?.block_on(cluster::backend::run(options)),
         Command::Directory(options) => runtime()?.block_on(cluster::directory::run(options)),

@@ -5,7 +5,7 @@ mod readings;
 mod reference;
 mod store;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use anyhow::Result;
 use mailcluster_directory::RemoteDirectory;
@@ -15,6 +15,7 @@ use mailcluster_net::{
     tls::CertStore,
 };
 use mailcluster_queue::{QueueCounters, QueueHandle};
+use mailcluster_screen::{Gate, GateCounts};
 use prometheus::{Registry, core::Collector};
 
 use self::readings::{Kind, Metric, Readings, Sample};
@@ -62,6 +63,58 @@ const CONNECTIONS: &[Metric<ConnectionLimits>] = &[
                 .map(|(label, limit)| Sample::number(limits.refused(limit)).of(label))
                 .into()
         },
+    },
+];
+
+/// Tells of who is refused.
+pub fn register_screening(registry: &Registry, gate: Gate) -> Result<()> {
+    let readings = Readings::new(SCREENING, &[], move || gate.counts(Instant::now()).unwrap_or_default())?;
+    Ok(registry.register(Box::new(readings))?)
+}
+
+const SCREENING: &[Metric<GateCounts>] = &[
+    Metric {
+        name: "mailcluster_screening_bans",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Networks that are refused for a while now.",
+        read: |gate| vec![Sample::count(gate.bans)],
+    },
+    Metric {
+        name: "mailcluster_screening_accounts_slowed",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Accounts under attack now: logins to them wait, but for addresses from which they logged in well lately.",
+        read: |gate| vec![Sample::count(gate.slowed)],
+    },
+    Metric {
+        name: "mailcluster_screening_refused_total",
+        kind: Kind::Counter,
+        labels: &["list"],
+        help: "Connections refused before anything was spent on them, as their address is `banned` or on the `block` list.",
+        read: |gate| {
+            [("banned", gate.banned), ("block", gate.blocked)]
+                .map(|(label, count)| Sample::number(count).of(label))
+                .into()
+        },
+    },
+    Metric {
+        name: "mailcluster_screening_logins_total",
+        kind: Kind::Counter,
+        labels: &["verdict"],
+        help: "Logins `delayed` as their account is under attack, or `refused` as their address is banned or too many wait.",
+        read: |gate| {
+            [("delayed", gate.delayed), ("refused", gate.refused_logins)]
+                .map(|(label, count)| Sample::number(count).of(label))
+                .into()
+        },
+    },
+    Metric {
+        name: "mailcluster_screening_unreported_total",
+        kind: Kind::Counter,
+        labels: &[],
+        help: "What was seen of clients and found no room in the report to the directory.",
+        read: |gate| vec![Sample::number(gate.dropped)],
     },
 ];
 

@@ -45,7 +45,7 @@ use crate::{
     local_backends::LocalBackends,
     local_directory::LocalDirectory,
     metrics::{self, Certificates},
-    self_signed, shutdown, way_out,
+    screening, self_signed, shutdown, way_in, way_out,
 };
 
 /// The name of the only mail store.
@@ -72,7 +72,8 @@ pub async fn run(options: StandaloneArgs) -> Result<()> {
     let directory = Arc::new(LocalDirectory::default());
     // Stores outlive the frontends, so that what is in flight can still be stored.
     let stores_down = CancellationToken::new();
-    let out = way_out::of_options(&options.way_out, &hostname)?;
+    let out = way_out::of_options(&options.way_out, &options.name_servers, &hostname)?;
+    let checks = way_in::of_options(&options.way_in, &options.name_servers, &hostname)?;
     let sends_out = out.is_some();
     let backends = LocalBackends::new(STORE.into(), hostname.clone(), Arc::new(SessionLimits::default()));
     let backends = Arc::new(backends.sending_out(sends_out));
@@ -91,6 +92,9 @@ pub async fn run(options: StandaloneArgs) -> Result<()> {
         tokio::spawn(metrics::watch_store(registry.clone(), name.to_owned(), status, gate));
     }
 
+    let proxies = &options.screening.trusted_proxy;
+    let screen = screening::gate(&options.screening.asked(), proxies)?;
+    screening::follow(&screen, directory.clone(), &registry, &shutdown)?;
     let context = FrontendContext {
         directory,
         backends: backends.clone(),
@@ -98,13 +102,15 @@ pub async fn run(options: StandaloneArgs) -> Result<()> {
         tls: Some(Arc::new(tls.clone())),
         shutdown: shutdown.clone(),
         sends_out,
+        checks,
+        screen,
         limits: Arc::new(FrontendLimits::default()),
     };
     let ports = ClientPorts {
         context,
         tls,
         limits: ConnectionLimits::new(CONNECTIONS.0, CONNECTIONS.1),
-        trusted: Arc::new(TrustedProxies::default()),
+        trusted: Arc::new(TrustedProxies::parse(proxies).context("--trusted-proxy")?),
         shutdown: shutdown.clone(),
         tasks: TaskTracker::new(),
     };

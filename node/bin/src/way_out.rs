@@ -13,7 +13,7 @@ use mailcluster_outbound::{
     tls::policy::Override,
 };
 use mailcluster_queue::Out;
-use mailcluster_relay::{Dns, Relay, Resolver, Settings, SmarthostAccess, Tls};
+use mailcluster_relay::{Dns, Relay, Resolver, Settings, Signatures, SmarthostAccess, Tls};
 
 use crate::args::WayOutArgs;
 
@@ -21,7 +21,7 @@ use crate::args::WayOutArgs;
 const PORT: u16 = 25;
 
 /// A standalone node's; none when mail for other sites is not sent.
-pub fn of_options(options: &WayOutArgs, hostname: &str) -> Result<Option<Out>> {
+pub fn of_options(options: &WayOutArgs, servers: &[SocketAddr], hostname: &str) -> Result<Option<Out>> {
     let Some(way) = &options.outbound else { return Ok(None) };
     let mut settings = Settings::new(hostname.to_owned());
     settings.ways = Ways { default: parse(way).context("--outbound")?, ..Ways::default() };
@@ -29,7 +29,15 @@ pub fn of_options(options: &WayOutArgs, hostname: &str) -> Result<Option<Out>> {
         settings.port = port;
         settings.loopback_is_another = true;
     }
-    let mut out = out(settings, &options.name_servers)?;
+    settings.mta_sts = !options.no_mta_sts;
+    if let Some(port) = options.mta_sts_port {
+        settings.https_port = port;
+    }
+    let signatures = match options.dane {
+        true => Signatures::Verified(options.dns_trust_anchor.clone()),
+        false => Signatures::Ignored,
+    };
+    let mut out = out(settings, servers, &signatures)?;
     if let Some(first) = options.outbound_pause {
         out.backoff = Backoff { first, limit: first };
     }
@@ -52,11 +60,16 @@ pub fn of_config(outbound: Option<&Outbound>, hostname: &str) -> Result<Option<O
         settings.smarthosts.insert((host.clone(), smarthost.port), access);
         settings.ways.default = Way::Via(Smarthost { host, port: smarthost.port });
     }
-    out(settings, &[]).map(Some)
+    settings.mta_sts = outbound.mta_sts;
+    let signatures = if outbound.dane { Signatures::Verified(None) } else { Signatures::Ignored };
+    out(settings, &[], &signatures).map(Some)
 }
 
-fn out(settings: Settings, servers: &[SocketAddr]) -> Result<Out> {
-    let resolver = if servers.is_empty() { Resolver::of_system() } else { Resolver::of_servers(servers) };
+fn out(settings: Settings, servers: &[SocketAddr], signatures: &Signatures) -> Result<Out> {
+    let resolver = match servers.is_empty() {
+        true => Resolver::of_system(signatures),
+        false => Resolver::of_servers(servers, signatures),
+    };
     let dns: Arc<dyn Dns> = Arc::new(resolver?);
     Ok(Out::new(Arc::new(Relay::new(settings, dns, Tls::new(&[])?))))
 }

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use mailcluster_auth::{HashCost, ThrottlePolicy};
+use mailcluster_screen::{Lists, Policy};
 use mailcluster_types::{Address, StoreName};
 use tokio::sync::watch;
+
+use crate::SendLimits;
 
 /// A mail store that exists, for placing accounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +46,10 @@ pub struct DirectoryConfig {
     pub hash_cost: HashCost,
     /// How patient logins are.
     pub throttle: ThrottlePolicy,
+    /// What an account may send to other sites. Default: as much as it likes.
+    pub send_limits: SendLimits,
+    /// How clients of the whole cluster are screened; `None`: not at all.
+    pub screening: Option<(Policy, Lists)>,
     /// A failed login is answered no sooner than this, so that the kind of a stored hash cannot be told by the
     /// time. Default 400 ms.
     pub reject_floor: Duration,
@@ -59,6 +66,8 @@ impl DirectoryConfig {
             stores,
             hash_cost: HashCost::default(),
             throttle: ThrottlePolicy::default(),
+            send_limits: SendLimits::default(),
+            screening: None,
             reject_floor: Duration::from_millis(400),
         }
     }

@@ -5,6 +5,8 @@ use mailcluster_store::{Account, Alias, DirectoryRecord, Domain, HistoryEvent, Q
 use mailcluster_types::{AccountId, AccountStatus, ResolvedAccount};
 use tonic::Status;
 
+use crate::keyring;
+
 /// Most accounts an alias record may name.
 const MOST_ACCOUNTS: usize = 10_000;
 /// Longest text of a record.
@@ -14,8 +16,8 @@ pub(crate) fn record_to_pb(record: DirectoryRecord) -> pb::Record {
     use pb::record::Record;
     let record = match record {
         DirectoryRecord::Account(account) => Record::Account(account_to_pb(account)),
-        DirectoryRecord::Domain(Domain { name, generation, tombstone }) => {
-            Record::Domain(pb::Domain { name, generation, tombstone })
+        DirectoryRecord::Domain(Domain { name, generation, tombstone, keys }) => {
+            Record::Domain(pb::Domain { name, generation, tombstone, keys: keyring::to_pb(&keys) })
         }
         DirectoryRecord::Alias(alias) => Record::Alias(pb::Alias {
             address: alias.address,
@@ -65,8 +67,9 @@ pub(crate) fn record_from_pb(record: pb::Record) -> Result<DirectoryRecord, Stat
         }
         Record::Domain(domain) => {
             short(&[&domain.name])?;
-            let pb::Domain { name, generation, tombstone } = domain;
-            Ok(DirectoryRecord::Domain(Domain { name, generation, tombstone }))
+            let pb::Domain { name, generation, tombstone, keys } = domain;
+            let keys = keyring::from_pb(keys).map_err(|_| malformed("a domain's keys are malformed"))?;
+            Ok(DirectoryRecord::Domain(Domain { name, generation, tombstone, keys }))
         }
         Record::Alias(alias) => {
             short(&[&alias.address])?;
@@ -180,7 +183,9 @@ mod tests {
         };
         let alias =
             Alias { address: "x@b.c".into(), accounts: vec![AccountId(7)], generation: 1, tombstone: false };
-        let domain = Domain { name: "b.c".into(), generation: 2, tombstone: false };
+        let key = pb::DomainKey { selector: "s".into(), secret: Some("hidden".into()), ..Default::default() };
+        let keys = keyring::from_pb(Some(pb::DomainKeys { keys: vec![key] })).unwrap();
+        let domain = Domain { name: "b.c".into(), generation: 2, tombstone: false, keys };
         for record in [
             DirectoryRecord::Account(account),
             DirectoryRecord::Alias(alias),
@@ -188,6 +193,7 @@ mod tests {
         ] {
             let there = record_to_pb(record.clone());
             assert!(!format!("{there:?}").contains("argon2id"), "no hash in debug output");
+            assert!(!format!("{there:?}").contains("hidden"), "no key in debug output");
             assert_eq!(record_from_pb(there).unwrap(), record);
         }
     }

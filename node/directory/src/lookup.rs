@@ -1,9 +1,10 @@
 //! What an address stands for: reads of one snapshot of the index.
 
+use mailcluster_rpc::directory::v1 as pb;
 use mailcluster_store::{Account, Alias, ReadError, View};
 use mailcluster_types::{AccountId, AccountStatus, Address, Located, Resolution, ResolvedAccount, StoreName};
 
-use crate::{DirectoryConfig, names};
+use crate::{DirectoryConfig, keyring::KeyRing, names};
 
 /// Most addresses of a page, and the accounts of its addresses after which it ends.
 const PAGE: usize = 500;
@@ -140,6 +141,22 @@ fn postmaster(view: &View, config: &DirectoryConfig) -> Result<Vec<Account>, Rea
         Some(configured) => exact(view, &configured.key()),
         None => Ok(Vec::new()),
     }
+}
+
+/// The keys in use of a domain, or of the nearest one above it that has any: a signature of `example.org` stands for
+/// `mail.example.org` too, as DMARC looks at it.
+pub(crate) fn active_keys(view: &View, domain: &str) -> Result<(String, Vec<pb::DomainKey>), ReadError> {
+    let mut name = domain;
+    while name.contains('.') {
+        if let Some(found) = view.domain(name)? {
+            let active = KeyRing::read(&found.keys).active();
+            if !active.is_empty() {
+                return Ok((found.name, active));
+            }
+        }
+        name = name.split_once('.').map_or("", |(_, above)| above);
+    }
+    Ok((String::new(), Vec::new()))
 }
 
 /// May this account put this address into MAIL FROM?

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
-use mailcluster_store::{Account, Alias, DirectoryRecord, Domain};
+use mailcluster_store::{Account, Alias, DirectoryRecord, Domain, Sealed};
 use mailcluster_types::AccountId;
 
 use crate::names;
@@ -62,6 +62,7 @@ pub fn merge(
             name: name.to_owned(),
             generation: 1,
             tombstone: false,
+            keys: Sealed::default(),
         });
     }
     Merged {

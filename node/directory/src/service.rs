@@ -8,18 +8,22 @@ use std::{
 
 use async_trait::async_trait;
 use mailcluster_auth::{Hasher, HasherError, StoredHash, Throttle, Tickets, Verdict, VerifyPool, is_ticket};
+use mailcluster_rpc::directory::v1::DomainKey;
 use mailcluster_store::{Account, ReadError, Store, View};
 use mailcluster_types::{
-    AccountId, Address, AuthOutcome, AuthRequest, Directory, Located, Resolution, ResolvedAccount, StoreName,
-    Unavailable,
+    AccountId, Address, Allowance, AuthOutcome, AuthRequest, Directory, Located, Resolution, ResolvedAccount,
+    SigningKeys, StoreName, Unavailable,
 };
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::{
     DirectoryConfig,
     error::CannotSay,
+    keyring,
     lookup::{self, Looked, Page, Whose},
     names,
+    screening::Screening,
+    sending::Sending,
 };
 
 /// The directory over its store. Cheap to clone.
@@ -35,6 +39,8 @@ struct Inner {
     pool: VerifyPool,
     throttle: Mutex<Throttle>,
     tickets: Tickets,
+    sending: Mutex<Sending>,
+    screening: Option<Screening>,
     /// Held from reading a record to putting its next generation.
     writer: AsyncMutex<()>,
 }
@@ -57,8 +63,14 @@ impl DirectoryService {
         let throttle = Mutex::new(Throttle::new(config.throttle.clone()));
         let pool = VerifyPool::for_this_machine();
         let tickets = Tickets::new(Instant::now()).map_err(|_| HasherError::Failed)?;
+        let sending = Mutex::new(Sending::new(config.send_limits, Instant::now()));
+        let screening = match config.screening.clone() {
+            Some((policy, lists)) => Some(Screening::new(policy, lists).map_err(|_| HasherError::Failed)?),
+            None => None,
+        };
         let writer = AsyncMutex::new(());
-        Ok(Self { inner: Arc::new(Inner { store, config, hasher, pool, throttle, tickets, writer }) })
+        let inner = Inner { store, config, hasher, pool, throttle, tickets, sending, screening, writer };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The store it stands on.
@@ -77,6 +89,11 @@ impl DirectoryService {
 
     pub(crate) fn pool(&self) -> &VerifyPool {
         &self.inner.pool
+    }
+
+    /// Who is refused, unless screening is off.
+    pub(crate) fn screening(&self) -> Option<&Screening> {
+        self.inner.screening.as_ref()
     }
 
     pub(crate) fn tickets(&self) -> &Tickets {
@@ -116,6 +133,12 @@ impl DirectoryService {
     /// A page of what addresses stand for, from the first key above `after` on.
     pub(crate) async fn known(&self, whose: Whose, after: String) -> Result<Page, CannotSay> {
         self.look(move |view, config| lookup::known(view, config, whose, &after)).await
+    }
+
+    /// What signs mail from a domain, and whose keys these are.
+    pub(crate) async fn active_keys(&self, domain: &str) -> Result<(String, Vec<DomainKey>), CannotSay> {
+        let domain = domain.to_lowercase();
+        self.look(move |view, _| lookup::active_keys(view, &domain)).await
     }
 
     /// As [`Directory::authenticate`], with the account's generation.
@@ -250,6 +273,25 @@ impl Directory for DirectoryService {
     async fn may_send_as(&self, account: AccountId, sender: &Address) -> Result<bool, Unavailable> {
         let sender = sender.clone();
         Ok(self.look(move |view, _| lookup::may_send_as(view, account, &sender)).await?)
+    }
+
+    async fn signing_keys(&self, domain: &str) -> Result<Arc<SigningKeys>, Unavailable> {
+        let (domain, keys) = self.active_keys(domain).await?;
+        Ok(Arc::new(keyring::signing(domain, keys)))
+    }
+
+    async fn count_sent(&self, account: AccountId, recipients: u32) -> Result<Allowance, Unavailable> {
+        // One that serves no more would count for nobody.
+        if !self.inner.store.may_read() {
+            return Err(Unavailable("it does not serve".into()));
+        }
+        let mut sending = self.inner.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        let allowance = sending.count(Instant::now(), account, recipients);
+        drop(sending);
+        if allowance != Allowance::Granted {
+            tracing::warn!(%account, recipients, ?allowance, "an account sends more than it may");
+        }
+        Ok(allowance)
     }
 }
 

@@ -127,6 +127,7 @@ async fn mail_is_traced_and_stores_that_are_away_are_named() {
         sender: String::new(),
         at: 1_700_000_000,
         body: "x\r\n".into(),
+        met: "spf:pass,dmarc:none".into(),
         targets: vec![target],
     };
     store.deliver(delivery).await.unwrap().acknowledge().unwrap();
@@ -154,6 +155,7 @@ async fn mail_is_traced_and_stores_that_are_away_are_named() {
         assert_eq!(trace.unreachable_stores, ["t-1"]);
         let first = trace.events[0].event.clone().unwrap();
         assert_eq!((first.event.as_str(), first.recipient.as_str()), ("delivered", "ann@example.org"));
+        assert!(first.detail.contains("spf:pass,dmarc:none"), "{first:?}");
     }
     let queue = admin.list_queue(pb::ListQueueRequest::default()).await.unwrap().into_inner();
     let item = queue.entries[0].item.clone().unwrap();

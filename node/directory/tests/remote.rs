@@ -73,6 +73,20 @@ impl pb::lookup_server::Lookup for NoLogins {
     async fn known(&self, _: Request<pb::KnownRequest>) -> Result<Response<pb::KnownResponse>, Status> {
         Err(Status::unimplemented("an older directory"))
     }
+
+    async fn signing_keys(
+        &self,
+        _: Request<pb::SigningKeysRequest>,
+    ) -> Result<Response<pb::SigningKeysResponse>, Status> {
+        Err(Status::unimplemented("an older directory"))
+    }
+
+    async fn count_sent(
+        &self,
+        _: Request<pb::CountSentRequest>,
+    ) -> Result<Response<pb::CountSentResponse>, Status> {
+        Err(Status::unimplemented("an older directory"))
+    }
 }
 
 #[tokio::test]
@@ -93,6 +107,8 @@ async fn logins_that_fail_do_not_stop_mail() {
             assert!(outcome.is_err(), "{code:?}: {outcome:?}");
         }
         assert_eq!(far.resolve("fresh@example.org").await.unwrap(), ["NoSuchMailbox"], "{code:?}");
+        // One of an older version has no keys: mail goes on, unsigned as before.
+        assert!(far.remote.signing_keys("example.org").await.unwrap().keys.is_empty(), "{code:?}");
     }
 }
 

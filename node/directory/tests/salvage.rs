@@ -58,6 +58,7 @@ async fn deliver(store: &Store, n: u128) {
         sender: String::new(),
         at: 1_700_000_000,
         body: format!("Subject: {n}\r\n\r\n{}", "x".repeat(200_000)).into(),
+        met: String::new(),
         targets: vec![target],
     };
     store.deliver(delivery).await.unwrap().acknowledge().unwrap();

@@ -55,6 +55,7 @@ async fn deliver(store: &Store, account: AccountId, n: u128) {
         sender: String::new(),
         at: 1_700_000_000,
         body: format!("Subject: =?utf-8?Q?n=C2=B0_{n}?=\r\n\r\ntext\r\n").into(),
+        met: String::new(),
         targets: vec![target],
     };
     store.deliver(delivery).await.unwrap().acknowledge().unwrap();

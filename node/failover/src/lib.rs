@@ -18,6 +18,7 @@ mod mirrored;
 mod opening;
 mod outdated;
 mod place;
+pub mod rebalance;
 mod record;
 mod restore;
 mod step;

@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use mailcluster_screen::Gate;
 use mailcluster_types::{Backends, BoxStream, Directory, TlsFacts};
+use mailcluster_verdict::Checks;
 use tokio_util::sync::CancellationToken;
 
 /// Everything a frontend session may use. Cheap to clone.
@@ -21,6 +23,10 @@ pub struct FrontendContext {
     pub shutdown: CancellationToken,
     /// Users' mail to other sites is taken: stores have a way out.
     pub sends_out: bool,
+    /// Judges mail from other sites; `None`: it is taken as it is.
+    pub checks: Option<Arc<Checks>>,
+    /// Who is refused or waits, and where it is noted why.
+    pub screen: Gate,
     /// Bounds.
     pub limits: Arc<FrontendLimits>,
 }

@@ -10,6 +10,7 @@ pub mod mailbox_metrics;
 pub mod managesieve;
 pub mod pop3;
 mod relay;
+mod screened;
 pub mod smtp;
 mod tls;
 

@@ -4,10 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use mailcluster_types::{AccountStatus, AuthOutcome, AuthRequest, ClientInfo, ResolvedAccount};
 
-use crate::{FrontendContext, mailbox_metrics};
+use crate::{FrontendContext, mailbox_metrics, screened};
 
-/// Longest wait for the directory: the client has its answer within 5 s.
-const DIRECTORY_LIMIT: Duration = Duration::from_secs(5);
+/// Longest wait for the directory: the client has its answer within 5 s, unless its account is under attack.
+pub(crate) const DIRECTORY_LIMIT: Duration = Duration::from_secs(5);
 /// Longest wait for a backend to let the user in.
 pub(crate) const BACKEND_LIMIT: Duration = Duration::from_millis(4900);
 /// Failed logins of one connection before it is ended.
@@ -80,22 +80,18 @@ pub(crate) async fn verify(
 ) -> Verdict {
     let Credentials { user, password } = credentials;
     let request = AuthRequest { user, password, client: client.clone(), service };
-    let answer = tokio::time::timeout(DIRECTORY_LIMIT, context.directory.authenticate(&request)).await;
+    let answer = screened::authenticate(context, &request, DIRECTORY_LIMIT).await;
     drop(request);
     let (verdict, result) = match answer {
-        Ok(Ok(AuthOutcome::Accepted(account))) => match account.status {
+        Ok(AuthOutcome::Accepted(account)) => match account.status {
             AccountStatus::Active => (Verdict::Accepted(account), "accepted"),
             AccountStatus::Suspended => (Verdict::Rejected, "rejected"),
             AccountStatus::Pending => (Verdict::Unavailable, "unavailable"),
         },
-        Ok(Ok(AuthOutcome::Rejected)) => (Verdict::Rejected, "rejected"),
-        Ok(Ok(AuthOutcome::Throttled(seconds))) => (Verdict::Throttled(seconds), "throttled"),
-        Ok(Err(error)) => {
+        Ok(AuthOutcome::Rejected) => (Verdict::Rejected, "rejected"),
+        Ok(AuthOutcome::Throttled(seconds)) => (Verdict::Throttled(seconds), "throttled"),
+        Err(error) => {
             tracing::warn!(session = %client.session, %error, "no login without the directory");
-            (Verdict::Unavailable, "unavailable")
-        }
-        Err(_) => {
-            tracing::warn!(session = %client.session, "the directory did not answer a login in time");
             (Verdict::Unavailable, "unavailable")
         }
     };

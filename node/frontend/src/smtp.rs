@@ -4,6 +4,7 @@
 //! says 250 only when each recipient's copy is durable on its store or in another store's queue.
 
 mod auth;
+mod checked;
 mod credentials;
 mod deliver;
 mod envelope;
@@ -14,6 +15,7 @@ mod receive;
 mod session;
 mod spool;
 mod stores;
+mod submit;
 
 use mailcluster_types::{BoxStream, ClientInfo};
 

@@ -90,3 +90,56 @@ async fn users_send_as_themselves_and_to_our_own_only() {
         }
     }
 }
+
+/// What a signature's `d=` says, in the order of the signatures.
+fn signers(message: &str) -> Vec<&str> {
+    let fields = message.split("\r\nReceived: ").next().unwrap().split("DKIM-Signature: ").skip(1);
+    fields.map(|field| field.split("d=").nth(1).unwrap().split(';').next().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_users_send_is_signed_by_whoever_answers_for_it() {
+    let cluster = Cluster::new(&["s-0"]).await;
+    let ann = cluster.account("ann", "s-0").await;
+    cluster.account("bob", "s-0").await;
+    cluster.directory.sign_for("example.org");
+    let mut smtp = session(&cluster).await;
+    smtp.expect(&format!("AUTH PLAIN {ANN}"), "235 ").await;
+    for (count, from, reply, signer) in [
+        (1, "From: Ann <ann@example.org>\r\n", "250 ", Some("example.org")),
+        (2, "", "250 ", Some("example.org")),
+        (3, "From: ann@elsewhere.example\r\n", "250 ", Some("example.org")),
+        (3, "From: Bob <bob@example.org>\r\n", "550 5.7.1", None),
+        (3, "From: nobody@example.org\r\n", "550 5.7.1", None),
+        (3, "From: ann@example.org\r\nFrom: x@y.example\r\n", "550 5.6.0", None),
+    ] {
+        smtp.expect("MAIL FROM:<ann@example.org>", "250 ").await;
+        smtp.expect("RCPT TO:<ann@example.org>", "250 ").await;
+        smtp.expect("DATA", "354 ").await;
+        smtp.expect(&format!("{from}Subject: hi\r\n\r\n..text\r\n."), reply).await;
+        let inbox = cluster.inbox("s-0", ann).await;
+        assert_eq!(inbox.len(), count, "{from}");
+        assert_eq!(signers(inbox.last().unwrap()).first().copied(), signer.or(Some("example.org")), "{from}");
+        assert!(inbox.last().unwrap().contains("\r\nFrom: "), "{from}");
+    }
+    // A frontend that has never heard of the domain's keys sends nothing unsigned.
+    cluster.directory.keys_away.store(true, std::sync::atomic::Ordering::SeqCst);
+    smtp.expect("MAIL FROM:<ann@example.org>", "250 ").await;
+    smtp.expect("RCPT TO:<ann@example.org>", "250 ").await;
+    smtp.expect("DATA", "354 ").await;
+    smtp.expect("From: ann@example.org\r\n\r\ntext\r\n.", "451 4.3.0").await;
+    assert_eq!(cluster.inbox("s-0", ann).await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mail_from_other_servers_is_not_signed() {
+    let cluster = Cluster::new(&["s-0"]).await;
+    let ann = cluster.account("ann", "s-0").await;
+    cluster.directory.sign_for("example.org");
+    let mut smtp = cluster.mx().await;
+    smtp.expect("MAIL FROM:<x@elsewhere.example>", "250 ").await;
+    smtp.expect("RCPT TO:<ann@example.org>", "250 ").await;
+    smtp.expect("DATA", "354 ").await;
+    smtp.expect("From: bob@example.org\r\n\r\ntext\r\n.", "250 ").await;
+    assert!(signers(&cluster.inbox("s-0", ann).await[0]).is_empty());
+}

@@ -7,7 +7,7 @@ use mailcluster_proto_smtp::{Reply, Stuffer};
 use mailcluster_types::{BoxStream, Epoch};
 use tokio::time::Instant;
 
-use crate::{Body, Envelope, Recipient, Wire, WireError, Wishes};
+use crate::{Body, Envelope, Recipient, Wire, WireError, Wishes, envelope::Offers};
 
 /// Commands sent ahead of their replies: few enough that the replies fit any peer's buffers.
 const PIPELINED: usize = 50;
@@ -74,8 +74,7 @@ pub struct Client {
     wire: Wire,
     timeouts: Timeouts,
     accepted: usize,
-    /// The server takes parameters of DSN: stores of an older version do not.
-    takes_dsn: bool,
+    offers: Offers,
     /// Those of the open transaction; none where they are not taken.
     wishes: Wishes,
 }
@@ -87,11 +86,10 @@ impl Client {
     /// [`ClientError::Refused`] with the greeting, which may carry a [`Hint`]; [`ClientError::Before`].
     pub async fn greet(stream: BoxStream, hostname: &str, timeouts: Timeouts) -> Result<Self, ClientError> {
         let (wire, wishes) = (Wire::new(stream, 4096), Wishes::default());
-        let mut client = Self { wire, timeouts, accepted: 0, takes_dsn: false, wishes };
+        let mut client = Self { wire, timeouts, accepted: 0, offers: Offers::default(), wishes };
         client.expect().await?;
         client.wire.output().extend_from_slice(format!("LHLO {hostname}\r\n").as_bytes());
-        let offers = client.expect().await?;
-        client.takes_dsn = offers.text.lines().skip(1).any(|line| line.eq_ignore_ascii_case("DSN"));
+        client.offers = Offers::read(&client.expect().await?);
         Ok(client)
     }
 
@@ -105,8 +103,8 @@ impl Client {
         recipients: &[Recipient],
     ) -> Result<Vec<Reply>, ClientError> {
         self.accepted = 0;
-        self.wishes = if self.takes_dsn { envelope.wishes.clone() } else { Wishes::default() };
-        self.wire.output().extend_from_slice(envelope.mail_line(self.takes_dsn).as_bytes());
+        self.wishes = if self.offers.dsn { envelope.wishes.clone() } else { Wishes::default() };
+        self.wire.output().extend_from_slice(envelope.mail_line(self.offers).as_bytes());
         let (first, others) = recipients.split_at(recipients.len().min(PIPELINED));
         self.send_recipients(first);
         let mail = self.read().await?;
@@ -232,7 +230,47 @@ impl Client {
 
 #[cfg(test)]
 mod tests {
-    use super::Hint;
+    use mailcluster_types::DeliveryId;
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+
+    use super::*;
+    use crate::Checked;
+
+    /// The MAIL line that a server gets which offers this.
+    async fn mail_to(offers: &'static str) -> String {
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let server = tokio::spawn(async move {
+            let mut wire = BufReader::new(far);
+            let mut line = String::new();
+            wire.write_all(b"220 ready\r\n").await.unwrap();
+            wire.read_line(&mut line).await.unwrap();
+            wire.write_all(format!("250-host\r\n{offers}250 SIZE 9\r\n").as_bytes()).await.unwrap();
+            line.clear();
+            wire.read_line(&mut line).await.unwrap();
+            wire.write_all(b"250 ok\r\n").await.unwrap();
+            line
+        });
+        let mut client = Client::greet(Box::new(near), "peer", Timeouts::default()).await.unwrap();
+        let envelope = Envelope {
+            delivery: DeliveryId(7),
+            sender: "ann@example.org".into(),
+            size: 3,
+            utf8: false,
+            wishes: Wishes::default(),
+            checked: Checked { junk: true, met: "spf:fail".into() },
+        };
+        client.begin(&envelope, &[]).await.unwrap();
+        server.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_store_of_an_older_version_is_told_nothing_of_checks() {
+        let old = mail_to("250-DSN\r\n").await;
+        assert!(old.starts_with("MAIL FROM:<ann@example.org> ") && !old.contains(" MCMET"), "{old}");
+        assert!(!old.contains(" MCJUNK"), "{old}");
+        let new = mail_to("250-DSN\r\n250-MCMET\r\n").await;
+        assert!(new.ends_with(" MCJUNK=1 MCMET=spf:fail\r\n"), "{new}");
+    }
 
     #[test]
     fn refusals_tell_where_the_store_is() {

@@ -5,9 +5,10 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use mailcluster_screen::{Gate, Refusal};
 use mailcluster_types::{BoxStream, ClientInfo, SessionId, TlsFacts};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -93,8 +94,21 @@ pub struct ClientPort {
     pub trusted: Arc<TrustedProxies>,
     /// TLS from the first octet (993, 995, 465); `None`: plaintext, with STARTTLS as the protocol offers.
     pub tls: Option<TlsAcceptor>,
-    /// Told to a client over the limits, as its protocol has it, when it comes in plaintext.
+    /// Who is refused.
+    pub screen: Gate,
+    /// What is told to those who are not let in.
+    pub words: Words,
+}
+
+/// What a client that is not let in is told, as its protocol has it, when it comes in plaintext.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Words {
+    /// There are too many connections.
     pub over_limit: &'static [u8],
+    /// It is banned for a while.
+    pub banned: &'static [u8],
+    /// It is on the block list.
+    pub blocked: &'static [u8],
 }
 
 impl ClientPort {
@@ -115,6 +129,10 @@ impl ClientPort {
                 accepted = accept(&listener) => accepted,
                 () = shutdown.cancelled() => return,
             };
+            // Before anything is spent on it. Whoever comes through a proxy is looked at when it has said who it is.
+            if !self.trusted.contains(remote.ip()) && self.turns_away(&stream, remote.ip()) {
+                continue;
+            }
             let Ok(permit) = self.limits.acquire_total() else {
                 self.refuse(&stream, remote, "too many connections");
                 continue;
@@ -150,6 +168,9 @@ impl ClientPort {
         }
         // A health check of the proxy itself counts for nobody.
         let from_proxy = self.trusted.contains(addresses.0.ip());
+        if !from_proxy && self.trusted.contains(remote.ip()) && self.turns_away(&stream, addresses.0.ip()) {
+            return None;
+        }
         if !from_proxy && permit.set_client(addresses.0.ip()).is_err() {
             self.refuse(&stream, addresses.0, "too many connections from one address");
             return None;
@@ -178,9 +199,24 @@ impl ClientPort {
 
     fn refuse(&self, stream: &TcpStream, remote: SocketAddr, why: &str) {
         tracing::info!(port = self.name, %remote, why, "connection refused");
-        if self.tls.is_none() && !self.over_limit.is_empty() {
+        self.say(stream, self.words.over_limit);
+    }
+
+    /// Refuses whom the gate refuses. The gate counts them; a line in the log for each would help them.
+    fn turns_away(&self, stream: &TcpStream, client: IpAddr) -> bool {
+        let refusal = self.screen.check(Instant::now(), client);
+        match refusal {
+            Some(Refusal::Banned(_)) => self.say(stream, self.words.banned),
+            Some(Refusal::Blocked) => self.say(stream, self.words.blocked),
+            None => {}
+        }
+        refusal.is_some()
+    }
+
+    fn say(&self, stream: &TcpStream, words: &[u8]) {
+        if self.tls.is_none() && !words.is_empty() {
             // Straight to the socket, which does not block and whose buffer is empty.
-            let _ = SockRef::from(stream).send(self.over_limit);
+            let _ = SockRef::from(stream).send(words);
         }
     }
 }

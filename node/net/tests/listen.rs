@@ -5,14 +5,15 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use mailcluster_net::{
     limits::ConnectionLimits,
-    listen::{self, ClientPort},
+    listen::{self, ClientPort, Words},
     proxy::TrustedProxies,
 };
+use mailcluster_screen::{Ban, Gate, Lists, News, Reason};
 use mailcluster_types::{BoxStream, ClientInfo};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -29,6 +30,10 @@ struct Running {
 
 /// A port that echoes.
 fn run(limits: ConnectionLimits, trusted: &[&str]) -> Running {
+    run_screened(limits, trusted, &Gate::default())
+}
+
+fn run_screened(limits: ConnectionLimits, trusted: &[&str], screen: &Gate) -> Running {
     let listener = listen::bind("127.0.0.1:0".parse::<SocketAddr>().unwrap()).unwrap();
     let (addr, shutdown, tasks) =
         (listener.local_addr().unwrap(), CancellationToken::new(), TaskTracker::new());
@@ -38,7 +43,12 @@ fn run(limits: ConnectionLimits, trusted: &[&str]) -> Running {
         limits,
         trusted: Arc::new(TrustedProxies::parse(trusted).unwrap()),
         tls: None,
-        over_limit: b"421 too many\r\n",
+        screen: screen.clone(),
+        words: Words {
+            over_limit: b"421 too many\r\n",
+            banned: b"421 banned\r\n",
+            blocked: b"554 blocked\r\n",
+        },
     };
     let log = seen.clone();
     let handler = move |stream: BoxStream, client| {
@@ -136,4 +146,50 @@ async fn stopping_lets_sessions_end() {
 fn the_limit_of_open_files_is_raised() {
     let (_, most) = listen::raise_nofile().unwrap();
     assert_eq!(listen::raise_nofile().unwrap().0, most);
+}
+
+fn ban(network: &str) -> News {
+    let network = network.parse().unwrap();
+    News::Banned(Ban { network, remaining: Duration::from_secs(600), reason: Reason::Logins })
+}
+
+/// All that is said before the connection ends.
+async fn said(mut stream: TcpStream) -> String {
+    let mut all = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut all));
+    let _reset_is_an_end_too = read.await.unwrap();
+    String::from_utf8(all).unwrap()
+}
+
+#[tokio::test]
+async fn who_is_banned_is_told_so_and_served_by_nobody() {
+    let screen = Gate::new(Lists::parse(&[], &["127.0.0.1/32"]).unwrap());
+    let port = run_screened(ConnectionLimits::new(10, 10), &[], &screen);
+    assert_eq!(said(TcpStream::connect(port.addr).await.unwrap()).await, "554 blocked\r\n");
+    let screen = Gate::new(Lists::default());
+    let port = run_screened(ConnectionLimits::new(10, 10), &[], &screen);
+    let mut before = TcpStream::connect(port.addr).await.unwrap();
+    assert_eq!(echo(&mut before, "hello").await.unwrap(), "hello");
+    screen.heed(Instant::now(), ban("127.0.0.1/32"));
+    assert_eq!(said(TcpStream::connect(port.addr).await.unwrap()).await, "421 banned\r\n");
+    assert_eq!(echo(&mut before, "still").await.unwrap(), "still", "a session that is served goes on");
+    assert_eq!(port.seen.lock().unwrap().len(), 1);
+    assert_eq!(screen.counts(Instant::now()).unwrap().banned, 1);
+}
+
+#[tokio::test]
+async fn behind_a_proxy_the_client_is_banned_and_the_proxy_never() {
+    let screen = Gate::new(Lists::parse(&["127.0.0.1/32"], &[]).unwrap());
+    let port = run_screened(ConnectionLimits::new(10, 10), &["127.0.0.1/32"], &screen);
+    screen.heed(Instant::now(), ban("192.0.2.1/32"));
+    screen.heed(Instant::now(), ban("127.0.0.0/8"));
+    for (client, expected) in [("192.0.2.1", "421 banned\r\n"), ("192.0.2.2", "hello")] {
+        let mut stream = TcpStream::connect(port.addr).await.unwrap();
+        stream.write_all(format!("PROXY TCP4 {client} 192.0.2.9 1 2\r\n").as_bytes()).await.unwrap();
+        if expected == "hello" {
+            assert_eq!(echo(&mut stream, "hello").await.unwrap(), "hello", "{client}");
+        } else {
+            assert_eq!(said(stream).await, expected, "{client}");
+        }
+    }
 }

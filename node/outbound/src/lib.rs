@@ -6,8 +6,6 @@
 //! - [`schedule`]: when a message is tried, how many at once, and which one is next.
 //! - [`reply`]: what an answer of a server, or its absence, means for a recipient.
 //! - [`dsn`]: who is told what of a message, and the report's octets.
-//!
-//! Of these [`tls`]'s DANE and MTA-STS are not asked yet.
 
 pub mod dsn;
 pub mod reply;

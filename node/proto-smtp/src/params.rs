@@ -26,7 +26,14 @@ pub struct MailParams {
     pub delivery: Option<String>,
     /// `RET=` and `ENVID=` (RFC 3461).
     pub dsn: MailDsn,
+    /// `MCJUNK=1`: into the recipients' Junk mailboxes; only between parts of one cluster.
+    pub junk: bool,
+    /// `MCMET=`: what checks said of the message on its way in; only between parts of one cluster.
+    pub met: Option<String>,
 }
+
+/// Longest `MCMET=`.
+const MAX_MET: usize = 200;
 
 /// Parameters of RCPT; all but those of DSN only between parts of one cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,6 +51,12 @@ pub struct RcptParams {
 }
 
 impl MailParams {
+    /// Were any of the parameters given that only our own parts may use?
+    #[must_use]
+    pub fn any_internal(&self) -> bool {
+        self.delivery.is_some() || self.junk || self.met.is_some()
+    }
+
     /// Reads parameters, parted by spaces.
     ///
     /// # Errors
@@ -61,7 +74,9 @@ impl MailParams {
                 ("SMTPUTF8", None) if !params.utf8 => params.utf8 = true,
                 ("AUTH", Some(value)) => once(&mut params.auth, value.to_owned())?,
                 ("MCID", Some(value)) => once(&mut params.delivery, value.to_owned())?,
-                ("SIZE" | "BODY" | "SMTPUTF8" | "AUTH" | "MCID", _) => {
+                ("MCJUNK", Some("1")) if !params.junk => params.junk = true,
+                ("MCMET", Some(value)) if is_met(value) => once(&mut params.met, value.to_owned())?,
+                ("SIZE" | "BODY" | "SMTPUTF8" | "AUTH" | "MCID" | "MCJUNK" | "MCMET", _) => {
                     return Err(CommandFault::Syntax("bad MAIL parameter"));
                 }
                 _ => return Err(CommandFault::Parameter),
@@ -102,6 +117,12 @@ impl RcptParams {
         }
         Ok(params)
     }
+}
+
+/// What may stand in a trace.
+fn is_met(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b":,.-".contains(&b);
+    text.len() <= MAX_MET && text.bytes().all(plain)
 }
 
 pub(crate) fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), CommandFault> {

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
 
-use mailcluster_proto_smtp::{Body, Command, CommandFault, MailParams, Path, RcptParams};
+use mailcluster_proto_smtp::{Body, Command, CommandFault, MailDsn, MailParams, Path, RcptParams};
 
 fn path_of(line: &str) -> Result<Path, CommandFault> {
     match Command::parse(line.as_bytes())? {
@@ -90,7 +90,7 @@ fn paths_keep_their_quoting_and_lose_their_route() {
 #[test]
 fn parameters_are_typed_and_absent_is_not_zero() {
     let Ok(Command::Mail(_, params)) = Command::parse(
-        b"MAIL FROM:<a@b> size=0 BODY=8bitmime SMTPUTF8 AUTH=<> MCID=01ARZ3NDEKTSV4RRFFQ69G5FAV",
+        b"MAIL FROM:<a@b> size=0 BODY=8bitmime SMTPUTF8 AUTH=<> MCID=01ARZ3NDEKTSV4RRFFQ69G5FAV MCJUNK=1 MCMET=spf:pass,dmarc:none",
     ) else {
         panic!("refused")
     };
@@ -100,9 +100,22 @@ fn parameters_are_typed_and_absent_is_not_zero() {
         utf8: true,
         auth: Some("<>".into()),
         delivery: Some("01ARZ3NDEKTSV4RRFFQ69G5FAV".into()),
-        ..MailParams::default()
+        dsn: MailDsn::default(),
+        junk: true,
+        met: Some("spf:pass,dmarc:none".into()),
     };
     assert_eq!(params, expected);
+    assert!(params.any_internal());
+    for bad in [
+        "MCJUNK=0",
+        "MCJUNK",
+        "MCJUNK=1 MCJUNK=1",
+        "MCMET=a/b",
+        "MCMET=A",
+        &format!("MCMET={}", "a".repeat(201)),
+    ] {
+        assert!(Command::parse(format!("MAIL FROM:<a@b> {bad}").as_bytes()).is_err(), "{bad}");
+    }
     let Ok(Command::Rcpt(_, params)) = Command::parse(b"RCPT TO:<a@b> MCACCT=ab MCSTORE=demo-1 MCHOLD=1")
     else {
         panic!("refused")

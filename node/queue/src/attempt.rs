@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::future::join_all;
-use mailcluster_lmtp::{Body, Client, ClientError, Envelope, Hint, Recipient, Timeouts, WireError};
+use mailcluster_lmtp::{Body, Checked, Client, ClientError, Envelope, Hint, Recipient, Timeouts, WireError};
 use mailcluster_outbound::Status;
 use mailcluster_proto_smtp::Reply;
 use mailcluster_store::{QueueItem, QueueRecipient, QueueUpdate, ReadError, Receipt, Store, WriteError};
@@ -325,6 +325,7 @@ async fn transact(
         size: body.size(),
         utf8: report::is_utf8(item) || recipients.iter().any(|r| !r.address().is_ascii()),
         wishes: report::wishes(item),
+        checked: Checked::from_params(&item.params),
     };
     let mut replies = client.begin(&envelope, &recipients).await?;
     if client.accepted() == 0 {

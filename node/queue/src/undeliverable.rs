@@ -181,14 +181,31 @@ async fn notify(
     let Some(written) = report::write((item, recipient), (action, reason), &message, at) else {
         return Ok(Some(item.delivery));
     };
+    let Some(body) = signed(context, written.body, now).await else { return Ok(None) };
     let notification = Enqueue {
         delivery: written.id,
         sender: String::new(),
         at: now,
         params: written.params,
         recipients: to,
-        body: written.body,
+        body,
     };
     let put = context.store.queue_put(notification).await;
     Ok(context.committed(put).await?.then_some(written.id))
+}
+
+/// A notification is signed like any mail of the domain that it comes from, where that has keys; `None`: it is not known
+/// whether it has any.
+async fn signed(context: &Context, message: Bytes, now: i64) -> Option<Bytes> {
+    let keys = context.directory.signing_keys(&context.config.hostname).await;
+    let keys =
+        keys.inspect_err(|error| tracing::warn!(%error, "keys for a bounce cannot be had; it waits")).ok()?;
+    match mailcluster_dkim::sign_whole(&keys, &message, now) {
+        Ok(signed) => Some(signed.into()),
+        Err(error) => {
+            // A bounce that others may not believe is better than none.
+            tracing::error!(%error, "a bounce goes unsigned");
+            Some(message)
+        }
+    }
 }

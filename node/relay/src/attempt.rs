@@ -1,24 +1,26 @@
 //! From a domain to hosts, and from host to host until each recipient has its answer.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use futures::future::join_all;
 use mailcluster_lmtp::{Body, PIECE};
 use mailcluster_outbound::{
     Status,
-    reply::{Action, Heard, Verdict, after_the_last_host, judge},
     route::{
         Answer, Exchange, Exchanges, Failure, First, HostAnswer, Looked, Ourselves, Smarthost, Target,
         exchanges, first, targets,
     },
-    tls::policy::Override,
 };
-use mailcluster_proto_smtp::{Envelope, Misfit, Needs, Outcome, Reply, Stage, Utf8};
+use mailcluster_proto_smtp::{Envelope, Needs, Stage, Utf8};
 use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
+    demand::{self, Demand, Published, RuledOut},
     dns::{Dns, literal},
+    idle::{Idle, Place},
     job::{Attempt, Credentials, Fate, Job, Settings, SmarthostAccess, Told},
+    ledger::{Ledger, nothing, of_failure},
+    policies::Policies,
     session::{Broken, Connection, Demands, Encryption, Sent},
     tls::Tls,
 };
@@ -29,22 +31,24 @@ pub struct Relay {
     ourselves: Ourselves,
     dns: Arc<dyn Dns>,
     tls: Tls,
+    /// Those of MTA-STS, where they are kept to.
+    policies: Option<Policies>,
+    idle: Arc<Idle>,
 }
 
 /// Where a message goes.
 struct Way {
     targets: Vec<Target>,
     port: u16,
-    access: SmarthostAccess,
+    kind: Kind,
 }
 
-/// What is known of the recipients so far.
-struct Ledger {
-    told: Vec<Option<Told>>,
-    /// What the hosts that were tried have said of those that have no answer yet.
-    verdicts: Vec<Verdict>,
-    last: Option<Told>,
-    reached: bool,
+/// Whose hosts they are.
+enum Kind {
+    /// The administrator named it.
+    Smarthost(SmarthostAccess),
+    /// A domain's, which may demand something of a connection.
+    Published(Published),
 }
 
 impl Relay {
@@ -55,7 +59,10 @@ impl Relay {
         names.insert(settings.name.to_ascii_lowercase());
         let loopback_is_another = settings.loopback_is_another;
         let ourselves = Ourselves { names, loopback_is_another, ..Ourselves::default() };
-        Self { settings, ourselves, dns, tls }
+        let https = settings.https_port;
+        let policies = settings.mta_sts.then(|| Policies::new(https, loopback_is_another));
+        let idle = Idle::new(settings.idle);
+        Self { settings, ourselves, dns, tls, policies, idle }
     }
 
     /// The name under which attempts to a domain are counted together: the host that all its mail goes through, or
@@ -99,23 +106,36 @@ impl Relay {
         match first(domain, &self.settings.ways, &self.ourselves)? {
             First::Smarthost(smarthost) => {
                 let targets = self.smarthost(&smarthost).await.map_err(Failure::of_our_own_making)?;
-                Ok(Way { targets, port: smarthost.port, access: self.settings.access(&smarthost) })
+                let kind = Kind::Smarthost(self.settings.access(&smarthost));
+                Ok(Way { targets, port: smarthost.port, kind })
             }
             First::Address(address) => {
                 let host = address.to_string();
                 let target = Target { host, canonical: None, preference: 0, address, secure: false };
-                Ok(self.direct(vec![target]))
+                Ok(self.direct(vec![target], Published::default()))
             }
             First::LookUpMx(domain) => {
                 let looked = self.dns.exchanges(&domain).await;
                 let found = exchanges(&domain, &looked, &self.ourselves, self.settings.limits, &mut draw)?;
-                Ok(self.direct(self.addresses(&found).await?))
+                let targets = self.addresses(&found).await?;
+                let policy = match &self.policies {
+                    Some(policies) => policies.of(&domain, (&*self.dns, &self.tls)).await,
+                    None => None,
+                };
+                Ok(self.direct(targets, Published { domain, secure_mx: found.secure, policy }))
             }
         }
     }
 
-    fn direct(&self, targets: Vec<Target>) -> Way {
-        Way { targets, port: self.settings.port, access: SmarthostAccess::default() }
+    fn direct(&self, targets: Vec<Target>, published: Published) -> Way {
+        Way { targets, port: self.settings.port, kind: Kind::Published(published) }
+    }
+
+    async fn demand(&self, way: &Way, target: &Target) -> Result<Demand, RuledOut> {
+        match &way.kind {
+            Kind::Smarthost(access) => demand::of_smarthost(access, target),
+            Kind::Published(published) => demand::of_host(&*self.dns, published, (target, way.port)).await,
+        }
     }
 
     async fn addresses(&self, found: &Exchanges) -> Result<Vec<Target>, Failure> {
@@ -144,23 +164,42 @@ impl Relay {
         ledger: &mut Ledger,
         leave: &(dyn Fn() -> bool + Sync),
     ) {
-        let first = encryption(&way.access);
-        let mut opened = self.open(way, target, first).await;
-        if let (Err(Broken::Handshake(why)), Encryption::Offered) = (&opened, first) {
-            tracing::info!(host = target.host, why, "TLS failed, tried in clear");
-            opened = self.open(way, target, Encryption::Never).await;
-        }
-        match opened {
-            Ok(connection) => {
-                ledger.reached = true;
-                send_all(connection, target, message, ledger, leave).await;
+        let demand = match self.demand(way, target).await {
+            Ok(demand) => demand,
+            Err(ruled_out) => return ledger.ruled_out(target, &ruled_out),
+        };
+        let place = way.place(target, &demand);
+        loop {
+            let connection = match self.idle.take(&place) {
+                Some(connection) => connection,
+                None => match self.connect(way, target, &demand).await {
+                    Ok(connection) => connection,
+                    Err(broken) => return ledger.host_failed(target, &broken, demand.strict()),
+                },
+            };
+            ledger.reached = true;
+            match send_all(connection, target, message, ledger, leave).await {
+                // That says nothing of the host.
+                After::Stale => {}
+                After::Ready(connection) => return self.idle.put(place, connection).await,
+                After::Over => return,
             }
-            Err(broken) => ledger.host_failed(target, &broken),
         }
     }
 
-    async fn open(&self, way: &Way, target: &Target, tls: Encryption) -> Result<Connection, Broken> {
-        let credentials = way.access.credentials.as_deref().map(Credentials::read).transpose();
+    async fn connect(&self, way: &Way, target: &Target, demand: &Demand) -> Result<Connection, Broken> {
+        let first = demand.encryption();
+        match self.open(way, target, first).await {
+            Err(Broken::Handshake(why)) if first == Encryption::Offered => {
+                tracing::info!(host = target.host, why, "TLS failed, tried in clear");
+                self.open(way, target, Encryption::Never).await
+            }
+            opened => opened,
+        }
+    }
+
+    async fn open(&self, way: &Way, target: &Target, tls: Encryption<'_>) -> Result<Connection, Broken> {
+        let credentials = way.credentials().map(Credentials::read).transpose();
         let credentials = credentials.map_err(|error| Broken::NoLogin(error.to_string()))?;
         let address = SocketAddr::new(target.address, way.port);
         let lost = |why: String| Broken::Lost(Stage::Connect, why);
@@ -175,6 +214,34 @@ impl Relay {
     }
 }
 
+impl Way {
+    fn credentials(&self) -> Option<&Path> {
+        match &self.kind {
+            Kind::Smarthost(access) => access.credentials.as_deref(),
+            Kind::Published(_) => None,
+        }
+    }
+
+    fn place(&self, target: &Target, demand: &Demand) -> Place {
+        Place {
+            address: SocketAddr::new(target.address, self.port),
+            host: target.host.clone(),
+            demand: demand.clone(),
+            credentials: self.credentials().map(Path::to_owned),
+        }
+    }
+}
+
+/// What is left of a connection.
+enum After {
+    /// It may carry others.
+    Ready(Connection),
+    /// It was closed before this message.
+    Stale,
+    /// It is of no more use.
+    Over,
+}
+
 /// All that wait for an answer, in as many transactions as the server wants.
 async fn send_all(
     mut connection: Connection,
@@ -182,7 +249,7 @@ async fn send_all(
     (job, needs): (&Job<'_>, &Needs),
     ledger: &mut Ledger,
     leave: &(dyn Fn() -> bool + Sync),
-) {
+) -> After {
     let mut left = ledger.open();
     while !left.is_empty() && connection.is_ready() {
         let rest = left.split_off(connection.recipients_at_once(left.len()));
@@ -201,147 +268,28 @@ async fn send_all(
                     left.extend(again);
                 }
             }
-            Sent::Misfit(misfit) => return ledger.misfit(target, &left, misfit),
-            Sent::Unsendable(why) => return ledger.unsendable(&left, &why),
-            Sent::Left => return ledger.not_ours(&left),
-        }
-    }
-    connection.quit().await;
-}
-
-impl Ledger {
-    fn new(recipients: usize) -> Self {
-        Self { told: vec![None; recipients], verdicts: Vec::new(), last: None, reached: false }
-    }
-
-    /// Those without an answer.
-    fn open(&self) -> Vec<usize> {
-        (0..self.told.len()).filter(|place| self.told[*place].is_none()).collect()
-    }
-
-    fn host_failed(&mut self, target: &Target, broken: &Broken) {
-        let (stage, reply, text) = match broken {
-            Broken::Refused(stage, reply) => {
-                (*stage, Some(reply), "the server refused the session".to_owned())
+            Sent::Misfit(misfit) => {
+                ledger.misfit(target, &left, misfit);
+                break;
             }
-            Broken::Lost(stage, why) => (*stage, None, why.clone()),
-            Broken::NoTls(why) | Broken::Handshake(why) => (Stage::StartTls, None, format!("no TLS: {why}")),
-            Broken::NoLogin(why) => (Stage::Auth, None, format!("no login: {why}")),
-        };
-        let verdict = judge(Heard { stage, reply, accepted_before: 0 });
-        self.verdicts.push(verdict);
-        self.last = Some(told(target, Fate::Later, verdict.status, text, reply));
-    }
-
-    /// Writes down what was said; answers those that another transaction on this connection is for.
-    fn heard(
-        &mut self,
-        (target, takes_dsn): (&Target, bool),
-        places: &[usize],
-        outcomes: &[Outcome],
-    ) -> Vec<usize> {
-        let mut again = Vec::new();
-        let mut accepted = 0;
-        for (place, outcome) in places.iter().zip(outcomes) {
-            let heard =
-                Heard { stage: outcome.stage, reply: outcome.reply.as_ref(), accepted_before: accepted };
-            let verdict = judge(heard);
-            accepted += usize::from(outcome.stage > Stage::Rcpt);
-            let fate = match verdict.action {
-                Action::Delivered => Fate::Delivered,
-                Action::Bounce => Fate::Never,
-                Action::Unknown => Fate::Unknown,
-                Action::Defer | Action::Again | Action::NextHost => Fate::Later,
-            };
-            let text = sentence(fate, outcome.reply.is_some());
-            let told = told(target, fate, verdict.status, text.to_owned(), outcome.reply.as_ref());
-            let told = Told { takes_dsn, ..told };
-            match verdict.action {
-                Action::Again => again.push(*place),
-                Action::NextHost => {
-                    self.verdicts.push(verdict);
-                    self.last = Some(told);
-                }
-                _ => self.told[*place] = Some(told),
+            Sent::Unsendable(why) => {
+                ledger.unsendable(&left, &why);
+                return After::Over;
             }
-        }
-        again
-    }
-
-    /// Another host of the domain may take it.
-    fn misfit(&mut self, target: &Target, places: &[usize], misfit: Misfit) {
-        let status = Status::parse(misfit.status()).unwrap_or(Status::new(5, 6, 0));
-        for place in places {
-            self.told[*place] = Some(told(target, Fate::Never, status, misfit.to_string(), None));
+            Sent::Left => {
+                ledger.not_ours(&left);
+                return After::Over;
+            }
+            Sent::Stale => return After::Stale,
         }
     }
-
-    fn unsendable(&mut self, places: &[usize], why: &str) {
-        for place in places {
-            let text = format!("it cannot be sent: {why}");
-            self.told[*place] =
-                Some(Told { fate: Fate::Never, status: Status::new(5, 6, 0), text, ..nothing() });
-        }
-    }
-
-    /// Whoever has taken the store over sends it.
-    fn not_ours(&mut self, places: &[usize]) {
-        for place in places {
-            let text = "the store was taken over meanwhile".to_owned();
-            self.told[*place] = Some(Told { text, ..nothing() });
-        }
-    }
-
-    fn conclude(self) -> Attempt {
-        let verdict = after_the_last_host(&self.verdicts);
-        let fate = if verdict.action == Action::Bounce { Fate::Never } else { Fate::Later };
-        let last = self.last.unwrap_or_else(nothing);
-        let rest = Told { fate, status: verdict.status, ..last };
-        let told = self.told.into_iter().map(|told| told.unwrap_or_else(|| rest.clone())).collect();
-        Attempt { told, reached: self.reached }
-    }
-}
-
-fn sentence(fate: Fate, answered: bool) -> &'static str {
-    match (fate, answered) {
-        (Fate::Delivered, _) => "it was taken",
-        (Fate::Never, _) => "the server refused it",
-        (Fate::Unknown, _) => "the connection was lost after the end of the message",
-        (Fate::Later, true) => "the server put it off",
-        (Fate::Later, false) => "the connection was lost",
-    }
-}
-
-fn told(target: &Target, fate: Fate, status: Status, text: String, reply: Option<&Reply>) -> Told {
-    let remote = Some(target.host.clone());
-    Told { fate, status, text, remote, said: reply.map(ToString::to_string), takes_dsn: false }
-}
-
-fn nothing() -> Told {
-    let text = "no host could be tried".to_owned();
-    let status = Status::new(4, 4, 1);
-    Told { fate: Fate::Later, status, text, remote: None, said: None, takes_dsn: false }
-}
-
-fn of_failure(failure: &Failure) -> Told {
-    let fate = if failure.is_permanent() { Fate::Never } else { Fate::Later };
-    Told { fate, status: failure.status, text: failure.text.clone(), ..nothing() }
+    After::Ready(connection)
 }
 
 /// The same for all: no host was reached, so the destination is no better off for trying others' mail. What is sent
 /// back for good costs the destination nothing.
 fn all(job: &Job<'_>, told: &Told) -> Attempt {
     Attempt { told: vec![told.clone(); job.recipients.len()], reached: told.fate == Fate::Never }
-}
-
-/// Credentials are for nobody else to read.
-fn encryption(access: &SmarthostAccess) -> Encryption {
-    match access.tls {
-        Some(Override::Verify) => Encryption::Verified,
-        Some(Override::Encrypt) => Encryption::Always,
-        Some(Override::May) | None if access.credentials.is_some() => Encryption::Always,
-        Some(Override::May) | None => Encryption::Offered,
-    }
 }
 
 fn of_literal(address: std::net::IpAddr) -> HostAnswer {

@@ -1,18 +1,27 @@
 //! Look-ups.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use hickory_resolver::{
-    TokioResolver,
+    ResolverBuilder, TokioResolver,
     config::{ConnectionConfig, NameServerConfig, ResolverConfig},
-    net::{NetError, runtime::TokioRuntimeProvider},
+    net::{DnsError as Refusal, NetError, runtime::TokioRuntimeProvider},
     proto::{
+        dnssec::{Proof, TrustAnchors},
         op::ResponseCode,
         rr::{Name, RData, RecordType},
     },
 };
-use mailcluster_outbound::route::{Answer, Exchange, HostAnswer, Looked};
+use mailcluster_outbound::{
+    route::{Answer, Exchange, HostAnswer, Looked},
+    tls::dane::Tlsa,
+};
+use rustls::{ClientConfig, RootCertStore};
 
 /// What the DNS says. Names are A-labels without a last dot.
 #[async_trait]
@@ -22,14 +31,42 @@ pub trait Dns: Send + Sync {
 
     /// Addresses of a host.
     async fn host(&self, host: &str) -> HostAnswer;
+
+    /// TLSA records of a name like `_25._tcp.mx.example.org`.
+    async fn tlsa(&self, name: &str) -> Looked<Tlsa>;
+
+    /// TXT records of a name, each in one piece.
+    async fn texts(&self, name: &str) -> Answer<String>;
+}
+
+/// What becomes of signatures in the DNS.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Signatures {
+    /// They are not looked at: no answer counts as secure.
+    #[default]
+    Ignored,
+    /// They are verified, from the root's keys on or from those of this file (DNSKEY records, as in a zone file). Name servers must
+    /// pass them on: where one does not, signed names cannot be looked up.
+    Verified(Option<PathBuf>),
 }
 
 /// Why there is no resolver.
 #[derive(Debug, thiserror::Error)]
-#[error("the resolver cannot be set up: {0}")]
-pub struct DnsError(#[from] NetError);
+pub enum DnsError {
+    /// The system's configuration cannot be read.
+    #[error("the resolver cannot be set up: {0}")]
+    Setup(#[from] NetError),
+    /// There are no keys to trust.
+    #[error("{}: not a file of DNSKEY records: {why}", path.display())]
+    Anchors {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+}
 
-/// Asks the system's name servers, or those that were named. DNSSEC is not looked at: no answer counts as secure.
+/// Asks the system's name servers, or those that were named.
 pub struct Resolver {
     inner: TokioResolver,
 }
@@ -39,18 +76,15 @@ impl Resolver {
     ///
     /// # Errors
     /// When that cannot be read.
-    pub fn of_system() -> Result<Self, DnsError> {
-        let mut builder = TokioResolver::builder_tokio()?;
-        let options = builder.options_mut();
-        options.try_tcp_on_error = true;
-        Ok(Self { inner: builder.build()? })
+    pub fn of_system(signatures: &Signatures) -> Result<Self, DnsError> {
+        Self::with(TokioResolver::builder_tokio()?, signatures)
     }
 
     /// By these servers alone, over UDP and TCP.
     ///
     /// # Errors
     /// When it cannot be set up.
-    pub fn of_servers(servers: &[SocketAddr]) -> Result<Self, DnsError> {
+    pub fn of_servers(servers: &[SocketAddr], signatures: &Signatures) -> Result<Self, DnsError> {
         let server = |at: &SocketAddr| {
             let with_port = |mut connection: ConnectionConfig| {
                 connection.port = at.port();
@@ -61,20 +95,31 @@ impl Resolver {
             server
         };
         let config = ResolverConfig::from_parts(None, vec![], servers.iter().map(server).collect());
-        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        Self::with(TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()), signatures)
+    }
+
+    fn with(
+        mut builder: ResolverBuilder<TokioRuntimeProvider>,
+        signatures: &Signatures,
+    ) -> Result<Self, DnsError> {
         builder.options_mut().try_tcp_on_error = true;
-        Ok(Self { inner: builder.build()? })
+        if let Signatures::Verified(path) = signatures {
+            let anchors = path.as_deref().map_or_else(|| Ok(TrustAnchors::default()), anchors)?;
+            builder = builder.with_trust_anchor(Arc::new(anchors));
+        }
+        Ok(Self { inner: builder.with_tls_config(no_tls()?).build()? })
     }
 
     /// The records of a type, and the name that CNAMEs led to.
-    async fn look_up<T>(
+    pub(crate) async fn look_up<T>(
         &self,
         name: &str,
         kind: RecordType,
         pick: impl Fn(&RData) -> Option<T>,
-    ) -> (Answer<T>, Option<Name>) {
+    ) -> (Looked<T>, Option<Name>) {
+        let nothing = |answer| (Looked::plain(answer), None);
         // With its last dot, no search list comes in.
-        let Ok(name) = Name::from_ascii(format!("{name}.")) else { return (Answer::NoName, None) };
+        let Ok(name) = Name::from_ascii(format!("{name}.")) else { return nothing(Answer::NoName) };
         let found = match self.inner.lookup(name.clone(), kind).await {
             Ok(found) => found,
             Err(error) => return (absent(&error), None),
@@ -82,26 +127,50 @@ impl Resolver {
         let of_kind = || found.answers().iter().filter(|record| record.record_type() == kind);
         let owner = of_kind().next().map(|record| record.name.clone()).filter(|owner| *owner != name);
         let records: Vec<T> = of_kind().filter_map(|record| pick(&record.data)).collect();
+        // The CNAMEs on the way count as well.
+        let secure = found.answers().iter().all(|record| record.proof == Proof::Secure);
         match records.is_empty() {
-            false => (Answer::Records(records), owner),
+            false => (Looked { answer: Answer::Records(records), secure }, owner),
             true if found.message().metadata.response_code == ResponseCode::NXDomain => {
-                (Answer::NoName, None)
+                nothing(Answer::NoName)
             }
-            true => (Answer::NoRecord, None),
+            true => nothing(Answer::NoRecord),
         }
     }
 }
 
+/// Name servers are asked in clear. The resolver wants to know how it would ask by TLS all the same, and looks for the system's
+/// authorities, of which an image has none, when nobody tells it.
+fn no_tls() -> Result<ClientConfig, NetError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.map_err(|error| NetError::from(std::io::Error::other(error)))?;
+    Ok(config.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+}
+
+fn anchors(path: &Path) -> Result<TrustAnchors, DnsError> {
+    TrustAnchors::from_file(path)
+        .map_err(|error| DnsError::Anchors { path: path.to_owned(), why: error.to_string() })
+}
+
 /// Only an answer that says so makes a name or a record absent.
-fn absent<T>(error: &NetError) -> Answer<T> {
-    if error.is_nx_domain() {
-        Answer::NoName
-    } else if error.is_no_records_found() {
-        Answer::NoRecord
-    } else {
-        tracing::debug!(%error, "look-up failed");
-        Answer::Failed
-    }
+fn absent<T>(error: &NetError) -> Looked<T> {
+    let answer = match error {
+        NetError::Dns(Refusal::DnssecBogus) => Answer::Bogus,
+        // Its absence is signed.
+        NetError::Dns(Refusal::Nsec { response, proof, .. }) => {
+            let is_no_name = response.response_code == ResponseCode::NXDomain;
+            let answer = if is_no_name { Answer::NoName } else { Answer::NoRecord };
+            return Looked { answer, secure: *proof == Proof::Secure };
+        }
+        error if error.is_nx_domain() => Answer::NoName,
+        error if error.is_no_records_found() => Answer::NoRecord,
+        error => {
+            tracing::debug!(%error, "look-up failed");
+            Answer::Failed
+        }
+    };
+    Looked::plain(answer)
 }
 
 #[async_trait]
@@ -111,7 +180,7 @@ impl Dns for Resolver {
             RData::MX(mx) => Some(Exchange { preference: mx.preference, host: text(&mx.exchange) }),
             _ => None,
         };
-        Looked::plain(self.look_up(domain, RecordType::MX, pick).await.0)
+        self.look_up(domain, RecordType::MX, pick).await.0
     }
 
     async fn host(&self, host: &str) -> HostAnswer {
@@ -120,7 +189,29 @@ impl Dns for Resolver {
         let (v4, v6) =
             tokio::join!(self.look_up(host, RecordType::A, v4), self.look_up(host, RecordType::AAAA, v6));
         let canonical = v4.1.or(v6.1).map(|name| text(&name));
-        HostAnswer { v4: Looked::plain(v4.0), v6: Looked::plain(v6.0), canonical }
+        HostAnswer { v4: v4.0, v6: v6.0, canonical }
+    }
+
+    async fn tlsa(&self, name: &str) -> Looked<Tlsa> {
+        let pick = |data: &RData| match data {
+            RData::TLSA(tlsa) => Some(Tlsa {
+                usage: tlsa.cert_usage.into(),
+                selector: tlsa.selector.into(),
+                matching: tlsa.matching.into(),
+                data: tlsa.cert_data.clone(),
+            }),
+            _ => None,
+        };
+        self.look_up(name, RecordType::TLSA, pick).await.0
+    }
+
+    async fn texts(&self, name: &str) -> Answer<String> {
+        let pick = |data: &RData| match data {
+            // RFC 7208 section 3.3, RFC 6376 section 3.6.2.2.
+            RData::TXT(txt) => Some(String::from_utf8_lossy(&txt.txt_data.concat()).into_owned()),
+            _ => None,
+        };
+        self.look_up(name, RecordType::TXT, pick).await.0.answer
     }
 }
 

@@ -137,6 +137,12 @@ pub struct Settings {
     pub port: u16,
     /// Loopback addresses lead to somebody else: for tests, and for a smarthost on this machine.
     pub loopback_is_another: bool,
+    /// Policies that domains publish are kept to (MTA-STS, RFC 8461).
+    pub mta_sts: bool,
+    /// The port that they are fetched from: that of HTTPS, but for tests.
+    pub https_port: u16,
+    /// How long a connection waits for the next message to the same host; nothing: not at all.
+    pub idle: Duration,
     /// Time for a connection to be there.
     pub connect: Duration,
     /// How much is tried.
@@ -157,6 +163,9 @@ impl Settings {
             own_names: BTreeSet::new(),
             port: 25,
             loopback_is_another: false,
+            mta_sts: true,
+            https_port: 443,
+            idle: Duration::from_secs(5),
             connect: Duration::from_secs(30),
             limits: Limits::default(),
         }

@@ -4,13 +4,18 @@
 //! One [`Job`] is one message for recipients of one domain. Its [`Attempt`] says what became of each: nothing is kept
 //! here, and nothing is tried again later; that is the queue's part.
 
+mod anchored;
 mod attempt;
+mod demand;
 mod dns;
+mod idle;
 mod job;
+mod ledger;
+mod policies;
 mod session;
 mod tls;
 
 pub use attempt::Relay;
-pub use dns::{Dns, DnsError, Resolver};
+pub use dns::{Dns, DnsError, Resolver, Signatures};
 pub use job::{Attempt, Credentials, Fate, Job, Settings, SmarthostAccess, SmarthostKey, Told};
 pub use tls::{Tls, TlsError};

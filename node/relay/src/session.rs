@@ -5,6 +5,7 @@ use std::{io, time::Duration};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::BytesMut;
 use mailcluster_lmtp::Body;
+use mailcluster_outbound::tls::dane::Tlsa;
 use mailcluster_proto_smtp::{
     BeginFault, ClientSession, Envelope, Event, Misfit, Needs, Outcome, Reply, Stage, Terms,
 };
@@ -14,7 +15,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{job::Credentials, tls::Tls};
+use crate::{
+    job::Credentials,
+    tls::{Tls, Wanted},
+};
 
 /// A server that takes nothing of what is written for so long is given up.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(180);
@@ -45,14 +49,14 @@ pub(crate) struct Demands<'a> {
     /// The server's name.
     pub(crate) host: &'a str,
     /// TLS as it is offered, or not at all.
-    pub(crate) tls: Encryption,
+    pub(crate) tls: Encryption<'a>,
     /// For a login.
     pub(crate) credentials: Option<&'a Credentials>,
 }
 
 /// When TLS is begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Encryption {
+pub(crate) enum Encryption<'a> {
     /// Never.
     Never,
     /// When it is offered.
@@ -61,6 +65,9 @@ pub(crate) enum Encryption {
     Always,
     /// Always, with the host's own certificate.
     Verified,
+    /// Always, with a certificate that one of these records is about. The first of the names is the one by which they were
+    /// found, and which the server is told.
+    Anchored(&'a [Tlsa], &'a [String]),
 }
 
 /// What became of a transaction.
@@ -73,19 +80,23 @@ pub(crate) enum Sent {
     Unsendable(String),
     /// Leave to end the message was not given; nothing was taken.
     Left,
+    /// The server has closed a connection that has carried others; nothing was taken.
+    Stale,
 }
 
 /// A session that is up.
 pub(crate) struct Connection {
     stream: BoxStream,
     input: BytesMut,
-    session: ClientSession,
+    session: Box<ClientSession>,
+    /// That were taken over it.
+    messages: u32,
 }
 
 impl Connection {
     /// From the greeting up to where a message can be sent.
     pub(crate) async fn open(stream: BoxStream, tls: &Tls, demands: &Demands<'_>) -> Result<Self, Broken> {
-        let mut this = Self { stream, input: BytesMut::new(), session: ClientSession::new(false) };
+        let mut this = Self { stream, input: BytesMut::new(), session: Box::default(), messages: 0 };
         let mut encrypted = false;
         let mut logged_in = false;
         loop {
@@ -130,6 +141,11 @@ impl Connection {
         self.session.is_ready()
     }
 
+    /// Messages that it has carried.
+    pub(crate) fn messages(&self) -> u32 {
+        self.messages
+    }
+
     /// One transaction. `leave` is asked right before the end of the message.
     pub(crate) async fn send(
         &mut self,
@@ -152,7 +168,11 @@ impl Connection {
                     Err(BodyError::Message(why)) => return Sent::Unsendable(why),
                     Err(BodyError::Connection(why)) => return self.given_up(envelope, &why),
                 },
-                Ok(Event::Ended(outcomes)) => return Sent::Outcomes(outcomes),
+                Ok(Event::Ended(outcomes)) if self.is_stale(&outcomes) => return Sent::Stale,
+                Ok(Event::Ended(outcomes)) => {
+                    self.messages += 1;
+                    return Sent::Outcomes(outcomes);
+                }
                 Ok(event) => return self.given_up(envelope, &format!("{event:?} in a transaction")),
                 Err(broken) => return self.given_up(envelope, &format!("{broken:?}")),
             }
@@ -170,7 +190,17 @@ impl Connection {
         tracing::debug!(why, "session lost");
         let stage = self.session.stage();
         let nothing = || vec![Outcome { stage, reply: None }; envelope.recipients.len()];
-        Sent::Outcomes(self.session.lost().unwrap_or_else(nothing))
+        let outcomes = self.session.lost().unwrap_or_else(nothing);
+        if self.is_stale(&outcomes) { Sent::Stale } else { Sent::Outcomes(outcomes) }
+    }
+
+    /// Has the server closed it while it waited for this message? Then it has answered nothing, or 421, to its first command;
+    /// nothing of the message is written before that is answered.
+    fn is_stale(&self, outcomes: &[Outcome]) -> bool {
+        let closed = |outcome: &Outcome| {
+            outcome.stage == Stage::Mail && outcome.reply.as_ref().is_none_or(|reply| reply.code == 421)
+        };
+        self.messages > 0 && outcomes.iter().all(closed)
     }
 
     async fn body(&mut self, body: &dyn Body, leave: &(dyn Fn() -> bool + Sync)) -> Result<bool, BodyError> {
@@ -203,20 +233,26 @@ impl Connection {
         match demands.tls {
             Encryption::Never => Ok(false),
             Encryption::Offered => Ok(offered),
-            Encryption::Always | Encryption::Verified if offered => Ok(true),
-            Encryption::Always | Encryption::Verified => Err(Broken::NoTls("it does not offer TLS".into())),
+            _ if offered => Ok(true),
+            _ => Err(Broken::NoTls("it does not offer TLS".into())),
         }
     }
 
     async fn encrypt(self, tls: &Tls, demands: &Demands<'_>) -> Result<Self, Broken> {
-        let verify = demands.tls == Encryption::Verified;
-        let handshake = timeout(HANDSHAKE, tls.start(self.stream, demands.host, verify)).await;
+        let (host, wanted) = match demands.tls {
+            Encryption::Anchored(records, names) => {
+                (names.first().map_or(demands.host, String::as_str), Wanted::Records(records, names))
+            }
+            Encryption::Verified => (demands.host, Wanted::OfHost),
+            Encryption::Never | Encryption::Offered | Encryption::Always => (demands.host, Wanted::Any),
+        };
+        let handshake = timeout(HANDSHAKE, tls.start(self.stream, host, wanted)).await;
         let stream = handshake
             .map_err(|_| Broken::Handshake("the handshake took too long".into()))?
             .map_err(|error| Broken::Handshake(error.to_string()))?;
         let mut session = self.session;
         session.tls_started();
-        Ok(Self { stream, input: BytesMut::new(), session })
+        Ok(Self { stream, input: BytesMut::new(), session, messages: 0 })
     }
 
     fn hello(&mut self, name: &str) -> Result<(), Broken> {

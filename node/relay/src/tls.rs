@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mailcluster_outbound::tls::dane::Tlsa;
 use mailcluster_types::BoxStream;
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
@@ -19,11 +20,25 @@ pub enum TlsError {
     Setup(#[from] Error),
 }
 
-/// Both ways to lead a handshake.
+use crate::anchored::Anchored;
+
+/// Ways to lead a handshake.
 #[derive(Clone)]
 pub struct Tls {
+    provider: Arc<CryptoProvider>,
     any: Arc<ClientConfig>,
     verified: Arc<ClientConfig>,
+}
+
+/// What a server's certificate must be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Wanted<'a> {
+    /// Anything.
+    Any,
+    /// The host's, by a known authority.
+    OfHost,
+    /// What one of these records is about; where that is an authority, with one of these names (RFC 7672 section 3.2.2).
+    Records(&'a [Tlsa], &'a [String]),
 }
 
 impl Tls {
@@ -49,21 +64,36 @@ impl Tls {
         let any = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider.clone())))
             .with_no_client_auth();
-        Ok(Self { any: Arc::new(any), verified: Arc::new(verified) })
+        Ok(Self { provider, any: Arc::new(any), verified: Arc::new(verified) })
     }
 
-    /// Leads the handshake. With `verify` the certificate must be the host's.
+    /// Leads the handshake with the server of this name.
     pub(crate) async fn start(
         &self,
         stream: BoxStream,
         host: &str,
-        verify: bool,
+        wanted: Wanted<'_>,
     ) -> std::io::Result<BoxStream> {
         let name = ServerName::try_from(host.to_owned()).map_err(std::io::Error::other)?;
-        let config = if verify { &self.verified } else { &self.any };
-        Ok(Box::new(TlsConnector::from(config.clone()).connect(name, stream).await?))
+        let config = match wanted {
+            Wanted::Any => self.any.clone(),
+            Wanted::OfHost => self.verified.clone(),
+            Wanted::Records(records, names) => {
+                Arc::new(self.anchored(records, names).map_err(std::io::Error::other)?)
+            }
+        };
+        Ok(Box::new(TlsConnector::from(config).connect(name, stream).await?))
+    }
+
+    fn anchored(&self, records: &[Tlsa], names: &[String]) -> Result<ClientConfig, Error> {
+        let verifier = Anchored::new(self.provider.clone(), records, names)?;
+        Ok(ClientConfig::builder_with_provider(self.provider.clone())
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth())
     }
 }
 

@@ -2,9 +2,11 @@
 
 mod site;
 
+use std::time::Duration;
+
 use mailcluster_outbound::route::{Answer, Smarthost, Way};
 use mailcluster_proto_smtp::{MailDsn, Notify, OriginalRecipient, Recipient, Ret};
-use mailcluster_relay::{Fate, SmarthostAccess};
+use mailcluster_relay::{Fate, Settings, SmarthostAccess};
 use site::{Play, Site, relay, send, settings};
 
 /// What a well-behaved server says to each command, in its order.
@@ -208,4 +210,38 @@ async fn what_is_asked_of_reports_goes_on_where_it_is_taken() {
             assert_eq!(heard.contains(param), taken, "{param} in {heard}");
         }
     }
+}
+
+/// Two messages, one after the other, to a site that plays these.
+async fn two_messages(plays: Vec<Play>) -> (Vec<Fate>, String) {
+    let site = Site::open(plays).await;
+    let settings = Settings { idle: Duration::from_secs(30), ..settings(&site) };
+    let relay = site::relay_with(settings, site.names(&["mx"]));
+    let mut fates = Vec::new();
+    for _ in 0..2 {
+        fates.push(send(&relay, &["joe@a.test"], b"x\r\n").await.told[0].fate);
+    }
+    (fates, site.heard().await)
+}
+
+#[tokio::test]
+async fn the_next_message_goes_over_the_same_connection() {
+    let again = |rest: &[(&'static str, &'static str)]| Play::Script([&PLAIN[..6], rest].concat());
+    let both = vec![Fate::Delivered; 2];
+    let (fates, heard) = two_messages(vec![again(&PLAIN[2..])]).await;
+    assert_eq!((fates, heard.matches("EHLO").count(), heard.matches("MAIL").count()), (both.clone(), 1, 2));
+    // One that the server has closed, or closes now, is no fault of the message.
+    for closed in [again(&[]), again(&[("MAIL", "421 4.4.2 idle for too long")]), again(&[("MAIL", "")])] {
+        let (fates, heard) = two_messages(vec![closed.clone(), Play::Script(PLAIN.to_vec())]).await;
+        assert_eq!(fates, both, "{closed:?}: {heard}");
+        assert_eq!(heard.matches("EHLO").count(), 2, "{closed:?}: {heard}");
+    }
+    // What a message was told counts, on a connection that has carried others, too.
+    let refused = again(&[("MAIL", "250 ok"), ("RCPT", "550 5.1.1 nobody")]);
+    let (fates, _) = two_messages(vec![refused]).await;
+    assert_eq!(fates, [Fate::Delivered, Fate::Never]);
+    // A connection that is lost after the end may have carried it.
+    let lost = again(&[("MAIL", "250 ok"), ("RCPT", "250 ok"), ("DATA", "354 go on"), (".", "")]);
+    let (fates, _) = two_messages(vec![lost]).await;
+    assert_eq!(fates, [Fate::Delivered, Fate::Unknown]);
 }

@@ -106,7 +106,7 @@ const TABLES: &[Table] = &[
         ],
     ),
     table("queued", &["delivery", "address"], &["at"]),
-    table("domain", &["name"], &["generation", "tombstone", "seq"]),
+    table("domain", &["name"], &["generation", "tombstone", "keys", "seq"]),
     table("alias", &["address"], &["accounts", "generation", "tombstone", "seq"]),
     table("history", &["id"], &["at", "delivery", "event", "recipient", "mailbox", "uid", "detail"]),
     table("audit", &["id"], &["at", "who", "what"]),

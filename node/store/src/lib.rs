@@ -64,7 +64,8 @@ pub use log_reader::{LogReader, LoggedBatch};
 pub use mirrors::{Claim, Committed, Mirrors};
 pub use model::{
     Account, Alias, Changes, Domain, EpochMark, Flags, HistoryEvent, HistoryKey, Mailbox, MailboxCounts,
-    Message, Names, OutDue, QueueItem, QueueRecipient, QueueStats, SpecialUse, StoreUsage, SystemFlag,
+    Message, Names, OutDue, QueueItem, QueueRecipient, QueueStats, Sealed, SpecialUse, StoreUsage,
+    SystemFlag,
 };
 pub use ops::{
     Append, Appended, Copied, CopyKind, CreateMailbox, Delivered, Delivery, DeliveryTarget, Enqueue, Expunge,

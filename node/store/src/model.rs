@@ -1,6 +1,6 @@
 //! What a store holds, as readers see it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use mailcluster_types::{AccountId, DeliveryId, Epoch, ModSeq, Seq, StoreName, Uid};
 
@@ -160,6 +160,18 @@ pub struct Domain {
     pub generation: u64,
     /// Deleted.
     pub tombstone: bool,
+    /// What signs its mail, as the directory writes it.
+    pub keys: Sealed,
+}
+
+/// Octets that are nobody's business here. Their debug form says nothing.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Sealed(pub Vec<u8>);
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sealed({} octets)", self.0.len())
+    }
 }
 
 /// An alias, on the directory and on the stores of its accounts.

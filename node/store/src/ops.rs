@@ -16,6 +16,8 @@ pub struct Delivery {
     pub at: i64,
     /// The message with its trace headers, CRLF line endings.
     pub body: Bytes,
+    /// What it met on its way in, for the history; empty: nothing that was told.
+    pub met: String,
     /// Who gets it.
     pub targets: Vec<DeliveryTarget>,
 }

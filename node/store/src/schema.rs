@@ -26,6 +26,7 @@ CREATE TABLE seen(account INT NOT NULL, id BLOB NOT NULL, until INT NOT NULL,
   PRIMARY KEY(account, id)) WITHOUT ROWID;
 ALTER TABLE recipient ADD COLUMN params TEXT NOT NULL DEFAULT '';
 ALTER TABLE recipient ADD COLUMN returned TEXT NOT NULL DEFAULT '';
+ALTER TABLE domain ADD COLUMN keys BLOB NOT NULL DEFAULT x'';
 ";
 
 /// The tables of version 3. The order of columns in [`State`]'s row and the tables. The counters are apart from names and hashes so that

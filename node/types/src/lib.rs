@@ -7,6 +7,7 @@ mod address;
 mod client;
 mod id;
 mod seams;
+mod signing;
 
 pub use address::{Address, AddressError};
 pub use client::{ClientInfo, TlsFacts};
@@ -14,6 +15,7 @@ pub use id::{
     AccountId, ClusterId, DeliveryId, Epoch, IdError, ModSeq, ReplicaId, Seq, SessionId, StoreName, Uid,
 };
 pub use seams::{
-    AccountStatus, AuthOutcome, AuthRequest, Backends, BoxStream, Directory, IoStream, Located, OpenError,
-    Protocol, Resolution, ResolvedAccount, Route, Unavailable,
+    AccountStatus, Allowance, AuthOutcome, AuthRequest, Backends, BoxStream, Directory, IoStream, Located,
+    OpenError, Protocol, Resolution, ResolvedAccount, Route, Unavailable,
 };
+pub use signing::{KeyAlgorithm, SecretKey, SigningKey, SigningKeys};

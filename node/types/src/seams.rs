@@ -6,7 +6,7 @@ use std::{net::SocketAddr, sync::Arc};
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::{AccountId, Address, ClientInfo, Epoch, StoreName};
+use crate::{AccountId, Address, ClientInfo, Epoch, SigningKeys, StoreName};
 
 /// A byte stream to a peer: TCP, TLS or an in-memory pipe.
 pub trait IoStream: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
@@ -114,6 +114,17 @@ pub enum AuthOutcome {
     Throttled(u32),
 }
 
+/// May an account send what it is about to send to other sites?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allowance {
+    /// Yes; it was counted.
+    Granted,
+    /// Not before so many seconds.
+    Wait(u32),
+    /// The message alone is more than it may send.
+    Never,
+}
+
 /// Finds accounts and checks passwords.
 #[async_trait]
 pub trait Directory: Send + Sync + 'static {
@@ -128,6 +139,17 @@ pub trait Directory: Send + Sync + 'static {
 
     /// May `account` put `sender` into MAIL FROM? True for its own address and its aliases.
     async fn may_send_as(&self, account: AccountId, sender: &Address) -> Result<bool, Unavailable>;
+
+    /// What signs mail from `domain`, which is one of ours or below one. Where nothing is told of keys, there are none.
+    async fn signing_keys(&self, _domain: &str) -> Result<Arc<SigningKeys>, Unavailable> {
+        Ok(Arc::default())
+    }
+
+    /// May `account` send a message to so many recipients at other sites now? It is counted when it may. Where nothing is
+    /// told of limits, there are none.
+    async fn count_sent(&self, _account: AccountId, _recipients: u32) -> Result<Allowance, Unavailable> {
+        Ok(Allowance::Granted)
+    }
 }
 
 /// Why no connection to a store's backend could be had.

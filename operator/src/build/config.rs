@@ -9,6 +9,7 @@ use mailcluster_api::{
         BackendConfig, CONFIG_FILE, ConfigError, DATA_DIR, FrontendConfig, FrontendLimits, IDENTITY_DIR,
         LeaseConfig, MirrorsConfig, NodeConfig, TLS_DIR,
     },
+    mailcluster::{Outbound, Screening},
     mailstore::StoreKind,
 };
 
@@ -27,6 +28,7 @@ pub fn frontends(cluster: &Cluster) -> Result<ConfigMap, ConfigError> {
     config.frontend = Some(FrontendConfig {
         tls_dir: TLS_DIR.into(),
         trusted_proxies: cluster.spec.frontends.proxy_protocol.trusted_cidrs.clone(),
+        inbound: cluster.spec.inbound.clone(),
         limits: FrontendLimits::default(),
     });
     config_map(meta(cluster, cluster.names().frontend()), &config)
@@ -42,7 +44,12 @@ pub fn store(cluster: &Cluster, store: &Store, owner: &OwnerReference) -> Result
         StoreKind::Directory => vec![cluster.names().admin()],
     };
     let mut config = common(cluster);
-    config.outbound = config.outbound.filter(|_| store.kind == StoreKind::Mail);
+    if store.kind == StoreKind::Directory {
+        // It sends nothing, and counts what others send.
+        let limits = config.outbound.and_then(|outbound| outbound.limits);
+        config.outbound = limits.map(|limits| Outbound { limits: Some(limits), ..Outbound::default() });
+    }
+    config.screening = config.screening.filter(|_| store.kind == StoreKind::Directory);
     config.backend = Some(BackendConfig {
         store: store.name.clone(),
         kind: store.kind,
@@ -82,6 +89,8 @@ fn common(cluster: &Cluster) -> NodeConfig {
         hostname: cluster.spec.hostname.clone(),
         postmaster: cluster.spec.postmaster.clone(),
         outbound: cluster.spec.outbound.clone(),
+        // The default is left out: nodes of an older image know nothing of it.
+        screening: Some(&cluster.spec.screening).filter(|asked| **asked != Screening::default()).cloned(),
         directory: cluster.names().directory(),
         identity_dir: IDENTITY_DIR.into(),
         frontend: None,

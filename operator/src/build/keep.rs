@@ -54,6 +54,7 @@ fn relevant(spec: &MailClusterSpec) -> Value {
     spec.frontends.replicas = None;
     spec.frontends.service_annotations.clear();
     spec.failover.suspend_until = None;
+    spec.failover.rebalance = None;
     spec.failover.fencing.job = None;
     spec.deletion_policy = DeletionPolicy::default();
     spec.paused = false;
@@ -154,6 +155,16 @@ mod tests {
                 changed(&|c| {
                     next(c);
                     c.spec.frontends.replicas = Some(9);
+                }),
+                made.clone(),
+                true,
+            ),
+            (
+                "a window for rebalancing",
+                changed(&|c| {
+                    next(c);
+                    let window = json!({"window": {"start": "02:00", "durationMinutes": 60}});
+                    c.spec.failover.rebalance = serde_json::from_value(window).unwrap();
                 }),
                 made.clone(),
                 true,

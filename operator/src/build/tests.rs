@@ -23,7 +23,10 @@ pub fn cluster() -> Cluster {
             "hostname": "mail.example.org",
             "stores": {"count": 2, "storage": {"storageClassName": "local", "size": "1Gi"},
                        "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}}},
-            "outbound": {"smarthost": {"host": "relay.example.net", "port": 587, "credentialsSecret": "relay"}},
+            "outbound": {"smarthost": {"host": "relay.example.net", "port": 587, "credentialsSecret": "relay"},
+                         "limits": {"messagesPerHour": 500, "recipientsPerDay": 5000}},
+            "inbound": {"dmarc": "Enforce", "dnsbls": [{"zone": "bl.example.net", "action": "Reject", "answers": [2, 3]}]},
+            "screening": {"allowCIDRs": ["192.0.2.0/24"]},
             "frontends": {"proxyProtocol": {"trustedCIDRs": ["10.0.0.0/8"]}}}}))
     .unwrap();
     Cluster::new(&object, &"c".repeat(32), "registry.example/node:1").unwrap()

@@ -4,7 +4,11 @@
 use std::time::Duration;
 
 use k8s_openapi::{
-    api::{batch::v1::Job, coordination::v1::Lease, core::v1::Pod},
+    api::{
+        batch::v1::Job,
+        coordination::v1::Lease,
+        core::v1::{ObjectReference, Pod},
+    },
     apimachinery::pkg::apis::meta::v1::Time,
     jiff::Timestamp,
 };
@@ -316,9 +320,14 @@ impl Mover {
         Ok(())
     }
 
-    /// An event on the MailStore. It is published beside the work, which does not wait for it.
+    /// An event on the MailStore.
     pub(super) fn say(&self, scene: &Scene<'_>, kind: EventType, reason: &str, note: &str) {
-        tracing::info!(store = scene.store.name_any(), reason, note, "failover");
+        self.announce(scene.store.object_ref(&()), kind, reason, note);
+    }
+
+    /// An event. It is published beside the work, which does not wait for it.
+    pub(super) fn announce(&self, about: ObjectReference, kind: EventType, reason: &str, note: &str) {
+        tracing::info!(about = about.name, reason, note, "failover");
         let event = Event {
             type_: kind,
             reason: reason.into(),
@@ -326,7 +335,7 @@ impl Mover {
             action: "Failover".into(),
             secondary: None,
         };
-        let (about, recorder) = (scene.store.object_ref(&()), self.ctx.recorder.clone());
+        let recorder = self.ctx.recorder.clone();
         tokio::spawn(async move {
             let published = recorder.publish(&event, &about);
             if let Ok(Err(error)) = tokio::time::timeout(super::CALL_LIMIT, published).await {

@@ -1,9 +1,11 @@
 //! Annotations by which people talk to failover, and by which failover remembers. docs/failover.md documents them.
 
 /// On a MailStore: move it, to the node named in the value; `any`: to whichever can take it. Removed when done.
-pub const FAILOVER: &str = "mailcluster.io/failover";
+pub const FAILOVER: &str = mailcluster_api::mailstore::FAILOVER;
 /// On a MailStore: why the last such request was refused; `kubectl mailcluster failover` shows it.
-pub const REFUSED: &str = "mailcluster.io/failover-refused";
+pub const REFUSED: &str = mailcluster_api::mailstore::FAILOVER_REFUSED;
+/// On a MailStore: which such request the operator made itself in a window for rebalancing; see [`super::rebalance`].
+pub const REBALANCED: &str = mailcluster_api::mailstore::REBALANCED;
 /// The value of [`FAILOVER`] that names no node.
 pub const ANY: &str = "any";
 /// On a Node: the boot id (`status.nodeInfo.bootID`) that a person has seen end; `kubectl mailcluster fence confirm NODE`

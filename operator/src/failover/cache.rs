@@ -280,13 +280,42 @@ pub async fn live(ctx: &Context, cached: &World, store: &MailStore) -> anyhow::R
 /// When the API server does not answer.
 pub async fn live_stores(ctx: &Context, world: &mut World, store: &MailStore) -> anyhow::Result<()> {
     let namespace = store.namespace().unwrap_or_default();
-    let api: Api<DeserializeGuard<MailStore>> = Api::namespaced(ctx.client.clone(), &namespace);
-    let ours = ListParams::default().labels(&format!("{}={}", labels::CLUSTER, store.spec.cluster));
-    for live in limited(api.list(&ours)).await?.items {
+    stores_of(ctx, world, &namespace, &store.spec.cluster).await
+}
+
+async fn stores_of(ctx: &Context, world: &mut World, namespace: &str, cluster: &str) -> anyhow::Result<()> {
+    let api: Api<DeserializeGuard<MailStore>> = Api::namespaced(ctx.client.clone(), namespace);
+    for live in limited(api.list(&of_cluster(cluster))).await?.items {
         // One that cannot be read takes no part, as in what the watches show.
-        world.stores.set(Some(&namespace), &live.name_any(), live.0.ok());
+        world.stores.set(Some(namespace), &live.name_any(), live.0.ok());
     }
     Ok(())
+}
+
+fn of_cluster(cluster: &str) -> ListParams {
+    ListParams::default().labels(&format!("{}={cluster}", labels::CLUSTER))
+}
+
+/// Reads a MailCluster, its MailStores and their Leases, and all nodes anew. The rest stays as the watches show it.
+///
+/// # Errors
+/// When one read fails.
+pub async fn live_cluster(ctx: &Context, cached: &World, cluster: &MailCluster) -> anyhow::Result<World> {
+    let (namespace, name) = (cluster.namespace().unwrap_or_default(), cluster.name_any());
+    let mut world = cached.clone();
+    let leases: Api<Lease> = Api::namespaced(ctx.client.clone(), &namespace);
+    let params = of_cluster(&name);
+    let (live, leases, nodes) =
+        tokio::try_join!(get(ctx, &namespace, &name), limited(leases.list(&params)), nodes(ctx))?;
+    stores_of(ctx, &mut world, &namespace, &name).await?;
+    world.clusters.set(Some(&namespace), &name, live);
+    for lease in leases.items {
+        world.leases.put(Arc::new(lease));
+    }
+    if let Some(nodes) = nodes {
+        world.nodes = nodes.into();
+    }
+    Ok(world)
 }
 
 async fn claim_of(

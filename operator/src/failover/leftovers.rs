@@ -6,7 +6,7 @@ use mailcluster_api::MailStore;
 use mailcluster_failover::{AdoptionState, Decision, Observation, Phase, Placement, Step};
 use serde_json::{Map, Value, json};
 
-use super::{annotations as keys, cache::World, evictable, holds, observe};
+use super::{annotations as keys, cache::World, evictable, holds, observe, rebalance};
 
 /// The changes to the store's annotations; `None` when there are none, or when it is not known to serve and be left
 /// alone.
@@ -30,9 +30,12 @@ pub fn changes(
     if store.annotations().get(keys::HELD_BY) != Some(&seat.pod_uid) {
         changes.insert(keys::HELD_BY.into(), json!(seat.pod_uid));
     }
+    let is_void = world.cluster(store).is_some_and(|cluster| rebalance::is_void(store, cluster, now));
     let done = done(store, o, &seat, now).into_iter();
+    let void = [(keys::FAILOVER, is_void), (keys::REBALANCED, rebalance::is_over(store, now))];
     changes.extend(
-        done.filter(|(key, done)| *done && store.annotations().contains_key(*key))
+        done.chain(void)
+            .filter(|(key, done)| *done && store.annotations().contains_key(*key))
             .map(|(key, _)| (key.to_owned(), Value::Null)),
     );
     (!changes.is_empty()).then_some(Value::Object(changes))

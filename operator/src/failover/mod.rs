@@ -20,6 +20,7 @@ mod measures;
 mod mover;
 mod observe;
 mod peers;
+mod rebalance;
 mod replace;
 mod report;
 mod shelf;
@@ -28,6 +29,7 @@ mod trim;
 mod under_way;
 mod unreadable;
 mod watching;
+mod window;
 
 use std::{
     collections::BTreeMap,
@@ -48,6 +50,7 @@ use self::{
     mover::{Counts, Errand, Mover, Said, is_move, waits},
     observe::{Heard, Sight},
     peers::{Peers, Round},
+    rebalance::Rebalancing,
     under_way::{Outcome, UnderWay, Work},
     unreadable::Unreadable,
 };
@@ -86,6 +89,7 @@ pub(crate) struct Failover {
     under_way: UnderWay,
     /// Fence Jobs that are called off now.
     calling_off: Option<JoinHandle<()>>,
+    rebalancing: Rebalancing,
 }
 
 /// Runs until the process is to stop.
@@ -134,6 +138,7 @@ impl Failover {
             said: Said::default(),
             under_way: UnderWay::default(),
             calling_off: None,
+            rebalancing: Rebalancing::default(),
         })
     }
 
@@ -148,16 +153,19 @@ impl Failover {
         self.ask_pods(&world, suspects).await;
         if self.ctx.leads() {
             self.call_off(&world);
-            self.decide(world);
+            let world = Arc::new(world);
+            self.decide(&world);
+            // Last: what moves because it must goes first.
+            self.rebalance(&world);
         }
     }
 
     /// Decides for one store after another, each counting those that move already, and has it done beside what is still
     /// being done: nobody is waited for.
-    fn decide(&mut self, world: World) {
+    fn decide(&mut self, world: &Arc<World>) {
         self.under_way.keep_only(|namespace, name| world.stores.get(Some(namespace), name).is_some());
-        let (world, mover) = (Arc::new(world), self.mover());
-        let sight = Sight::new(&world, &mover.heard);
+        let mover = self.mover();
+        let sight = Sight::new(world, &mover.heard);
         let mut stores = sight.all_alone();
         let mut others = Arc::new(sight.others(&stores));
         self.under_way.moving().for_each(|store| Arc::make_mut(&mut others).began_to_move(store));
@@ -170,14 +178,14 @@ impl Failover {
                 continue;
             }
             if store.metadata.deletion_timestamp.is_some() {
-                self.let_go(&mover, &world, &store);
+                self.let_go(&mover, world, &store);
                 continue;
             }
             let Some(o) = alone.map(|alone| sight.amid(&store, alone, &others)) else { continue };
             let decision = next_step(&o);
             // What only waits is read anew only when there is something to write.
             let waits = waits(&decision.step);
-            if waits && !mover.differs(&world, &store, &o, &decision) {
+            if waits && !mover.differs(world, &store, &o, &decision) {
                 continue;
             }
             let moves = is_move(decision.phase);

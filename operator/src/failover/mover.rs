@@ -17,6 +17,7 @@ use super::{
     measures::Measures,
     observe::{self, Heard, Others, Sight},
     peers::Lines,
+    rebalance,
     report::{self, Part},
     soundness,
     under_way::Outcome,
@@ -204,6 +205,7 @@ impl Mover {
         let said: Vec<_> = pods.filter_map(|uid| self.heard.described.get(&uid)).collect();
         part.snapshots = report::snapshots(said.iter().copied());
         soundness::note(&mut part, store, &said, Timestamp::now());
+        rebalance::note(&mut part, store);
         (part, finished)
     }
 

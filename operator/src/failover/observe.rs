@@ -37,7 +37,7 @@ pub use self::{
     frontends::{is_frontend, is_on, lost_nodes, may_answer},
     nodes::{node_view, seat_of},
 };
-use super::{adopt, annotations as keys, cache::World, crashes, evictable, fence, forced, lease};
+use super::{adopt, annotations as keys, cache::World, crashes, evictable, fence, forced, lease, rebalance};
 use crate::{
     build::{self, tokens},
     volumes,
@@ -133,6 +133,7 @@ fn alone(world: &World, heard: &Heard, survey: &Survey, store: &MailStore) -> Op
     let reach =
         frontends::reach(&survey.frontends, store, lease_ms, placement.as_ref().map(|p| p.node.as_str()));
     let adoption = adopt::view(world, store, heard.may_adopt);
+    let asked = annotation(keys::FAILOVER).filter(|_| !rebalance::is_void(store, cluster, heard.now));
     let last = status.last_failover.as_ref().filter(|l| l.serving_at.is_none());
     Some(Observation {
         store: StoreView { lease_ms, ..store_view(store, cluster, &status, epoch, heard.now) },
@@ -157,7 +158,7 @@ fn alone(world: &World, heard: &Heard, survey: &Survey, store: &MailStore) -> Op
         target: status.target.as_ref().map(|t| target_of(t, heard.now)),
         serving: status.serving.as_ref().map(|s| (u64::try_from(s.epoch).unwrap_or(0), s.pod_uid.clone())),
         request: wanted_there(adoption.as_ref())
-            .or_else(|| request(annotation(keys::FAILOVER), placement.as_ref(), &nodes, lease.as_ref())),
+            .or_else(|| request(asked, placement.as_ref(), &nodes, lease.as_ref())),
         force: forced::order(store),
         adoption,
         replace: annotation(keys::REPLACE),

@@ -258,6 +258,8 @@ fn begin(part: &mut Part, o: &Observation, decision: &Decision, now: Timestamp) 
     }
 }
 
+/// A person asked for it.
+pub const REQUESTED: &str = "Requested";
 /// The process ended, or froze, on a node that lives.
 const CRASHED: &str = "Crashed";
 /// The node is not Ready, or has another boot.
@@ -273,7 +275,7 @@ fn reason(o: &Observation, decision: &Decision) -> &'static str {
         _ if o.adoption.is_some() => "Adopted",
         _ if o.force.is_some() => FORCED_BY_A_PERSON,
         (Some(request), _) if request.drain => "NodeDrained",
-        (Some(_), _) => "Requested",
+        (Some(_), _) => REQUESTED,
         (None, Some((None, _))) => NODE_GONE,
         (None, Some((Some(node), boot))) if !node.ready || node.boot_id != *boot => NODE_LOST,
         _ if o.outdated && decision.phase == Phase::Draining => "ConfigurationChanged",

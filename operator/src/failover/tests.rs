@@ -35,14 +35,14 @@ use crate::{
 
 /// An API server with these objects, in which nothing changes. It never answers about what it hangs at.
 #[derive(Clone)]
-struct StandIn {
+pub(super) struct StandIn {
     objects: Arc<BTreeMap<String, Value>>,
     hangs_at: &'static str,
     seen: Arc<Mutex<Vec<String>>>,
 }
 
 impl StandIn {
-    fn new(world: &World, hangs_at: &'static str) -> Self {
+    pub(super) fn new(world: &World, hangs_at: &'static str) -> Self {
         let mut objects = BTreeMap::new();
         put(&mut objects, &world.clusters);
         put(&mut objects, &world.stores);
@@ -54,6 +54,12 @@ impl StandIn {
         let nodes = world.nodes.iter().map(|node| json!(**node)).collect();
         objects.insert("/api/v1/nodes".into(), list("NodeList", nodes));
         objects.insert("/apis/batch/v1/namespaces/mail/jobs".into(), list("JobList", Vec::new()));
+        let stores = world.stores.iter().map(|store| json!(**store)).collect();
+        let of_mail = "/apis/mailcluster.io/v1alpha1/namespaces/mail/mailstores";
+        objects.insert(of_mail.into(), list("MailStoreList", stores));
+        let leases = world.leases.iter().map(|lease| json!(**lease)).collect();
+        objects
+            .insert("/apis/coordination.k8s.io/v1/namespaces/mail/leases".into(), list("LeaseList", leases));
         Self { objects: Arc::new(objects), hangs_at, seen: Arc::default() }
     }
 
@@ -67,7 +73,7 @@ impl StandIn {
     }
 
     /// How often this was asked.
-    fn asked(&self, wanted: &str) -> usize {
+    pub(super) fn asked(&self, wanted: &str) -> usize {
         self.seen.lock().unwrap().iter().filter(|asked| *asked == wanted).count()
     }
 }
@@ -96,8 +102,12 @@ impl Service<Request<Body>> for StandIn {
         let (method, path, api) = (head.method.as_str().to_owned(), head.uri.path().to_owned(), self.clone());
         Box::pin(async move {
             let written = body.collect_bytes().await.unwrap_or_default();
-            let begins = std::str::from_utf8(&written).unwrap_or_default().contains("\"target\":{");
-            let what = if begins { " with a target" } else { "" };
+            let written = std::str::from_utf8(&written).unwrap_or_default();
+            let what = match written {
+                begins if begins.contains("\"target\":{") => " with a target",
+                spreads if spreads.contains(annotations::REBALANCED) => " to spread the stores",
+                _ => "",
+            };
             api.seen.lock().unwrap().push(format!("{method} {path}{what}"));
             if path.contains(api.hangs_at) {
                 std::future::pending::<()>().await;
@@ -107,7 +117,7 @@ impl Service<Request<Body>> for StandIn {
     }
 }
 
-fn failover(api: &StandIn) -> Failover {
+pub(super) fn failover(api: &StandIn) -> Failover {
     let args = ["mailcluster-operator", "--node-image", "node", "--leader-election=false"];
     let config = crate::args::Args::parse_from(args).into_config().unwrap();
     let leading = Leadership { leading: true, since: Duration::ZERO, good_until: Duration::MAX };
@@ -177,7 +187,7 @@ fn began(store: &str) -> String {
 }
 
 /// Lets everything go on that need not wait for time to pass.
-async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     for _ in 0..100_000 {
         if is_so() {
             return;
@@ -189,16 +199,16 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_whose_api_calls_hang_holds_up_no_other() {
-    let world = two_lost(5);
+    let world = Arc::new(two_lost(5));
     let api = StandIn::new(&world, "demo-0");
     let mut failover = failover(&api);
-    failover.decide(world.clone());
+    failover.decide(&world);
     until("the first one's step has begun", || api.asked(&read(FIRST)) == 1).await;
     until("the second one's failover begins", || api.asked(&began(SECOND)) >= 1).await;
     // Looks go on meanwhile, and begin nothing anew for the one that hangs.
     for _ in 0..3 {
         failover.under_way.take_in();
-        failover.decide(world.clone());
+        failover.decide(&world);
         tokio::task::yield_now().await;
     }
     assert!(failover.under_way.is_busy(&world.stores[0]));
@@ -207,12 +217,12 @@ async fn a_store_whose_api_calls_hang_holds_up_no_other() {
 
 #[tokio::test(start_paused = true)]
 async fn one_that_hangs_has_its_place_among_those_that_move_until_it_came_to_nothing() {
-    let world = two_lost(1);
+    let world = Arc::new(two_lost(1));
     let api = StandIn::new(&world, "demo-0");
     let mut failover = failover(&api);
     for _ in 0..3 {
         failover.under_way.take_in();
-        failover.decide(world.clone());
+        failover.decide(&world);
         until("the first one's step has begun", || api.asked(&read(FIRST)) == 1).await;
     }
     assert_eq!(api.asked(&began(SECOND)), 0, "one may move at once");
@@ -223,11 +233,11 @@ async fn one_that_hangs_has_its_place_among_those_that_move_until_it_came_to_not
         failover.under_way.is_unlucky(&world.stores[0])
     })
     .await;
-    failover.decide(world.clone());
+    failover.decide(&world);
     assert_eq!(api.asked(&began(SECOND)), 0, "it counts a moment longer");
     tokio::time::sleep(under_way::LINGERS).await;
     failover.under_way.take_in();
-    failover.decide(world.clone());
+    failover.decide(&world);
     until("it is the second one's turn", || api.asked(&began(SECOND)) >= 1).await;
     assert_eq!(api.asked(&began(FIRST)), 0);
 }

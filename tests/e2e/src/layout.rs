@@ -61,17 +61,35 @@ impl Plan<'_> {
     /// # Errors
     /// When helm refuses.
     pub fn install_chart(&self, kubernetes: &Kubernetes) -> Result<()> {
+        self.helm(kubernetes, &["install", "--create-namespace"])
+    }
+
+    /// `helm upgrade` of an older chart's installation to the working tree's.
+    ///
+    /// # Errors
+    /// When helm refuses.
+    pub fn upgrade_chart(&self, kubernetes: &Kubernetes) -> Result<()> {
+        self.helm(kubernetes, &["upgrade"])
+    }
+
+    fn helm(&self, kubernetes: &Kubernetes, command: &[&str]) -> Result<()> {
         let chart = self.chart();
         let images = [
             format!("image.registry={}", self.registry),
             format!("image.tag={}", self.tag),
             format!("image.pullPolicy={:?}", self.pull),
         ];
-        let mut words = vec!["install", "mailcluster", &chart, "--namespace", SYSTEM, "--create-namespace"];
+        let mut words = [command, &["mailcluster", &chart, "--namespace", SYSTEM]].concat();
         for image in &images {
             words.extend(["--set", image]);
         }
         kubernetes.helm(&words).map(drop)
+    }
+
+    /// The name of one of the images.
+    #[must_use]
+    pub fn image(&self, program: &str) -> String {
+        format!("{}/{program}:{}", self.registry, self.tag)
     }
 
     /// Where the chart lies.

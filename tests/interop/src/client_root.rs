@@ -31,6 +31,8 @@ const PACKAGES: &[&str] = &[
     "procps",
     "ncurses-base",
     "python3",
+    "python3-dkim",
+    "python3-nacl",
 ];
 
 /// A folder to chroot into.
@@ -175,7 +177,7 @@ impl ClientRoot {
 
 /// Where the root is, or will be.
 pub(crate) fn location(paths: &Paths) -> PathBuf {
-    paths.cache.join("clients-5")
+    paths.cache.join("clients-6")
 }
 
 fn make(paths: &Paths, work: &Path) -> Result<()> {

@@ -17,7 +17,7 @@ use std::{ffi::OsStr, process::Command};
 pub use client_root::{ClientRoot, Ran};
 pub use crash_disk::{CrashDisk, Cut};
 pub use name_server::NameServer;
-pub use postfix::Postfix;
+pub use postfix::{Postfix, SiteCertificate};
 pub use scratch::{scratch, sweep};
 pub use standalone::{NodeBinary, Standalone, wait_until};
 pub use strace::Strace;

@@ -9,8 +9,12 @@ use std::{
 use anyhow::{Context, Result, anyhow};
 use hickory_server::{
     Server,
+    dnssec::NxProofKind,
     net::runtime::TokioRuntimeProvider,
-    proto::rr::{Name, RData, Record, RecordType, rdata::SOA},
+    proto::{
+        dnssec::{DnssecSigner, SigningKey, crypto::Ed25519SigningKey, rdata::DNSKEY},
+        rr::{Name, RData, Record, RecordType, rdata::SOA},
+    },
     store::in_memory::InMemoryZoneHandler,
     zone_handler::{AxfrPolicy, Catalog, ZoneType},
 };
@@ -21,6 +25,8 @@ use tokio::{
 
 /// Seconds for which answers may be kept: as good as none.
 const TTL: u32 = 1;
+/// How long signatures hold.
+const SIGNED_FOR: Duration = Duration::from_secs(3600);
 
 /// Serves until it is dropped.
 pub struct NameServer {
@@ -35,13 +41,28 @@ impl NameServer {
     /// # Errors
     /// When a line is no record, or no port is free.
     pub fn start(zone: &str) -> Result<Self> {
+        Self::serving(root(zone, None)?)
+    }
+
+    /// The same, with each record signed (DNSSEC) by the key of the root, which is answered as a zone file has it.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn start_signed(zone: &str) -> Result<(Self, String)> {
+        let key = Ed25519SigningKey::from_pkcs8(&Ed25519SigningKey::generate_pkcs8()?)?;
+        let public = DNSKEY::from_key(&key.to_public_key()?);
+        let anchor = format!(". IN DNSKEY {public}\n");
+        let signer = DnssecSigner::new(public, Box::new(key), Name::root(), SIGNED_FOR);
+        Ok((Self::serving(root(zone, Some(signer))?)?, anchor))
+    }
+
+    fn serving(root: InMemoryZoneHandler<TokioRuntimeProvider>) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let mut catalog = Catalog::new();
-        catalog.upsert(Name::root().into(), vec![Arc::new(root(zone)?)]);
+        catalog.upsert(Name::root().into(), vec![Arc::new(root)]);
         let addr = runtime.block_on(async {
-            let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+            let (udp, tcp) = one_port().await?;
             let addr = udp.local_addr()?;
-            let tcp = TcpListener::bind(addr).await?;
             let mut server = Server::new(catalog);
             server.register_socket(udp);
             server.register_listener(tcp, Duration::from_secs(5), 1 << 16);
@@ -58,13 +79,31 @@ impl NameServer {
     }
 }
 
+/// A port that is free for both.
+async fn one_port() -> Result<(UdpSocket, TcpListener)> {
+    let mut why = None;
+    for _ in 0..20 {
+        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        match TcpListener::bind(udp.local_addr()?).await {
+            Ok(tcp) => return Ok((udp, tcp)),
+            Err(error) => why = Some(error),
+        }
+    }
+    Err(why.map_or_else(|| anyhow!("no port"), Into::into))
+}
+
 /// All names are in one zone, which ends where names do.
-fn root(zone: &str) -> Result<InMemoryZoneHandler<TokioRuntimeProvider>> {
-    let mut root = InMemoryZoneHandler::empty(Name::root(), ZoneType::Primary, AxfrPolicy::Deny);
+fn root(zone: &str, signer: Option<DnssecSigner>) -> Result<InMemoryZoneHandler<TokioRuntimeProvider>> {
+    let absence = signer.is_some().then_some(NxProofKind::Nsec);
+    let mut root = InMemoryZoneHandler::empty(Name::root(), ZoneType::Primary, AxfrPolicy::Deny, absence);
     let soa = SOA::new(Name::root(), Name::root(), 1, 600, 600, 600, TTL);
     root.upsert_mut(Record::from_rdata(Name::root(), TTL, RData::SOA(soa)), 1);
     for line in zone.lines().map(str::trim).filter(|line| !line.is_empty()) {
         root.upsert_mut(record(line).with_context(|| format!("{line:?}"))?, 1);
+    }
+    if let Some(signer) = signer {
+        root.add_zone_signing_key_mut(signer)?;
+        root.secure_zone_mut()?;
     }
     Ok(root)
 }

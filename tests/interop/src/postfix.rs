@@ -58,15 +58,49 @@ pub struct Postfix {
     addr: SocketAddr,
 }
 
+/// What it shows in TLS handshakes, of the name `mx.elsewhere.test`.
+pub struct SiteCertificate {
+    cert: String,
+    key: String,
+    /// SHA-256 of the certificate, in hexadecimal digits.
+    pub sha256: String,
+}
+
+impl SiteCertificate {
+    /// A new one, by nobody known.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn make() -> Result<Self> {
+        let made = generate_simple_self_signed(["mx.elsewhere.test".to_owned()])?;
+        let hash = ring::digest::digest(&ring::digest::SHA256, made.cert.der());
+        let sha256 = hash.as_ref().iter().map(|octet| format!("{octet:02x}")).collect();
+        Ok(Self { cert: made.cert.pem(), key: made.signing_key.serialize_pem(), sha256 })
+    }
+}
+
 impl Postfix {
     /// Starts it at `addr`; mail for others goes to `relay`.
     ///
     /// # Errors
     /// When it does not come up.
     pub fn start(root: &ClientRoot, name: &str, addr: SocketAddr, relay: SocketAddr) -> Result<Self> {
+        Self::start_so(root, name, (addr, relay), (&SiteCertificate::make()?, ""))
+    }
+
+    /// The same with this certificate, and these further lines of its main.cf, which count instead of those before.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn start_so(
+        root: &ClientRoot,
+        name: &str,
+        (addr, relay): (SocketAddr, SocketAddr),
+        (certificate, more): (&SiteCertificate, &str),
+    ) -> Result<Self> {
         let (outside, inside) = root.scratch(name)?;
-        furnish(&outside)?;
-        fs::write(outside.join("main.cf"), settings(&inside, relay))?;
+        furnish(&outside, certificate)?;
+        fs::write(outside.join("main.cf"), settings(&inside, relay) + more)?;
         fs::write(outside.join("master.cf"), format!("{addr} inet n - n - - smtpd\n{SERVICES}"))?;
         let mut command = root.command("/usr/lib/postfix/sbin/master");
         command.args(["-c", &inside, "-d"]).stdout(Stdio::null()).stderr(Stdio::null());
@@ -122,7 +156,7 @@ impl Drop for Postfix {
     }
 }
 
-fn furnish(folder: &Path) -> Result<()> {
+fn furnish(folder: &Path, certificate: &SiteCertificate) -> Result<()> {
     for name in ["queue/pid", "data", "mail"] {
         fs::create_dir_all(folder.join(name))?;
     }
@@ -135,9 +169,8 @@ fn furnish(folder: &Path) -> Result<()> {
     }
     chown(folder.join("data"), Some(POSTFIX), None)?;
     chown(folder.join("mail"), Some(VMAIL), Some(VMAIL))?;
-    let made = generate_simple_self_signed(["mx.elsewhere.test".to_owned()])?;
-    fs::write(folder.join("cert.pem"), made.cert.pem())?;
-    fs::write(folder.join("key.pem"), made.signing_key.serialize_pem())?;
+    fs::write(folder.join("cert.pem"), &certificate.cert)?;
+    fs::write(folder.join("key.pem"), &certificate.key)?;
     ensure!(folder.join("key.pem").is_file());
     Ok(())
 }

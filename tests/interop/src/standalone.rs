@@ -101,8 +101,16 @@ impl Standalone {
     /// # Errors
     /// When it does not serve within a minute.
     pub fn start_so(name: &str, options: &[&str]) -> Result<Self> {
+        Self::start_of(NodeBinary::find()?, name, options)
+    }
+
+    /// The same of these programs.
+    ///
+    /// # Errors
+    /// When it does not serve within a minute.
+    pub fn start_of(binary: NodeBinary, name: &str, options: &[&str]) -> Result<Self> {
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let mut node = Self::start_at(NodeBinary::find()?, Vec::new(), (&scratch(name)?, options))?;
+        let mut node = Self::start_at(binary, Vec::new(), (&scratch(name)?, options))?;
         node.remove = true;
         Ok(node)
     }

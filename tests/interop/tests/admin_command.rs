@@ -94,6 +94,27 @@ const ACCOUNTS: &[Case] = &[
     ("account export", "", 0, Lines("address,password,quota_octets,store")),
 ];
 
+const KEYS: &[Case] = &[
+    ("domain dkim rotate example.test", "", 0, Objects("algorithm,record,selector,since,state")),
+    ("domain dkim list example.test", "", 0, Objects("algorithm,record,selector,since,state")),
+    ("domain dkim activate example.test", "", 0, Objects("algorithm,record,selector,since,state")),
+    ("domain dkim remove example.test nosuch", "", 3, Error("nosuch")),
+    ("domain dkim list nowhere.test", "", 3, Error("no domain")),
+    ("domain dkim rotate nowhere.test", "", 3, Error("no domain")),
+    // What it finds is in `check.rs`.
+    ("check --name-server nonsense", "", 2, Error("nonsense")),
+];
+
+const BANS: &[Case] = &[
+    ("bans add 192.0.2.9 --for 2h", "", 0, Object("network,reason,seconds")),
+    ("bans add nonsense", "", 1, Error("nonsense")),
+    ("bans list", "", 0, Object("accountsUnderAttack,bans")),
+    ("bans remove 192.0.2.9", "", 0, Object("network,result")),
+    ("bans remove 192.0.2.9", "", 3, Error("192.0.2.9")),
+    ("bans add 192.0.2.9", "", 0, Object("network,reason,seconds")),
+    ("bans remove 192.0.2.9/32", "", 0, Object("network,result")),
+];
+
 const ALIASES: &[Case] = &[
     ("alias add all@example.test ann@example.test bob@example.test", "", 0, Object("address,targets")),
     ("alias add all@example.test ann@example.test", "", 1, Error("exists")),
@@ -265,7 +286,7 @@ fn send(node: &Standalone) -> Result<String> {
 #[test]
 fn every_subcommand_ends_and_answers_as_promised() -> Result<()> {
     let node = Standalone::start("admin-command")?;
-    for cases in [DOMAINS, ACCOUNTS, ALIASES] {
+    for cases in [DOMAINS, ACCOUNTS, ALIASES, KEYS, BANS] {
         run(&node, cases, "")?;
     }
     let id = send(&node)?;
@@ -309,7 +330,7 @@ fn help(words: &[String]) -> Result<String> {
 
 #[test]
 fn no_subcommand_is_missing_here() -> Result<()> {
-    let tables = [DOMAINS, ACCOUNTS, ALIASES, MAIL, IMPORTS, RECORDS, OF_CLUSTERS].concat();
+    let tables = [DOMAINS, ACCOUNTS, ALIASES, KEYS, BANS, MAIL, IMPORTS, RECORDS, OF_CLUSTERS].concat();
     let mut open: Vec<Vec<String>> = vec![Vec::new()];
     let mut seen = 0;
     while let Some(words) = open.pop() {

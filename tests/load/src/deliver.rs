@@ -167,6 +167,7 @@ pub fn delivery(user: u64, body: &Bytes) -> Result<Delivery> {
         sender: "sender@example.com".into(),
         at: i64::try_from(now.as_secs())?,
         body: body.clone(),
+        met: String::new(),
         targets: vec![target],
     })
 }

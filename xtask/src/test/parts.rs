@@ -150,14 +150,23 @@ fn remove_live(lab: &Lab) -> Result<()> {
 }
 
 /// What can happen to a cluster, on the lab that is up.
-pub fn end_to_end(part: Part, long: &str) -> Result<Count> {
+pub fn end_to_end(lab: &Lab, part: Part, long: &str) -> Result<Count> {
     let bin = binaries()?;
-    let env = [
+    let mut env = vec![
         ("MAILCLUSTER_BIN", bin.as_str()),
         ("MAILCLUSTER_LONG", long),
         ("MAILCLUSTER_E2E", "1"),
         ("RUST_BACKTRACE", "0"),
     ];
+    // What must not disturb service begins with an upgrade.
+    let released = if part == Part::Service { Some(images::released::build()?) } else { None };
+    if let Some(released) = &released {
+        lab.load_image(&released.archive)?;
+        env.push((
+            "MAILCLUSTER_RELEASED",
+            released.source.to_str().context("the cache folder is not UTF-8")?,
+        ));
+    }
     run_one(part, &env)
 }
 

@@ -12,6 +12,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("setpriv", "util-linux"),
     ("losetup", "mount"),
     ("chroot", "coreutils"),
+    ("tar", "tar"),
     ("apt-get", "apt"),
     ("dpkg", "dpkg"),
 ];
@@ -74,7 +75,7 @@ mod tests {
     #[test]
     fn each_missing_program_is_named_once() {
         let named = ["the program gcc is missing (Debian package gcc)".to_owned()];
-        let there = ["dpkg", "apt-get", "chroot", "losetup"];
+        let there = ["dpkg", "apt-get", "chroot", "losetup", "tar"];
         let found = missing(PROGRAMS, &named, |program| there.contains(&program));
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found[0].contains("git") && found[1].contains("util-linux"), "{found:?}");

@@ -14,7 +14,7 @@ use mailcluster_types::{AccountId, Address};
 
 use super::{
     envelope::{Envelope, Recipient, Way},
-    refusal, scripts, success,
+    junk, refusal, scripts, success,
 };
 use crate::{SessionContext, metrics};
 
@@ -56,7 +56,11 @@ pub(super) async fn commit(
     body: Bytes,
 ) -> Result<Pending, Silence> {
     let at = unix_now();
-    let (plain, scripted) = targets(envelope);
+    let (mut plain, mut scripted) = targets(envelope);
+    if envelope.checked.junk {
+        let all = plain.iter_mut().chain(scripted.iter_mut().map(|(target, _)| target));
+        junk::into(&context.store, all.collect()).await?;
+    }
     let waiting = queue_recipients(&envelope.recipients, at);
     let deliver = async {
         let mut done = Parts::default();
@@ -108,6 +112,7 @@ async fn report_success(
             continue;
         }
         let Some(report) = success::report(envelope, recipient, body, at) else { continue };
+        let report = success::signed(context, report).await;
         match half(context.store.queue_put(report).await)? {
             Half::Appended(receipt) => pending.reports.push(receipt),
             Half::Refused(reply) => {
@@ -122,7 +127,8 @@ async fn report_success(
 /// Parameters of MAIL that go on with a message.
 fn params(envelope: &Envelope) -> String {
     let utf8 = if envelope.utf8 { "SMTPUTF8" } else { "" };
-    format!("{utf8}{}", envelope.dsn.to_params()).trim_start().to_owned()
+    let (dsn, checked) = (envelope.dsn.to_params(), envelope.checked.params());
+    format!("{utf8}{dsn}{checked}").trim_start().to_owned()
 }
 
 impl Pending {
@@ -160,7 +166,8 @@ pub(super) async fn part(
 ) -> Result<Part, Silence> {
     let accounts = targets.iter().map(|t| t.account).collect();
     let (id, sender, body) = (envelope.delivery, envelope.sender.clone(), body.clone());
-    let done = half(store.deliver(Delivery { id, sender, at, body, targets }).await)?;
+    let met = envelope.checked.met.clone();
+    let done = half(store.deliver(Delivery { id, sender, at, body, met, targets }).await)?;
     Ok(Part { accounts, done })
 }
 

@@ -1,5 +1,6 @@
 //! The open transaction.
 
+use mailcluster_lmtp::Checked;
 use mailcluster_proto_smtp::{MailDsn, RcptDsn};
 use mailcluster_types::{AccountId, DeliveryId, StoreName};
 
@@ -17,6 +18,8 @@ pub(super) struct Envelope {
     pub(super) size: u64,
     /// What its sender asks for its reports.
     pub(super) dsn: MailDsn,
+    /// What checks made of it on its way in.
+    pub(super) checked: Checked,
     /// Accepted recipients, in order; each gets a reply after the message.
     pub(super) recipients: Vec<Recipient>,
 }

@@ -93,6 +93,7 @@ impl Run<'_> {
             store: &context.store.identity().store,
             sender: &envelope.sender,
             recipient: address,
+            kept_in: &target.mailbox,
             utf8: envelope.utf8,
             at: self.at,
             hostname: &context.hostname,
@@ -140,6 +141,7 @@ impl Run<'_> {
             sender: self.envelope.sender.clone(),
             at: self.at,
             body: body.clone(),
+            met: self.envelope.checked.met.clone(),
             targets: vec![target],
         }
     }

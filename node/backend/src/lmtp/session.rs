@@ -1,7 +1,7 @@
 //! The LMTP conversation.
 
 use bytes::BytesMut;
-use mailcluster_lmtp::{Wire, WireError};
+use mailcluster_lmtp::{CHECKS, Checked, Wire, WireError};
 use mailcluster_proto_smtp::{
     Command, DataDecoder, DataFault, MailParams, Path, Progress, RcptParams, Reply, rfc5322_date,
 };
@@ -127,7 +127,10 @@ impl Session {
         self.hello = Some(name);
         self.envelope = None;
         let (hostname, size) = (&self.context.hostname, self.context.limits.max_message);
-        let offers = "PIPELINING\nENHANCEDSTATUSCODES\n8BITMIME\nSMTPUTF8\nDSN";
+        let mut offers = "PIPELINING\nENHANCEDSTATUSCODES\n8BITMIME\nSMTPUTF8\nDSN".to_owned();
+        if self.context.peer != Peer::Foreign {
+            offers.extend(["\n", CHECKS]);
+        }
         Reply::with(250, format!("{hostname}\n{offers}\nSIZE {size}"))
     }
 
@@ -138,7 +141,7 @@ impl Session {
         if params.size.is_some_and(|size| size > self.context.limits.max_message) {
             return refusal::fault(DataFault::TooLarge);
         }
-        if params.delivery.is_some() && self.context.peer == Peer::Foreign {
+        if params.any_internal() && self.context.peer == Peer::Foreign {
             return NOT_OFFERED;
         }
         let drawn_here = params.delivery.is_none();
@@ -157,8 +160,9 @@ impl Session {
             Path::Null | Path::Postmaster => String::new(),
         };
         let (size, utf8) = (params.size.unwrap_or(0), params.utf8);
+        let checked = Checked { junk: params.junk, met: params.met.unwrap_or_default() };
         let (dsn, recipients) = (params.dsn, Vec::new());
-        self.envelope = Some(Envelope { delivery, drawn_here, sender, utf8, size, dsn, recipients });
+        self.envelope = Some(Envelope { delivery, drawn_here, sender, utf8, size, dsn, checked, recipients });
         Reply::with(250, format!("2.1.0 ok id={delivery}"))
     }
 

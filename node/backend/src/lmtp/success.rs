@@ -13,6 +13,7 @@ use mailcluster_store::{Enqueue, QueueRecipient};
 use mailcluster_types::DeliveryId;
 
 use super::envelope::{Envelope, Recipient};
+use crate::SessionContext;
 
 /// The report on a recipient that has its mail; nothing where nobody asked for one.
 pub(super) fn report(
@@ -62,6 +63,21 @@ pub(super) fn report(
     })
 }
 
+/// Signs it, where the domain of this host has keys. The mail is there already: a report that nobody can sign now goes as
+/// it is.
+pub(super) async fn signed(context: &SessionContext, report: Enqueue) -> Enqueue {
+    let Some(directory) = &context.sending.directory else { return report };
+    let unsigned = match directory.signing_keys(&context.hostname).await {
+        Ok(keys) => match mailcluster_dkim::sign_whole(&keys, &report.body, report.at) {
+            Ok(body) => return Enqueue { body: body.into(), ..report },
+            Err(error) => error.to_string(),
+        },
+        Err(error) => error.to_string(),
+    };
+    tracing::warn!(id = %report.delivery, why = unsigned, "a report of success goes unsigned");
+    report
+}
+
 #[cfg(test)]
 mod tests {
     use mailcluster_proto_smtp::{MailDsn, MailParams, RcptDsn, RcptParams};
@@ -79,6 +95,7 @@ mod tests {
             utf8: false,
             size: 0,
             dsn: mail,
+            checked: mailcluster_lmtp::Checked::default(),
             recipients: Vec::new(),
         };
         let (address, way) = ("bob@example.org".into(), Way::Deliver(Vec::new()));

@@ -35,6 +35,8 @@ pub(crate) struct About<'a> {
     pub(crate) store: &'a StoreName,
     pub(crate) sender: &'a str,
     pub(crate) recipient: &'a str,
+    /// The mailbox for what is kept: INBOX, but for what checks think little of.
+    pub(crate) kept_in: &'a str,
     /// Addresses or headers may be UTF-8.
     pub(crate) utf8: bool,
     pub(crate) at: i64,
@@ -46,7 +48,7 @@ pub(crate) struct About<'a> {
 /// What an account's mail becomes.
 #[derive(Debug)]
 pub(crate) enum Wish {
-    /// One copy in INBOX.
+    /// One copy, where mail goes without a script.
     Plain,
     /// What the script says.
     Filed(Box<Filing>),
@@ -104,7 +106,7 @@ fn rejected(outcome: &Outcome) -> Option<Reply> {
 /// The message is kept, and the user told.
 fn failed(about: &About<'_>, own: &str, (script, why): (&str, &str)) -> Filing {
     tracing::warn!(id = %about.delivery, rcpt = about.recipient, script, why, "a sieve script failed");
-    let mut filing = Filing { into: vec![inbox(Flags::default())], ..Filing::default() };
+    let mut filing = Filing { into: vec![kept(about, Flags::default())], ..Filing::default() };
     let id = ids::derived(about.delivery, about.account, Kind::Failure);
     let from = format!("Mail delivery <postmaster@{}>", about.hostname);
     let head = Head { id, hostname: about.hostname, at: about.at, from: &from };
@@ -121,8 +123,8 @@ fn failed(about: &About<'_>, own: &str, (script, why): (&str, &str)) -> Filing {
     filing
 }
 
-fn inbox(flags: Flags) -> InMailbox {
-    InMailbox { mailbox: "INBOX".to_owned(), create: false, flags }
+fn kept(about: &About<'_>, flags: Flags) -> InMailbox {
+    InMailbox { mailbox: about.kept_in.to_owned(), create: false, flags }
 }
 
 /// From the null sender.
@@ -144,7 +146,7 @@ async fn file(about: &About<'_>, own: &str, outcome: Outcome) -> Result<Filing, 
     let (mut sent_on, mut kept_instead, mut notifications) = (Vec::new(), None, 0);
     for Planned { action, .. } in outcome.actions {
         match action {
-            Action::Keep { flags } => filing.into.push(inbox(flags_of(&flags))),
+            Action::Keep { flags } => filing.into.push(kept(about, flags_of(&flags))),
             Action::FileInto(into) => filing.into.push(InMailbox {
                 mailbox: into.mailbox,
                 create: into.create,
@@ -155,7 +157,7 @@ async fn file(about: &About<'_>, own: &str, outcome: Outcome) -> Result<Filing, 
                 Leads::Nowhere(why) => {
                     tracing::warn!(id = %about.delivery, rcpt = about.recipient, address, why, "sieve: not redirected");
                     details.push(format!("not redirected to {address}: {why}"));
-                    kept_instead = Some(inbox(Flags::default()));
+                    kept_instead = Some(kept(about, Flags::default()));
                 }
             },
             Action::Vacation(vacation) => {
@@ -269,7 +271,7 @@ async fn answered(
     let id = ids::derived(about.delivery, about.account, Kind::Vacation);
     let from = own_sender(about, own, vacation.from.as_deref()).await?;
     let head = Head { id, hostname: about.hostname, at: about.at, from: &from };
-    let body = answer::vacation(&head, vacation, about.message);
+    let body = signed(about, &from, answer::vacation(&head, vacation, about.message)).await?;
     let track = ids::answered(&vacation.track, &vacation.to);
     let unless = (vacation.seconds > 0).then(|| seen_id(track, (about.at, vacation.seconds)));
     Ok(Some(ScriptMail { message: enqueue(about, id, recipients, body), unless }))
@@ -295,7 +297,7 @@ async fn notified(
     let id = ids::derived(about.delivery, about.account, Kind::Notify(number));
     let from = own_sender(about, own, notify.from.as_deref()).await?;
     let head = Head { id, hostname: about.hostname, at: about.at, from: &from };
-    let body = answer::notification(&head, notify);
+    let body = signed(about, &from, answer::notification(&head, notify)).await?;
     Ok(Some(ScriptMail { message: enqueue(about, id, recipients, body), unless: None }))
 }
 
@@ -305,6 +307,22 @@ async fn own_sender(about: &About<'_>, own: &str, from: Option<&str>) -> Result<
     let Ok(address) = answer::name_and_address(from).1.parse::<Address>() else { return Ok(own.to_owned()) };
     let may = address.key() == own || directory.may_send_as(about.account, &address).await?;
     Ok(if may { from.to_owned() } else { own.to_owned() })
+}
+
+/// Signed like any mail of the domain that it comes from, where that has keys.
+async fn signed(about: &About<'_>, from: &str, message: Bytes) -> Result<Bytes, Unavailable> {
+    let Some(directory) = &about.sending.directory else { return Ok(message) };
+    let address = answer::name_and_address(from).1;
+    let domain = address.rsplit_once('@').map_or("", |(_, domain)| domain);
+    let keys = directory.signing_keys(domain).await?;
+    Ok(mailcluster_dkim::sign_whole(&keys, &message, about.at).map_or_else(
+        |error| {
+            // An answer that others may not believe is better than none.
+            tracing::error!(id = %about.delivery, %error, "sieve: an answer goes unsigned");
+            message
+        },
+        Bytes::from,
+    ))
 }
 
 #[cfg(test)]

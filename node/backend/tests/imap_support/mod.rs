@@ -91,6 +91,7 @@ impl World {
             sender: String::new(),
             at: 1_700_000_000,
             body: Bytes::from(body.to_owned()),
+            met: String::new(),
             targets: vec![DeliveryTarget {
                 account: self.account,
                 recipient: "ann@example.org".to_owned(),

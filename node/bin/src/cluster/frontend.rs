@@ -1,11 +1,11 @@
 //! `frontend`: what faces the internet.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use mailcluster_api::{config::FrontendConfig, ports};
 use mailcluster_arbiter::control;
-use mailcluster_directory::{RemoteConfig, RemoteDirectory};
+use mailcluster_directory::{RemoteConfig, RemoteDirectory, RemoteScreening};
 use mailcluster_frontend::{FrontendContext, FrontendLimits};
 use mailcluster_net::{
     limits::ConnectionLimits,
@@ -13,6 +13,7 @@ use mailcluster_net::{
     remote::RemoteBackends,
     tls::{CertStore, TlsAcceptor},
 };
+use mailcluster_screen::Gate;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -22,7 +23,7 @@ use super::{
     providers::Providers,
     routes::Routes,
 };
-use crate::{args::FrontendArgs, client_ports::ClientPorts, listen_spec::Proto, metrics};
+use crate::{args::FrontendArgs, client_ports::ClientPorts, listen_spec::Proto, metrics, screening, way_in};
 
 /// How often stores that no session has used are tried, for the operator's second path of detection.
 const PROBE: Duration = Duration::from_secs(2);
@@ -53,6 +54,38 @@ fn limits(section: &FrontendConfig) -> FrontendLimits {
     }
 }
 
+/// Tells a gate of the cluster's own addresses, as they change.
+async fn keep_own(screen: Gate, me: IpAddr, routes: Routes) {
+    let (mut mail, mut directory) = (routes.mail.watch(), routes.directory.watch());
+    loop {
+        let stores = routes.mail.all().into_iter().chain(routes.directory.all());
+        screen.set_own(stores.map(|route| route.endpoint.ip()).chain([me]));
+        let changed = tokio::select! {
+            changed = mail.changed() => changed,
+            changed = directory.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}
+
+/// The gate, with the cluster's own addresses as they are told.
+fn gate(pod: &Pod, section: &FrontendConfig, routes: &Routes) -> Result<Gate> {
+    let screen =
+        screening::gate(&pod.config.screening.clone().unwrap_or_default(), &section.trusted_proxies)?;
+    screen.set_own([pod.ip]);
+    tokio::spawn(keep_own(screen.clone(), pod.ip, routes.clone()));
+    Ok(screen)
+}
+
+/// What is remembered of the directory.
+fn remembers(pod: &Pod) -> RemoteConfig {
+    let throttle = screening::patient(&pod.config.screening.clone().unwrap_or_default());
+    let send_limits = super::directory::limits(&pod.config);
+    RemoteConfig { ahead: true, send_limits, throttle, ..RemoteConfig::default() }
+}
+
 /// Runs until SIGTERM.
 pub async fn run(options: FrontendArgs) -> Result<()> {
     let pod = Pod::start(&options.config).await?;
@@ -64,8 +97,9 @@ pub async fn run(options: FrontendArgs) -> Result<()> {
     let ending = CancellationToken::new();
     let routes = Routes::follow(&pod, None);
     let source = Arc::new(DirectoryChannel::new(routes.clone(), pod.identity.clone()));
-    let remembers = RemoteConfig { ahead: true, ..RemoteConfig::default() };
-    let directory = RemoteDirectory::start(source, remembers, ending.clone())?;
+    let screen = gate(&pod, section, &routes)?;
+    screening::follow(&screen, Arc::new(RemoteScreening::new(source.clone())), &pod.registry, &ending)?;
+    let directory = RemoteDirectory::start(source, remembers(&pod), ending.clone())?;
     let backends = RemoteBackends::new(routes.mail.clone(), pod.identity.clone());
     tokio::spawn(backends.clone().run_probes(PROBE, ending.clone()));
     let clients = ClientPorts {
@@ -76,6 +110,8 @@ pub async fn run(options: FrontendArgs) -> Result<()> {
             tls: Some(Arc::new(tls.clone())),
             shutdown: ending.clone(),
             sends_out: pod.config.outbound.is_some(),
+            checks: way_in::of_config(&section.inbound, &pod.hostname)?,
+            screen,
             limits: Arc::new(limits(section)),
         },
         tls,

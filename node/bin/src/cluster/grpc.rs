@@ -98,6 +98,7 @@ pub fn peer_check() -> PeerCheck {
         let Some(PeerInfo { peer, .. }) = extensions.get::<PeerInfo>() else { return false };
         match wish {
             Wish::Lookup => matches!(peer.role, Role::Frontend | Role::Backend | Role::Directory),
+            Wish::Screening => peer.role == Role::Frontend,
             Wish::Feed(store) => peer.role == Role::Backend && peer.store.as_ref() == Some(store),
             Wish::StoreAdmin => matches!(peer.role, Role::Directory | Role::Operator),
         }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use prometheus::core::{Collector, Desc};
 
 use super::{
-    CERTIFICATES, CONNECTIONS, DIRECTORY, QUEUE, backend_sessions, frontend_sessions,
+    CERTIFICATES, CONNECTIONS, DIRECTORY, QUEUE, SCREENING, backend_sessions, frontend_sessions,
     readings::{Kind, Metric},
     store,
 };
@@ -36,6 +36,7 @@ pub fn reference() -> Result<String> {
     };
     let mut clients = sessions(&frontend_sessions()?);
     clients.extend(table(CONNECTIONS, &[]));
+    clients.extend(table(SCREENING, &[]));
     section(&mut text, "Clients (frontends, standalone)", "", &clients)?;
     section(&mut text, "What is remembered of the directory (frontends)", "", &table(DIRECTORY, &[]))?;
     section(&mut text, "Certificates (every pod, standalone)", "", &table(CERTIFICATES, &[]))?;

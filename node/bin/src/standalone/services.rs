@@ -5,7 +5,9 @@ use std::{path::PathBuf, sync::Arc};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use mailcluster_directory::{
-    DirectoryConfig, DirectoryService, LocalStore as DirectoryLocalStore, StoreDialer, StoreLoad, StoreQuery,
+    DirectoryConfig, DirectoryService, LocalStore as DirectoryLocalStore, SendLimits, StoreDialer, StoreLoad,
+    StoreQuery,
+    key_care::{self, TxtLookup},
     sync,
 };
 use mailcluster_queue::QueueConfig;
@@ -18,8 +20,10 @@ use super::{STORE, admin_socket};
 use crate::{
     args::StandaloneArgs,
     holder::Service,
+    key_records,
     local_backends::{LocalBackends, LocalStore},
     local_directory::LocalDirectory,
+    screening,
 };
 
 /// The mail store: sessions, its accounts' records, its queue.
@@ -60,6 +64,7 @@ pub struct DirectoryRole {
     socket: PathBuf,
     directory: Arc<LocalDirectory>,
     dialer: Arc<Dialer>,
+    texts: Option<Arc<dyn TxtLookup>>,
     /// Kept open: the only store never changes.
     _stores: watch::Sender<Vec<StoreLoad>>,
 }
@@ -75,8 +80,15 @@ impl DirectoryRole {
         let mut config = DirectoryConfig::new(options.hostname.as_str(), stores);
         let postmaster = options.postmaster.as_deref().map(str::parse::<Address>).transpose();
         config.postmaster = postmaster.context("--postmaster")?;
+        config.send_limits = SendLimits {
+            messages_per_hour: options.way_out.messages_per_hour,
+            recipients_per_hour: options.way_out.recipients_per_hour,
+            recipients_per_day: options.way_out.recipients_per_day,
+        };
+        screening::judge(&options.screening.asked(), &mut config)?;
         let socket = options.data.join("admin.sock");
-        Ok(Self { config, socket, directory, dialer: Arc::new(Dialer(backends)), _stores: sender })
+        let texts = key_records::look_up(&options.name_servers);
+        Ok(Self { config, socket, directory, dialer: Arc::new(Dialer(backends)), texts, _stores: sender })
     }
 }
 
@@ -85,6 +97,7 @@ impl Service for DirectoryRole {
     async fn start(&self, store: Store, over: CancellationToken) {
         match DirectoryService::new(store, self.config.clone()) {
             Ok(service) => {
+                tokio::spawn(key_care::run(service.clone(), self.texts.clone(), over.clone()));
                 let served = admin_socket::serve(&self.socket, service.clone(), self.dialer.clone(), over);
                 if let Err(error) = served {
                     tracing::error!(error = format!("{error:#}"), "no administration");

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use mailcluster_store::{Domain, View};
+use mailcluster_store::{Domain, Sealed, View};
 
 use super::{PAGE, accounts::buried, every_alias};
 use crate::{AdminError, DirectoryService, names, service::next_generation};
@@ -27,12 +27,12 @@ impl DirectoryService {
         let name = names::domain(name)?;
         let _writing = self.writing().await;
         let asked = name.clone();
-        let held = self.look(move |view, _| held(view, &asked)).await?;
+        let held = self.look(move |view, _| view.domain_record(&asked)).await?;
         if held.as_ref().is_some_and(|d| !d.tombstone) {
             return Err(AdminError::Exists(format!("domain {name} exists")));
         }
         let generation = next_generation(held.map_or(0, |d| d.generation));
-        let domain = Domain { name: name.clone(), generation, tombstone: false };
+        let domain = Domain { name: name.clone(), generation, tombstone: false, keys: Sealed::default() };
         self.change(who, format!("domain add {name}"), self.put_domain(domain)).await?;
         Ok(name)
     }
@@ -42,10 +42,7 @@ impl DirectoryService {
     /// # Errors
     /// When the directory cannot be read.
     pub async fn domains(&self) -> Result<Vec<String>, AdminError> {
-        let mut all = self.look(|view, _| view.domains()).await?;
-        all.retain(|d| !d.tombstone);
-        all.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(all.into_iter().map(|d| d.name).collect())
+        Ok(self.look(|view, _| view.domain_names()).await?)
     }
 
     /// # Errors
@@ -89,9 +86,10 @@ impl DirectoryService {
         let delete = async {
             self.empty_domain(&name).await?;
             let asked = name.clone();
-            let held = self.look(move |view, _| held(view, &asked)).await?;
+            let held = self.look(move |view, _| view.domain_record(&asked)).await?;
             let generation = next_generation(held.map_or(0, |d| d.generation));
-            self.put_domain(Domain { name: name.clone(), generation, tombstone: true }).await
+            let keys = Sealed::default();
+            self.put_domain(Domain { name: name.clone(), generation, tombstone: true, keys }).await
         };
         self.change(who, what, delete).await
     }
@@ -120,11 +118,6 @@ impl DirectoryService {
         }
         if gone.is_empty() { Ok(()) } else { self.drop_from_aliases(&gone).await }
     }
-}
-
-/// A domain's record, a tombstone too.
-fn held(view: &View, name: &str) -> Result<Option<Domain>, mailcluster_store::ReadError> {
-    Ok(view.domains()?.into_iter().find(|d| d.name == name))
 }
 
 fn counted(view: &View, name: &str) -> Result<Option<DomainCounts>, mailcluster_store::ReadError> {

@@ -136,6 +136,7 @@ impl DirectoryService {
         });
         let (epoch, sequence) = self.store().committed();
         Ok(pb::Status {
+            hostname: self.config().hostname.clone(),
             store: self.store().identity().store.to_string(),
             epoch: epoch.max(self.store().epoch()),
             sequence,

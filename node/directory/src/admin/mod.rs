@@ -3,9 +3,11 @@
 
 mod accounts;
 mod aliases;
+mod bans;
 mod domains;
 mod fan_out;
 mod import;
+mod keys;
 mod queues;
 mod records;
 mod salvage;

@@ -63,7 +63,12 @@ fn two_accounts_with_one_address_are_told_of() {
 
 #[test]
 fn domains_come_from_records_or_else_from_accounts() {
-    let domain = |name: &str, generation, tombstone| Domain { name: name.into(), generation, tombstone };
+    let domain = |name: &str, generation, tombstone| Domain {
+        name: name.into(),
+        generation,
+        tombstone,
+        keys: mailcluster_store::Sealed::default(),
+    };
     let mut all = records(&[account(1, "a@told.org", "s-0", 1), account(2, "a@untold.org", "s-0", 1)]);
     all.push(DirectoryRecord::Domain(domain("told.org", 2, false)));
     all.push(DirectoryRecord::Domain(domain("told.org", 1, true)));

@@ -16,15 +16,15 @@ use mailcluster_auth::{
 };
 use mailcluster_rpc::directory::v1 as pb;
 use mailcluster_types::{
-    AccountId, Address, AuthOutcome, AuthRequest, Directory, Located, Resolution, ResolvedAccount,
-    Unavailable,
+    AccountId, Address, Allowance, AuthOutcome, AuthRequest, Directory, Located, Resolution, ResolvedAccount,
+    SigningKeys, Unavailable,
 };
 use pb::lookup_client::LookupClient;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, transport::Channel};
 
-use crate::{convert, error::is_answer, names};
+use crate::{SendLimits, convert, error::is_answer, keyring, names, sending::Sending};
 use cache::{Asking, Found, ResolveCache};
 
 /// Leads to the directory's holder of the moment.
@@ -56,6 +56,8 @@ pub struct RemoteConfig {
     /// Are addresses asked for before anyone needs them, as far as there is room? For frontends, which then take mail
     /// for accounts they have not met when the directory is away. Default: no.
     pub ahead: bool,
+    /// What an account may send to other sites, as the directory has it. Default: as much as it likes.
+    pub send_limits: SendLimits,
     /// Logins remembered.
     pub logins: LoginCacheConfig,
     /// How patient logins are, here, with what this process has seen. The directory's own count stands above it.
@@ -71,6 +73,7 @@ impl Default for RemoteConfig {
             back_off: Duration::from_millis(500),
             addresses: 100_000,
             ahead: false,
+            send_limits: SendLimits::default(),
             logins: LoginCacheConfig::default(),
             throttle: ThrottlePolicy::default(),
         }
@@ -80,11 +83,18 @@ impl Default for RemoteConfig {
 /// How long an answer on sender rights is taken without asking again.
 const SENDER_FRESH: Duration = Duration::from_secs(30);
 
+/// How long keys are taken without asking again. New ones sign so much later, and those before them are still there.
+const KEYS_FRESH: Duration = Duration::from_secs(30);
+/// Domains whose keys are remembered.
+const KEYS: usize = 10_000;
+
 struct State {
     cache: ResolveCache,
     logins: LoginCache,
     throttle: Throttle,
     senders: Lru<(AccountId, String), (bool, Instant)>,
+    keys: Lru<String, (Arc<SigningKeys>, Instant)>,
+    sending: Sending,
     /// Not asked before then.
     away_until: Option<Instant>,
 }
@@ -114,6 +124,8 @@ impl RemoteDirectory {
             logins: LoginCache::new(config.logins)?,
             throttle: Throttle::new(config.throttle.clone()),
             senders: Lru::new(config.addresses),
+            keys: Lru::new(KEYS),
+            sending: Sending::new(config.send_limits, Instant::now()),
             away_until: None,
         };
         let directory = Arc::new(Self { source, config, state: Mutex::new(state), news: Notify::new() });
@@ -250,6 +262,14 @@ impl RemoteDirectory {
     }
 }
 
+/// A directory of a version that knows of no keys has none.
+fn none_of_old<T: Default>(answer: Result<tonic::Response<T>, Status>) -> Result<tonic::Response<T>, Status> {
+    match answer {
+        Err(status) if status.code() == tonic::Code::Unimplemented => Ok(tonic::Response::new(T::default())),
+        answer => answer,
+    }
+}
+
 /// What the directory is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Question {
@@ -359,6 +379,47 @@ impl Directory for RemoteDirectory {
             }
             (Err(_), Some((true, _))) => Ok(true),
             (Err(error), _) => Err(error),
+        }
+    }
+
+    /// What was told last goes on signing when the directory is away: keys stay published long after they were in use.
+    async fn signing_keys(&self, domain: &str) -> Result<Arc<SigningKeys>, Unavailable> {
+        let domain = domain.to_lowercase();
+        let known = self.state().keys.get_mut(&domain).cloned();
+        if let Some((keys, at)) = &known
+            && at.elapsed() < KEYS_FRESH
+        {
+            return Ok(Arc::clone(keys));
+        }
+        let (asked, request) = (Instant::now(), pb::SigningKeysRequest { domain: domain.clone() });
+        let call = |mut c: LookupClient<Channel>| async move { none_of_old(c.signing_keys(request).await) };
+        match (self.ask(Question::LookUp, call).await, known) {
+            (Ok(answer), _) => {
+                let keys = Arc::new(keyring::signing(answer.domain, answer.keys));
+                self.state().keys.insert(domain, (Arc::clone(&keys), asked));
+                Ok(keys)
+            }
+            (Err(_), Some((keys, _))) => Ok(keys),
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    /// While the directory is away, what comes by this frontend is counted here.
+    async fn count_sent(&self, account: AccountId, recipients: u32) -> Result<Allowance, Unavailable> {
+        use pb::count_sent_response::Verdict;
+        if !self.config.send_limits.any() {
+            return Ok(Allowance::Granted);
+        }
+        let request = pb::CountSentRequest { account: account.to_bytes().to_vec(), recipients };
+        let answer = self.ask(Question::LookUp, |mut c| async move { c.count_sent(request).await }).await;
+        let Ok(answer) = answer else {
+            return Ok(self.state().sending.count(Instant::now(), account, recipients));
+        };
+        match answer.verdict() {
+            Verdict::Granted => Ok(Allowance::Granted),
+            Verdict::Wait => Ok(Allowance::Wait(answer.wait_seconds)),
+            Verdict::Never => Ok(Allowance::Never),
+            Verdict::Unspecified => Err(Unavailable("its answer cannot be read".into())),
         }
     }
 }

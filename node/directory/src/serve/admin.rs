@@ -5,14 +5,14 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use mailcluster_rpc::{
     admin::v1::{self as pb, admin_server},
-    directory::v1::Record,
+    directory::v1::{Record, ScreeningBan},
     store::v1::{SalvageResponse, UndeleteResponse},
 };
 use mailcluster_types::StoreName;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{AdminAccess, MAX_MESSAGE, admin_form as form};
-use crate::{AdminError, DirectoryService, ImportOutcome, NewAccount, StoreDialer, convert};
+use crate::{AdminError, DirectoryService, ImportOutcome, NewAccount, StoreDialer, convert, names};
 
 /// Longest wait for a store's confirmation.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -56,6 +56,11 @@ fn answer<T>(result: Result<T, AdminError>) -> Answer<T> {
 
 fn done(result: Result<(), AdminError>) -> Answer<pb::Done> {
     answer(result.map(|()| pb::Done {}))
+}
+
+fn keys(asked: &str, result: Result<Vec<pb::DomainKey>, AdminError>) -> Answer<pb::DomainKeysResponse> {
+    let keys = result?;
+    answer(names::domain(asked).map(|name| pb::DomainKeysResponse { keys, name }))
 }
 
 fn listed<T: Send + 'static>(items: Vec<T>) -> Answer<StreamOf<T>> {
@@ -119,6 +124,38 @@ impl admin_server::Admin for AdminServer {
     async fn delete_domain(&self, request: Request<pb::DeleteDomainRequest>) -> Answer<pb::Done> {
         let (who, asked) = self.admit(request).await?;
         done(self.service.delete_domain(&who, &asked.name, asked.force).await)
+    }
+
+    async fn list_domain_keys(
+        &self,
+        request: Request<pb::DomainKeysRequest>,
+    ) -> Answer<pb::DomainKeysResponse> {
+        let (_, asked) = self.admit(request).await?;
+        keys(&asked.name, self.service.domain_keys(&asked.name).await)
+    }
+
+    async fn rotate_domain_keys(
+        &self,
+        request: Request<pb::DomainKeysRequest>,
+    ) -> Answer<pb::DomainKeysResponse> {
+        let (who, asked) = self.admit(request).await?;
+        keys(&asked.name, self.service.rotate_domain_keys(&who, &asked.name).await)
+    }
+
+    async fn activate_domain_keys(
+        &self,
+        request: Request<pb::DomainKeysRequest>,
+    ) -> Answer<pb::DomainKeysResponse> {
+        let (who, asked) = self.admit(request).await?;
+        keys(&asked.name, self.service.activate_domain_keys(&who, &asked.name).await)
+    }
+
+    async fn remove_domain_keys(
+        &self,
+        request: Request<pb::RemoveDomainKeysRequest>,
+    ) -> Answer<pb::DomainKeysResponse> {
+        let (who, asked) = self.admit(request).await?;
+        keys(&asked.name, self.service.remove_domain_key(&who, &asked.name, &asked.selector).await)
     }
 
     async fn add_account(&self, request: Request<pb::AddAccountRequest>) -> Answer<pb::Account> {
@@ -293,6 +330,21 @@ impl admin_server::Admin for AdminServer {
     ) -> Answer<pb::ChangeQueueResponse> {
         let (who, asked) = self.admit(request).await?;
         answer(self.service.change_queues(&who, self.dialer.as_ref(), asked).await)
+    }
+
+    async fn list_bans(&self, request: Request<pb::ListBansRequest>) -> Answer<pb::ListBansResponse> {
+        self.admit(request).await?;
+        answer(self.service.list_bans())
+    }
+
+    async fn add_ban(&self, request: Request<pb::AddBanRequest>) -> Answer<ScreeningBan> {
+        let (who, asked) = self.admit(request).await?;
+        answer(self.service.add_ban(&who, &asked).await)
+    }
+
+    async fn remove_ban(&self, request: Request<pb::RemoveBanRequest>) -> Answer<pb::Done> {
+        let (who, asked) = self.admit(request).await?;
+        done(self.service.remove_ban(&who, &asked.network).await)
     }
 
     async fn salvage(&self, request: Request<Streaming<pb::SalvageRequest>>) -> Answer<SalvageResponse> {

@@ -3,10 +3,12 @@
 use std::{net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt, stream};
-use mailcluster_rpc::directory::v1::{self as pb, feed_server, lookup_server, watch_server};
+use mailcluster_rpc::directory::v1::{
+    self as pb, feed_server, lookup_server, screening_server, watch_server,
+};
 use mailcluster_store::DirectoryRecord;
 use mailcluster_types::{
-    AuthRequest, ClientInfo, Directory, Located, Resolution, SessionId, StoreName, Unavailable,
+    Allowance, AuthRequest, ClientInfo, Directory, Located, Resolution, SessionId, StoreName, Unavailable,
 };
 use tonic::{Request, Response, Status};
 
@@ -32,15 +34,29 @@ pub struct DirectoryServer {
 }
 
 impl DirectoryServer {
-    /// Adds its three services to a server's routes.
+    pub(super) fn service(&self) -> &DirectoryService {
+        &self.service
+    }
+
+    pub(super) fn check(&self) -> &PeerCheck {
+        &self.check
+    }
+
+    /// Adds its services to a server's routes.
     #[must_use]
     pub fn routes(service: DirectoryService, check: PeerCheck) -> tonic::service::Routes {
         let server = Self { service, check };
         tonic::service::Routes::default()
             .add_service(lookup_server::LookupServer::new(server.clone()))
             .add_service(watch_server::WatchServer::new(server.clone()))
+            .add_service(screening(server.clone()))
             .add_service(feed_server::FeedServer::new(server).max_encoding_message_size(MAX_MESSAGE))
     }
+}
+
+fn screening(server: DirectoryServer) -> screening_server::ScreeningServer<DirectoryServer> {
+    let server = screening_server::ScreeningServer::new(server);
+    server.max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE)
 }
 
 fn unavailable(error: Unavailable) -> Status {
@@ -112,6 +128,36 @@ impl lookup_server::Lookup for DirectoryServer {
         let sender = request.sender.parse().map_err(|_| Status::invalid_argument("not an address"))?;
         let allowed = self.service.may_send_as(account, &sender).await.map_err(unavailable)?;
         Ok(Response::new(pb::MaySendAsResponse { allowed }))
+    }
+
+    async fn signing_keys(
+        &self,
+        request: Request<pb::SigningKeysRequest>,
+    ) -> Result<Response<pb::SigningKeysResponse>, Status> {
+        admit(&self.check, request.extensions(), &Wish::Lookup)?;
+        let domain = request.into_inner().domain;
+        if domain.len() > LONGEST {
+            return Err(Status::invalid_argument("domain is overlong"));
+        }
+        let (domain, keys) = self.service.active_keys(&domain).await?;
+        Ok(Response::new(pb::SigningKeysResponse { domain, keys }))
+    }
+
+    async fn count_sent(
+        &self,
+        request: Request<pb::CountSentRequest>,
+    ) -> Result<Response<pb::CountSentResponse>, Status> {
+        use pb::count_sent_response::Verdict;
+        admit(&self.check, request.extensions(), &Wish::Lookup)?;
+        let request = request.into_inner();
+        let account = convert::account_id(&request.account)?;
+        let allowance = self.service.count_sent(account, request.recipients).await.map_err(unavailable)?;
+        let (verdict, wait_seconds) = match allowance {
+            Allowance::Granted => (Verdict::Granted, 0),
+            Allowance::Wait(seconds) => (Verdict::Wait, seconds),
+            Allowance::Never => (Verdict::Never, 0),
+        };
+        Ok(Response::new(pb::CountSentResponse { verdict: verdict.into(), wait_seconds }))
     }
 
     async fn known(&self, request: Request<pb::KnownRequest>) -> Result<Response<pb::KnownResponse>, Status> {

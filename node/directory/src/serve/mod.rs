@@ -5,6 +5,7 @@ mod access;
 mod admin;
 mod admin_form;
 mod directory;
+mod screening;
 mod store_admin;
 
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub enum Wish {
     Lookup,
     /// The records of this store's accounts, password hashes included: that store's backends alone.
     Feed(StoreName),
+    /// Reports of clients, and bans: frontends.
+    Screening,
     /// A store's usage, history, queue and records: directory and operator.
     StoreAdmin,
 }

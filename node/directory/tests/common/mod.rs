@@ -49,6 +49,11 @@ pub fn config(loads: watch::Receiver<Vec<StoreLoad>>) -> DirectoryConfig {
 impl World {
     /// A directory that knows `names`; their stores do not follow it until [`Self::sync`].
     pub fn new(names: &[&str]) -> Self {
+        Self::with(names, |_| {})
+    }
+
+    /// The same with another configuration.
+    pub fn with(names: &[&str], change: impl FnOnce(&mut DirectoryConfig)) -> Self {
         let (dir, store) = open(StoreKind::Directory, "t-directory");
         let (mut dirs, mut stores) = (vec![dir], Vec::new());
         for name in names {
@@ -57,7 +62,9 @@ impl World {
             stores.push(store);
         }
         let (loads, watched) = watch::channel(names.iter().map(|n| StoreLoad::named((*n).into())).collect());
-        let directory = DirectoryService::new(store, config(watched)).unwrap();
+        let mut config = config(watched);
+        change(&mut config);
+        let directory = DirectoryService::new(store, config).unwrap();
         Self { directory, stores, loads, shutdown: CancellationToken::new(), dirs }
     }
 

@@ -8,6 +8,7 @@ use mailcluster_proto_imap::{
     BEFORE_LOGIN, Command, CommandBody, Decoder, Event, Limits,
     command::{Authenticate, Secret},
 };
+use mailcluster_screen::Kind;
 use mailcluster_types::{BoxStream, ClientInfo};
 use tokio::{io::AsyncWriteExt, time::Instant};
 
@@ -136,7 +137,11 @@ impl Session<'_> {
     async fn wrong(&mut self, tag: &str, text: &str) -> Flow {
         self.answer(tag, &format!("BAD {text}")).await?;
         self.errors += 1;
-        if self.errors >= self.context.limits.max_errors { Err(Stop::Bye("too many errors")) } else { Ok(()) }
+        if self.errors >= self.context.limits.max_errors {
+            self.context.screen.saw(self.client.remote.ip(), Kind::Abuse);
+            return Err(Stop::Bye("too many errors"));
+        }
+        Ok(())
     }
 
     fn is_private(&self) -> bool {

@@ -8,6 +8,7 @@ use mailcluster_net::stream::read_into;
 use mailcluster_proto_managesieve::{
     Capabilities, Code, Command, CommandError, Decoder, Event, Limits, bye, no, ok, string,
 };
+use mailcluster_screen::Kind;
 use mailcluster_types::{BoxStream, ClientInfo};
 use tokio::{io::AsyncWriteExt, time::Instant};
 
@@ -136,7 +137,11 @@ impl Session<'_> {
     async fn wrong(&mut self, text: &str) -> Flow {
         self.refuse(None, text).await?;
         self.errors += 1;
-        if self.errors >= self.context.limits.max_errors { Err(Stop::Bye("too many errors")) } else { Ok(()) }
+        if self.errors >= self.context.limits.max_errors {
+            self.context.screen.saw(self.client.remote.ip(), Kind::Abuse);
+            return Err(Stop::Bye("too many errors"));
+        }
+        Ok(())
     }
 
     fn is_private(&self) -> bool {

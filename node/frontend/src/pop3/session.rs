@@ -5,6 +5,7 @@ use std::{io, time::Duration};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use mailcluster_net::stream::{LineError, LineStream};
 use mailcluster_proto_pop3::{self as proto, CAPABILITIES, Code, Command, MAX_LINE, MAX_SASL_LINE};
+use mailcluster_screen::Kind;
 use mailcluster_types::{BoxStream, ClientInfo};
 use tokio::time::Instant;
 
@@ -114,7 +115,11 @@ impl Session<'_> {
     async fn wrong(&mut self, text: &str) -> Flow<Option<BoxStream>> {
         self.err(None, text).await?;
         self.errors += 1;
-        if self.errors >= self.context.limits.max_errors { Err(Stop::Quiet) } else { Ok(None) }
+        if self.errors >= self.context.limits.max_errors {
+            self.context.screen.saw(self.client.remote.ip(), Kind::Abuse);
+            return Err(Stop::Quiet);
+        }
+        Ok(None)
     }
 
     fn is_private(&self) -> bool {

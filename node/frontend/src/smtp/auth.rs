@@ -9,6 +9,7 @@ use super::{
     metrics,
     session::{End, OUT_OF_ORDER, Session},
 };
+use crate::{login::DIRECTORY_LIMIT, screened};
 
 /// Failed logins of one session before it is ended.
 const MAX_FAILED_LOGINS: u32 = 3;
@@ -73,7 +74,7 @@ impl Session {
             client: self.client.clone(),
             service: "submission",
         };
-        match self.context.directory.authenticate(&request).await {
+        match screened::authenticate(&self.context, &request, DIRECTORY_LIMIT).await {
             Ok(AuthOutcome::Accepted(account)) => {
                 metrics::login("accepted");
                 tracing::info!(session = %self.client.session, account = %account.id, "logged in for submission");

@@ -2,8 +2,9 @@
 
 use std::time::SystemTime;
 
-use mailcluster_lmtp::{Recipient, Wishes};
+use mailcluster_lmtp::{Checked, Recipient, Wishes};
 use mailcluster_proto_smtp::{MailParams, Path, RcptDsn, RcptParams, Reply};
+use mailcluster_screen::Kind;
 use mailcluster_types::{AccountStatus, Address, DeliveryId, Resolution, ResolvedAccount};
 
 use super::{
@@ -13,7 +14,7 @@ use super::{
     session::{OUT_OF_ORDER, Session},
 };
 
-const TRY_AGAIN: Reply = Reply::new(451, "4.3.0 cannot be answered now, try again");
+pub(super) const TRY_AGAIN: Reply = Reply::new(451, "4.3.0 cannot be answered now, try again");
 
 /// The open transaction.
 pub(super) struct Envelope {
@@ -29,6 +30,8 @@ pub(super) struct Envelope {
     pub(super) recipients: Vec<String>,
     /// What the sender asks for its reports (RFC 3461).
     pub(super) wishes: Wishes,
+    /// What was made of the message.
+    pub(super) checked: Checked,
 }
 
 impl Envelope {
@@ -39,6 +42,7 @@ impl Envelope {
             size,
             utf8: self.utf8 || self.recipients.iter().any(|r| !r.is_ascii()),
             wishes: self.wishes.clone(),
+            checked: self.checked.clone(),
         }
     }
 
@@ -60,7 +64,7 @@ impl Envelope {
 }
 
 /// A refusal and what it is counted as.
-type Refused = (Reply, &'static str);
+pub(super) type Refused = (Reply, &'static str);
 
 impl Session {
     pub(super) async fn mail(&mut self, path: Path, params: MailParams) -> Reply {
@@ -81,7 +85,7 @@ impl Session {
         if self.service == Service::Submission && self.account.is_none() {
             return Err((Reply::new(530, "5.7.0 authentication required"), "auth"));
         }
-        if params.delivery.is_some() {
+        if params.any_internal() {
             return Err((Reply::new(555, "5.5.4 parameter not offered"), "syntax"));
         }
         if !params.dsn.is_empty() && !self.context.sends_out {
@@ -101,7 +105,8 @@ impl Session {
         let sender = sender.map(|s| s.to_string()).unwrap_or_default();
         let (size, utf8) = (params.size.unwrap_or(0), params.utf8);
         let wishes = Wishes { mail: params.dsn, ..Wishes::default() };
-        Ok(Envelope { id, sender, size, utf8, items: Vec::new(), recipients: Vec::new(), wishes })
+        let checked = Checked::default();
+        Ok(Envelope { id, sender, size, utf8, items: Vec::new(), recipients: Vec::new(), wishes, checked })
     }
 
     async fn check_sender(&self, account: &ResolvedAccount, sender: Option<&Address>) -> Result<(), Refused> {
@@ -125,9 +130,23 @@ impl Session {
         };
         let result = self.recipient(&mut envelope, path, params).await;
         self.envelope = Some(envelope);
+        self.note_recipient(result.as_ref().map_err(|(_, reason)| *reason));
         match result {
             Ok(()) => Reply::new(250, "2.1.5 ok"),
             Err(refused) => self.refuse(refused),
+        }
+    }
+
+    /// Strangers that try out addresses are noticed by what they get wrong, less what they get right.
+    fn note_recipient(&self, result: Result<&(), &'static str>) {
+        if self.account.is_some() {
+            return;
+        }
+        let ip = self.client.remote.ip();
+        match result {
+            Ok(()) => self.context.screen.saw(ip, Kind::TookRecipient),
+            Err("unknown_mailbox" | "relay") => self.context.screen.saw(ip, Kind::UnknownRecipient),
+            Err(_) => {}
         }
     }
 
@@ -143,6 +162,7 @@ impl Session {
         if envelope.recipients.len() >= self.context.limits.max_recipients {
             return Err((Reply::new(452, "4.5.3 too many recipients"), "recipients"));
         }
+        self.check_client(&path).await?;
         let bare_postmaster = matches!(path, Path::Postmaster);
         let address = match path {
             Path::Mailbox(mailbox) => address(&mailbox, envelope.utf8, "5.1.3")?,

@@ -60,25 +60,36 @@ impl<'a> Header<'a> {
         self.fields.iter().filter(move |field| name_of(field).eq_ignore_ascii_case(name.as_bytes()))
     }
 
+    /// The values of the fields of this name.
+    pub(super) fn values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        self.named(name)
+            .map(|field| &field[memchr::memchr(b':', field).map_or(field.len(), |colon| colon + 1)..])
+    }
+
     /// Has it been through so many servers that it must be going round?
     pub(super) fn is_loop(&self) -> bool {
         self.named("Received").count() > MAX_HOPS
     }
 
-    /// Writes the header section that is delivered: the trace line, then the fields, without those that only a final
-    /// delivery or nobody may add, and for submissions with those that must be there.
-    pub(super) fn rewrite(&self, trace: &Trace<'_>) -> Bytes {
+    /// Writes the header section that is delivered: the trace line, what checks say, then the fields, without those that
+    /// only a final delivery or nobody may add, and for submissions with those that must be there.
+    pub(super) fn rewrite(&self, trace: &Trace<'_>, checks: &str) -> Bytes {
         let mut out = BytesMut::new();
+        out.extend_from_slice(checks.as_bytes());
         out.extend_from_slice(trace.received().as_bytes());
         let from_user = trace.service == Service::Submission;
         for field in &self.fields {
             let name = name_of(field);
             let dropped = name.eq_ignore_ascii_case(b"Return-Path")
+                || claims_to_be_ours(field, trace.hostname)
                 || (from_user
                     && (name.eq_ignore_ascii_case(b"Bcc") || name.eq_ignore_ascii_case(b"Resent-Bcc")));
             if !dropped {
                 out.extend_from_slice(field);
             }
+        }
+        if from_user && self.named("From").next().is_none() {
+            out.extend_from_slice(format!("From: <{}>\r\n", trace.sender).as_bytes());
         }
         if from_user && self.named("Date").next().is_none() {
             out.extend_from_slice(format!("Date: {}\r\n", rfc5322_date(trace.at)).as_bytes());
@@ -90,6 +101,16 @@ impl<'a> Header<'a> {
     }
 }
 
+/// Only we say what we found (RFC 8601 section 5).
+fn claims_to_be_ours(field: &[u8], hostname: &str) -> bool {
+    let name = name_of(field);
+    name.eq_ignore_ascii_case(b"Authentication-Results")
+        && mailcluster_verdict::is_forged(
+            field.splitn(2, |b| *b == b':').nth(1).unwrap_or_default(),
+            hostname,
+        )
+}
+
 fn name_of(field: &[u8]) -> &[u8] {
     field.split(|b| *b == b':').next().unwrap_or_default().trim_ascii_end()
 }
@@ -98,6 +119,8 @@ fn name_of(field: &[u8]) -> &[u8] {
 pub(super) struct Trace<'a> {
     pub(super) service: Service,
     pub(super) client: &'a ClientInfo,
+    /// The envelope's sender.
+    pub(super) sender: &'a str,
     /// The argument of HELO or EHLO.
     pub(super) hello: &'a str,
     /// EHLO was said.

@@ -12,6 +12,8 @@ struct Metrics {
     handed_off: IntCounterVec,
     logins: IntCounterVec,
     silent: IntCounterVec,
+    checks: IntCounterVec,
+    verdicts: IntCounterVec,
     sessions: IntGaugeVec,
 }
 
@@ -34,6 +36,17 @@ impl Metrics {
                 "silent_closes_total",
                 "Messages whose connection was closed without a reply, as their outcome was unknown.",
                 &["service"],
+            )?,
+            checks: counter(
+                "checks_total",
+                "Results of checks of mail from other sites, in the words of RFC 8601 section 2.7.",
+                &["check", "result"],
+            )?,
+            verdicts: counter(
+                "verdicts_total",
+                "What was done with checked mail: `deliver`, `junk`, `refuse`, or `later` (put off, as too many were being \
+                 checked).",
+                &["action"],
             )?,
             sessions: IntGaugeVec::new(
                 Opts::new("mailcluster_smtp_sessions", "SMTP connections."),
@@ -61,6 +74,8 @@ pub fn collectors() -> prometheus::Result<Vec<Box<dyn Collector>>> {
         Box::new(metrics.handed_off.clone()),
         Box::new(metrics.logins.clone()),
         Box::new(metrics.silent.clone()),
+        Box::new(metrics.checks.clone()),
+        Box::new(metrics.verdicts.clone()),
         Box::new(metrics.sessions.clone()),
     ])
 }
@@ -89,6 +104,14 @@ pub(super) fn login(result: &str) {
 
 pub(super) fn silent(service: &str) {
     count(|m| &m.silent, &[service]);
+}
+
+pub(super) fn check(check: &str, result: &str) {
+    count(|m| &m.checks, &[check, result]);
+}
+
+pub(super) fn verdict(action: &str) {
+    count(|m| &m.verdicts, &[action]);
 }
 
 /// Counts a session for as long as it lives.

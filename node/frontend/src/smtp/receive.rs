@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use mailcluster_dkim::BodyHash;
 use mailcluster_lmtp::WireError;
 use mailcluster_proto_smtp::{DataDecoder, DataFault, Progress, Reply};
 use tokio::time::{Instant, timeout};
 
 use super::{
+    checked::Came,
     deliver::{self, Job, Verdict},
     envelope::{Envelope, unix_ms},
     header::{self, Header, MAX_HEADER, Trace},
@@ -33,6 +35,8 @@ struct Intake {
     header_done: bool,
     /// The header is followed by an empty line.
     parted: bool,
+    /// Of what follows the header, where it will be signed.
+    hash: Option<BodyHash>,
     spool: Spool,
     refused: Option<(Reply, &'static str)>,
 }
@@ -46,11 +50,11 @@ impl Session {
             }
             Some(_) => {}
         }
-        let Some(envelope) = self.envelope.take() else { return Ok(OUT_OF_ORDER) };
+        let Some(mut envelope) = self.envelope.take() else { return Ok(OUT_OF_ORDER) };
         self.wire.answer(&Reply::new(354, "go ahead, end with a dot")).await?;
         let intake = self.receive().await?;
         let id = envelope.id;
-        match self.finish(&envelope, intake).await {
+        match self.finish(&mut envelope, intake).await {
             Err(refused) => {
                 tracing::info!(%id, session = %self.client.session, reply = %refused.0, "message refused");
                 Ok(self.refuse(refused))
@@ -63,6 +67,7 @@ impl Session {
     async fn receive(&mut self) -> Result<Intake, End> {
         let limits = self.context.limits.clone();
         let mut intake = Intake::new(Spool::new(limits.spool_memory, limits.spool_dir.clone()));
+        intake.hash = self.account.is_some().then(BodyHash::default);
         let mut decoder = DataDecoder::new(limits.max_message);
         let mut rate = RateWindow::new(Instant::now(), limits.min_data_rate);
         let mut octets = BytesMut::new();
@@ -92,7 +97,11 @@ impl Session {
     }
 
     /// Judges the whole message and gives it its trace.
-    async fn finish(&self, envelope: &Envelope, intake: Intake) -> Result<Message, (Reply, &'static str)> {
+    async fn finish(
+        &self,
+        envelope: &mut Envelope,
+        intake: Intake,
+    ) -> Result<Message, (Reply, &'static str)> {
         if let Some(refused) = intake.refused {
             return Err(refused);
         }
@@ -100,10 +109,17 @@ impl Session {
         if header.is_loop() {
             return Err((Reply::new(554, "5.4.6 too many hops, this mail goes in circles"), "loop"));
         }
+        let message = intake.spool.finish(Bytes::new()).await.map_err(|error| {
+            tracing::error!(%error, "spool failed");
+            no_spool()
+        })?;
+        let came = Came { header: &intake.header, text: &message, parted: intake.parted };
+        let checks = self.judge(envelope, came).await?;
         let hello = self.hello.as_ref();
         let trace = Trace {
             service: self.service,
             client: &self.client,
+            sender: &envelope.sender,
             hello: hello.map_or("unknown", |h| h.name.as_str()),
             extended: hello.is_some_and(|h| h.extended),
             authenticated: self.account.is_some(),
@@ -116,15 +132,19 @@ impl Session {
             },
             at: i64::try_from(unix_ms() / 1000).unwrap_or(0),
         };
-        let mut head = BytesMut::from(header.rewrite(&trace));
+        let mut head = BytesMut::from(header.rewrite(&trace, &checks));
+        if let (Some(account), Some(body)) = (&self.account, intake.hash) {
+            let domain = self.answerable(account, &header, &envelope.sender).await?;
+            self.count(account, &envelope.items).await?;
+            let bare = head.clone().freeze();
+            let signed = self.signatures(&domain, bare, (body.finish(), trace.at)).await?;
+            head = [&signed[..], &head].concat().as_slice().into();
+        }
         // A message that has no empty line after its header gets one, so that no text is taken for a field.
         if !intake.parted {
             head.extend_from_slice(b"\r\n");
         }
-        intake.spool.finish(head.freeze()).await.map_err(|error| {
-            tracing::error!(%error, "spool failed");
-            no_spool()
-        })
+        Ok(message.with_head(head.freeze()))
     }
 
     /// Delivers, and says what became of it.
@@ -137,7 +157,8 @@ impl Session {
         match verdict.unwrap_or(Verdict::Silence) {
             Verdict::Accepted { handed_off } => {
                 metrics::accepted(service);
-                tracing::info!(%id, %session, service, size, recipients, handed_off, "message accepted");
+                let (junk, met) = (job.envelope.checked.junk, &job.envelope.checked.met);
+                tracing::info!(%id, %session, service, size, recipients, handed_off, junk, %met, "message accepted");
                 Ok(Reply::with(250, format!("2.0.0 accepted id={id}")))
             }
             Verdict::Never(reply) => {
@@ -161,7 +182,15 @@ impl Session {
 
 impl Intake {
     fn new(spool: Spool) -> Self {
-        Self { header: BytesMut::new(), scanned: 0, header_done: false, parted: false, spool, refused: None }
+        Self {
+            header: BytesMut::new(),
+            scanned: 0,
+            header_done: false,
+            parted: false,
+            hash: None,
+            spool,
+            refused: None,
+        }
     }
 
     /// Takes what was decoded; after a refusal it is thrown away.
@@ -170,6 +199,7 @@ impl Intake {
             octets.clear();
             return;
         }
+        let mut body_from = 0;
         if !self.header_done {
             let before = self.header.capacity().max(SMALL_HEADER);
             self.header.extend_from_slice(octets);
@@ -181,9 +211,13 @@ impl Intake {
                 self.header_done = true;
                 *octets = self.header.split_off(end);
                 self.parted = octets.starts_with(b"\r\n");
+                body_from = if self.parted { 2 } else { 0 };
             } else if self.header.len() > MAX_HEADER {
                 self.refuse((Reply::new(552, "5.3.4 message header too large"), "too_large"));
             }
+        }
+        if let Some(hash) = self.hash.as_mut().filter(|_| self.header_done) {
+            hash.update(&octets[body_from..]);
         }
         if self.header_done
             && !octets.is_empty()
@@ -202,7 +236,7 @@ impl Intake {
     }
 }
 
-fn no_spool() -> (Reply, &'static str) {
+pub(super) fn no_spool() -> (Reply, &'static str) {
     (Reply::new(452, "4.3.1 no room for this message now"), "spool")
 }
 

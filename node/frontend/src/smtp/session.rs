@@ -2,7 +2,9 @@
 
 use mailcluster_lmtp::{Wire, WireError};
 use mailcluster_proto_smtp::{Command, CommandFault, Reply};
+use mailcluster_screen::Kind;
 use mailcluster_types::{BoxStream, ClientInfo, ResolvedAccount};
+use mailcluster_verdict::Listed;
 use tokio::time::Instant;
 
 use super::{Service, envelope::Envelope, metrics, stores::Stores};
@@ -53,6 +55,8 @@ pub(super) struct Session {
     pub(super) envelope: Option<Envelope>,
     pub(super) stores: Stores,
     pub(super) failed_logins: u32,
+    /// DNS lists that have the client, once they were asked.
+    pub(super) listed: Option<Vec<Listed>>,
     errors: u32,
     started: Instant,
 }
@@ -75,6 +79,7 @@ impl Session {
             envelope: None,
             stores,
             failed_logins: 0,
+            listed: None,
             errors: 0,
             started: Instant::now(),
         }
@@ -145,6 +150,7 @@ impl Session {
         if reply.is_permanent() {
             self.errors += 1;
             if self.errors >= self.context.limits.max_errors {
+                self.context.screen.saw(self.client.remote.ip(), Kind::Abuse);
                 self.wire.answer(&Reply::new(421, "4.7.0 too many errors")).await?;
                 return Err(End::Told("too many errors"));
             }

@@ -108,6 +108,13 @@ impl Spool {
     }
 }
 
+impl Message {
+    /// The same with this in front.
+    pub(super) fn with_head(self, head: Bytes) -> Self {
+        Self { head, ..self }
+    }
+}
+
 /// A whole message, readable by several deliveries at once.
 pub(super) struct Message {
     head: Bytes,

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use mailcluster_backend::{Peer, SessionContext, SessionLimits};
 use mailcluster_frontend::{FrontendContext, FrontendLimits, TlsUpgrade};
 use mailcluster_net::tls::{CertStore, TlsAcceptor};
+use mailcluster_screen::Gate;
 use mailcluster_store::{Account, Delivery, DeliveryTarget, Identity, OpenGate, Replica, Store, StoreKind};
 use mailcluster_types::{
     AccountId, AccountStatus, Address, AuthOutcome, AuthRequest, Backends, BoxStream, ClientInfo, ClusterId,
@@ -40,6 +41,7 @@ pub struct World {
     pub account: AccountId,
     pub directory_away: Arc<AtomicBool>,
     pub throttle: Arc<AtomicBool>,
+    pub screen: Gate,
     pub backends_away: Arc<AtomicBool>,
     /// What the backend said first to be refused with, in place of a session.
     pub refusal: Arc<Mutex<Option<&'static str>>>,
@@ -84,6 +86,7 @@ impl World {
             account: id,
             directory_away: Arc::default(),
             throttle: Arc::default(),
+            screen: Gate::default(),
             backends_away: Arc::default(),
             refusal: Arc::default(),
             opened: Arc::default(),
@@ -102,6 +105,7 @@ impl World {
             sender: String::new(),
             at: 1_700_000_000,
             body: Bytes::from(body.to_owned()),
+            met: String::new(),
             targets: vec![DeliveryTarget {
                 account: self.account,
                 recipient: "ann@example.org".to_owned(),
@@ -134,6 +138,8 @@ impl World {
             hostname: "mail.example.org".into(),
             tls: Some(tls),
             sends_out: false,
+            checks: None,
+            screen: self.screen.clone(),
             shutdown: self.shutdown.clone(),
             limits: Arc::new(FrontendLimits {
                 login_timeout: self.login_timeout,

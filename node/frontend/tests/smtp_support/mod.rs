@@ -20,14 +20,17 @@ use async_trait::async_trait;
 use mailcluster_backend::{Peer, SessionContext, SessionLimits};
 use mailcluster_frontend::{FrontendContext, FrontendLimits, TlsUpgrade, smtp::Service};
 use mailcluster_queue::{QueueConfig, QueueHandle};
+use mailcluster_screen::Gate;
 use mailcluster_store::{
-    Account, Domain, HistoryEvent, HistoryKey, Identity, OpenGate, QueueItem, Replica, Store, StoreKind,
+    Account, Domain, HistoryEvent, HistoryKey, Identity, OpenGate, QueueItem, Replica, Sealed, Store,
+    StoreKind,
 };
 use mailcluster_types::{
     AccountId, AccountStatus, Address, AuthOutcome, AuthRequest, Backends, BoxStream, ClientInfo, ClusterId,
-    DeliveryId, Directory, Epoch, Located, OpenError, Protocol, ReplicaId, Resolution, ResolvedAccount,
-    SessionId, StoreName, TlsFacts, Unavailable,
+    DeliveryId, Directory, Epoch, KeyAlgorithm, Located, OpenError, Protocol, ReplicaId, Resolution,
+    ResolvedAccount, SessionId, SigningKey, SigningKeys, StoreName, TlsFacts, Unavailable,
 };
+use mailcluster_verdict::Checks;
 use tokio_util::sync::CancellationToken;
 
 use self::client::Smtp;
@@ -41,6 +44,18 @@ pub struct Accounts {
     known: Mutex<HashMap<String, Vec<ResolvedAccount>>>,
     deleted: Mutex<Vec<AccountId>>,
     pub away: AtomicBool,
+    keys: Mutex<Arc<SigningKeys>>,
+    pub keys_away: AtomicBool,
+}
+
+impl Accounts {
+    /// From now on the domain has a key.
+    pub fn sign_for(&self, domain: &str) {
+        let algorithm = KeyAlgorithm::Ed25519Sha256;
+        let secret = mailcluster_dkim::generate(algorithm).unwrap().secret;
+        let key = SigningKey { selector: "s".into(), algorithm, secret };
+        *self.keys.lock().unwrap() = Arc::new(SigningKeys { domain: domain.into(), keys: vec![key] });
+    }
 }
 
 #[async_trait]
@@ -85,6 +100,14 @@ impl Directory for Accounts {
     async fn may_send_as(&self, account: AccountId, sender: &Address) -> Result<bool, Unavailable> {
         let known = self.known.lock().unwrap();
         Ok(known.get(&sender.key()).is_some_and(|a| a.iter().any(|a| a.id == account)))
+    }
+
+    async fn signing_keys(&self, domain: &str) -> Result<Arc<SigningKeys>, Unavailable> {
+        if self.keys_away.load(Ordering::SeqCst) {
+            return Err(Unavailable("away".into()));
+        }
+        let keys = self.keys.lock().unwrap().clone();
+        Ok(if keys.domain == domain { keys } else { Arc::default() })
     }
 }
 
@@ -165,6 +188,8 @@ pub struct Cluster {
     pub net: Arc<Net>,
     pub limits: FrontendLimits,
     pub shutdown: CancellationToken,
+    pub checks: Option<Arc<Checks>>,
+    pub screen: Gate,
     _dirs: Vec<tempfile::TempDir>,
 }
 
@@ -182,7 +207,8 @@ impl Cluster {
             };
             let replica = Replica::initialise(dir.path(), &identity).unwrap();
             let store = replica.serve(1, &[identity.replica], Arc::new(OpenGate)).unwrap();
-            let domain = Domain { name: "example.org".into(), generation: 1, tombstone: false };
+            let (name, keys) = ("example.org".to_owned(), Sealed::default());
+            let domain = Domain { name, generation: 1, tombstone: false, keys };
             store.put_domain(domain).await.unwrap().acknowledge().unwrap();
             stores.insert(identity.store, store);
             dirs.push(dir);
@@ -198,7 +224,9 @@ impl Cluster {
             directory: Arc::default(),
             net: Arc::new(Net { stores, candidates, ..Net::default() }),
             limits,
+            screen: Gate::default(),
             shutdown: CancellationToken::new(),
+            checks: None,
             _dirs: dirs,
         }
     }
@@ -283,6 +311,8 @@ impl Cluster {
             hostname: HOST.into(),
             tls: Some(Arc::new(Pretend)),
             sends_out: false,
+            checks: self.checks.clone(),
+            screen: self.screen.clone(),
             shutdown: self.shutdown.clone(),
             limits: Arc::new(self.limits.clone()),
         }
@@ -337,8 +367,13 @@ impl Cluster {
 
     /// The messages in an account's INBOX, oldest first.
     pub async fn inbox(&self, store: &str, account: AccountId) -> Vec<String> {
+        self.mailbox(store, account, "INBOX").await
+    }
+
+    /// The messages in a mailbox, oldest first.
+    pub async fn mailbox(&self, store: &str, account: AccountId, name: &'static str) -> Vec<String> {
         let read = self.store(store).read(move |view| {
-            let inbox = view.mailbox_by_name(account, "INBOX")?.expect("an INBOX");
+            let inbox = view.mailbox_by_name(account, name)?.expect("a mailbox");
             let messages = view.messages(inbox.id, 1, u32::MAX)?;
             messages.iter().map(|m| view.body(m.body)).collect::<Result<Vec<_>, _>>()
         });

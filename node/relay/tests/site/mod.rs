@@ -1,5 +1,7 @@
 //! Another site: a name server's answers, and one port on loopback whose connections are played by scripts.
 
+#![allow(dead_code, reason = "each test file uses a part of this")]
+
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
@@ -8,10 +10,13 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use mailcluster_outbound::route::{Answer, Exchange, HostAnswer, Looked};
+use mailcluster_outbound::{
+    route::{Answer, Exchange, HostAnswer, Looked},
+    tls::dane::Tlsa,
+};
 use mailcluster_proto_smtp::{MailDsn, Recipient};
 use mailcluster_relay::{Attempt, Dns, Job, Relay, Settings, Tls};
-use rustls::pki_types::{PrivateKeyDer, pem::PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -32,6 +37,7 @@ pub enum Play {
 /// The site, until it is dropped.
 pub struct Site {
     addr: SocketAddr,
+    pub identity: Arc<Identity>,
     /// What was said to it in clear.
     heard: Arc<Mutex<String>>,
 }
@@ -43,14 +49,16 @@ impl Site {
         let addr = listener.local_addr().unwrap();
         let heard = Arc::<Mutex<String>>::default();
         let hears = heard.clone();
+        let identity = Arc::new(Identity::new());
+        let shows = identity.clone();
         tokio::spawn(async move {
             let mut plays = plays.into_iter();
             while let Ok((stream, _)) = listener.accept().await {
                 let play = plays.next().unwrap_or(Play::Refuse);
-                tokio::spawn(connection(stream, play, hears.clone()));
+                tokio::spawn(connection(stream, play, (hears.clone(), shows.clone())));
             }
         });
-        Self { addr, heard }
+        Self { addr, identity, heard }
     }
 
     pub fn port(&self) -> u16 {
@@ -64,22 +72,69 @@ impl Site {
     /// Says that these hosts, in this order, take the domain's mail.
     pub fn names(&self, hosts: &[&str]) -> Names {
         let exchange = |(preference, host): (u16, &&str)| Exchange { preference, host: (*host).to_owned() };
-        Names { mx: Answer::Records((0..).zip(hosts).map(exchange).collect()) }
+        Names { mx: Answer::Records((0..).zip(hosts).map(exchange).collect()), ..Names::default() }
     }
 }
 
 /// Every host is on loopback.
 pub struct Names {
     pub mx: Answer<Exchange>,
+    /// All of it is signed.
+    pub secure: bool,
+    pub tlsa: Answer<Tlsa>,
+    pub texts: Answer<String>,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self { mx: Answer::NoRecord, secure: false, tlsa: Answer::NoRecord, texts: Answer::NoRecord }
+    }
+}
+
+/// What servers show: a certificate of the name `mx.a.test`, by an authority of its own that it shows as well.
+pub struct Identity {
+    pub own: CertificateDer<'static>,
+    pub authority: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    fn new() -> Self {
+        let names = |names: &[&str]| {
+            rcgen::CertificateParams::new(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()).unwrap()
+        };
+        let mut params = names(&[]);
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority_key = rcgen::KeyPair::generate().unwrap();
+        let authority = params.self_signed(&authority_key).unwrap().der().clone();
+        let issuer = rcgen::Issuer::new(params, authority_key);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let own = names(&["mx.a.test", "mta-sts.a.test"]).signed_by(&key, &issuer).unwrap().der().clone();
+        let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+        Self { own, authority, key }
+    }
+
+    pub fn acceptor(&self) -> TlsAcceptor {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let chain = vec![self.own.clone(), self.authority.clone()];
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, self.key.clone_key())
+            .unwrap();
+        TlsAcceptor::from(Arc::new(config))
+    }
 }
 
 #[async_trait]
 impl Dns for Names {
     async fn exchanges(&self, _: &str) -> Looked<Exchange> {
-        match &self.mx {
-            Answer::Records(records) if records.is_empty() => Looked::plain(Answer::NoRecord),
-            answer => Looked::plain(answer.clone()),
-        }
+        let answer = match &self.mx {
+            Answer::Records(records) if records.is_empty() => Answer::NoRecord,
+            answer => answer.clone(),
+        };
+        Looked { answer, secure: self.secure }
     }
 
     async fn host(&self, host: &str) -> HostAnswer {
@@ -87,7 +142,18 @@ impl Dns for Names {
             "a.test" => Answer::Failed,
             _ => Answer::Records(vec![Ipv4Addr::LOCALHOST]),
         };
-        HostAnswer { v4: Looked::plain(v4), v6: Looked::plain(Answer::NoRecord), canonical: None }
+        let v4 = Looked { answer: v4, secure: self.secure };
+        HostAnswer { v4, v6: Looked::plain(Answer::NoRecord), canonical: None }
+    }
+
+    async fn tlsa(&self, name: &str) -> Looked<Tlsa> {
+        assert!(self.secure && name.ends_with("._tcp.mx.a.test"), "{name} is not to be looked up");
+        Looked { answer: self.tlsa.clone(), secure: true }
+    }
+
+    async fn texts(&self, name: &str) -> Answer<String> {
+        assert_eq!(name, "_mta-sts.a.test");
+        self.texts.clone()
     }
 }
 
@@ -95,6 +161,7 @@ pub fn settings(site: &Site) -> Settings {
     Settings {
         port: site.port(),
         loopback_is_another: true,
+        idle: Duration::ZERO,
         connect: Duration::from_secs(5),
         ..Settings::new("mail.example.test".into())
     }
@@ -136,7 +203,7 @@ pub async fn send_job(
     tokio::time::timeout(Duration::from_secs(30), relay.attempt(&job, leave)).await.expect("it ends")
 }
 
-async fn connection(stream: TcpStream, play: Play, heard: Arc<Mutex<String>>) {
+async fn connection(stream: TcpStream, play: Play, (heard, identity): (Arc<Mutex<String>>, Arc<Identity>)) {
     match play {
         Play::Refuse => {}
         Play::Script(script) => {
@@ -145,7 +212,8 @@ async fn connection(stream: TcpStream, play: Play, heard: Arc<Mutex<String>>) {
         Play::Tls(offers) => {
             let hello = [("", "220 mx"), ("EHLO", offers), ("STARTTLS", "220 go")];
             let Some(stream) = script_of(stream, &hello, &heard).await else { return };
-            let stream = acceptor().accept(stream).await.unwrap();
+            // A client that does not like what it is shown goes.
+            let Ok(stream) = identity.acceptor().accept(stream).await else { return };
             let script = [
                 ("EHLO", offers),
                 ("AUTH PLAIN", "235 welcome"),
@@ -191,17 +259,4 @@ async fn script_of<S: AsyncRead + AsyncWrite + Unpin>(
         stream.write_all(format!("{reply}\r\n").as_bytes()).await.ok()?;
     }
     Some(stream.into_inner())
-}
-
-fn acceptor() -> TlsAcceptor {
-    let made = rcgen::generate_simple_self_signed(["mx".to_owned()]).unwrap();
-    let key = PrivateKeyDer::from_pem_slice(made.signing_key.serialize_pem().as_bytes()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
-    TlsAcceptor::from(Arc::new(config))
 }

@@ -72,11 +72,12 @@ fn empty_account(cx: &mut Apply<'_>, local: i64) -> Result<(), ApplyError> {
 }
 
 pub fn put_domain(cx: &mut Apply<'_>, r: &PutDomain) -> Result<(), ApplyError> {
-    cx.conn.prepare_cached("INSERT OR REPLACE INTO domain VALUES(?,?,?,?)")?.execute(params![
+    cx.conn.prepare_cached("INSERT OR REPLACE INTO domain VALUES(?,?,?,?,?)")?.execute(params![
         r.name,
         r.generation,
         r.tombstone,
-        cx.seq
+        cx.seq,
+        r.keys
     ])?;
     cx.changed.directory = true;
     Ok(())

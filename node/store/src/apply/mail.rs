@@ -68,7 +68,9 @@ pub fn deliver(cx: &mut Apply<'_>, r: &Deliver, place: Place) -> Result<(), Appl
         if event != Event::Duplicate {
             take_in(cx, r, target, place)?;
         }
-        let detail = (!target.detail.is_empty()).then_some(target.detail.as_str());
+        let told: Vec<&str> =
+            [&*r.met, &*target.detail].into_iter().filter(|told| !told.is_empty()).collect();
+        let detail = (!told.is_empty()).then(|| told.join("; "));
         let line = |place, detail| Line {
             at: r.at,
             delivery: &r.delivery,
@@ -77,7 +79,7 @@ pub fn deliver(cx: &mut Apply<'_>, r: &Deliver, place: Place) -> Result<(), Appl
             place,
             detail,
         };
-        trace::history(cx, &line((target.mailbox, target.uid), detail))?;
+        trace::history(cx, &line((target.mailbox, target.uid), detail.as_deref()))?;
         for other in &target.also {
             trace::history(cx, &line((other.mailbox, other.uid), None))?;
         }

@@ -46,7 +46,8 @@ pub fn deliver(cx: &mut Plan<'_>, delivery: Delivery, crc: u32) -> Result<Planne
     }
     let new = targets.iter().any(|t| t.mailbox != 0);
     let body = if new { delivery.body } else { Bytes::new() };
-    let record = Deliver { delivery: key.to_vec(), sender: delivery.sender, at, body_crc: crc, targets };
+    let (sender, met) = (delivery.sender, delivery.met);
+    let record = Deliver { delivery: key.to_vec(), sender, at, body_crc: crc, targets, met };
     let mut records = before;
     records.push((record.into(), body));
     records.extend(behind);

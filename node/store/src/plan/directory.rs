@@ -102,7 +102,8 @@ pub fn put_domain(cx: &mut Plan<'_>, domain: Domain) -> Result<Planned, PlanErro
     if held.is_some_and(|g| g >= domain.generation) {
         return Err(Refusal::Stale.into());
     }
-    let record = PutDomain { name: domain.name, generation: domain.generation, tombstone: domain.tombstone };
+    let Domain { name, generation, tombstone, keys } = domain;
+    let record = PutDomain { name, generation, tombstone, keys: keys.0 };
     Ok(Planned::one(record, Value::Done))
 }
 

@@ -1,5 +1,7 @@
 //! Records of accounts, domains and aliases.
 
+use std::fmt;
+
 use super::mail::NewMailbox;
 
 /// An account's newest state, with its quota.
@@ -39,6 +41,7 @@ pub struct PutAccount {
 
 /// A domain's newest state.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
+#[prost(skip_debug)]
 pub struct PutDomain {
     /// Lower case.
     #[prost(string, tag = "1")]
@@ -49,6 +52,16 @@ pub struct PutDomain {
     /// Deleted.
     #[prost(bool, tag = "3")]
     pub tombstone: bool,
+    /// What signs its mail.
+    #[prost(bytes = "vec", tag = "4")]
+    pub keys: Vec<u8>,
+}
+
+impl fmt::Debug for PutDomain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, generation, tombstone, keys: _ } = self;
+        write!(f, "PutDomain({name:?}, {generation}, tombstone {tombstone})")
+    }
 }
 
 /// An alias's newest state.

@@ -20,6 +20,9 @@ pub struct Deliver {
     /// Those who got it, and those who had it already (mailbox 0).
     #[prost(message, repeated, tag = "5")]
     pub targets: Vec<Stored>,
+    /// What checks said of it on its way in.
+    #[prost(string, tag = "6")]
+    pub met: String,
 }
 
 /// One copy of a delivered message.

@@ -7,11 +7,13 @@
 mod directory;
 mod kept;
 mod mail;
+mod newer;
 mod queue;
 mod system;
 mod undelete;
 
 use bytes::Bytes;
+use newer::Newer;
 use prost::Message as _;
 
 pub use directory::{Audit, PutAccount, PutAlias, PutDomain, PutGaps};
@@ -49,7 +51,9 @@ pub enum DecodeError {
 }
 
 macro_rules! records {
-    ($($name:ident = $kind:literal, $version:literal;)*) => {
+    (@version $record:ident, $version:literal) => { $version };
+    (@version $record:ident, $version:literal, $newest:literal) => { Newer::version($record) };
+    ($($name:ident = $kind:literal, $version:literal $(to $newest:literal)?;)*) => {
         /// One change, of any kind.
         #[derive(Debug, Clone, PartialEq)]
         pub enum Record {
@@ -60,13 +64,15 @@ macro_rules! records {
         }
 
         impl Record {
-            /// Every kind with its version.
+            /// Every kind with its versions.
             #[cfg(test)]
-            pub const KINDS: &[(&str, u16, u8)] = &[$((stringify!($name), $kind, $version)),*];
+            pub const KINDS: &[(&str, u16, u8)] =
+                &[$((stringify!($name), $kind, $version) $(, (stringify!($name), $kind, $newest))?),*];
 
             /// Its number and version on disk.
+            #[allow(unused_variables, reason = "most kinds have one version")]
             pub fn kind(&self) -> (u16, u8) {
-                match self { $(Self::$name(_) => ($kind, $version),)* }
+                match self { $(Self::$name(r) => ($kind, records!(@version r, $version $(, $newest)?)),)* }
             }
 
             fn proto_len(&self) -> usize {
@@ -80,7 +86,7 @@ macro_rules! records {
             /// Reads a record's protobuf.
             pub fn decode(kind: u16, version: u8, proto: &[u8]) -> Result<Self, DecodeError> {
                 match (kind, version) {
-                    $(($kind, $version) => $name::decode(proto).map(Self::$name)
+                    $(($kind, $version $(..= $newest)?) => $name::decode(proto).map(Self::$name)
                         .map_err(|e| DecodeError::Malformed { kind, why: e.to_string() }),)*
                     _ => Err(DecodeError::Unknown { kind, version }),
                 }
@@ -98,7 +104,7 @@ macro_rules! records {
 records! {
     EpochStart = 1, 1;
     InSync = 2, 1;
-    Deliver = 10, 1;
+    Deliver = 10, 1 to 2;
     Append = 11, 1;
     SetFlags = 12, 1;
     Expunge = 13, 1;
@@ -113,12 +119,12 @@ records! {
     PutSieve = 24, 1;
     RetireMailbox = 25, 1;
     PutAccount = 30, 1;
-    PutDomain = 31, 1;
+    PutDomain = 31, 1 to 2;
     PutAlias = 32, 1;
     Audit = 33, 1;
     PutGaps = 34, 1;
-    QueuePut = 40, 1;
-    QueueUpdate = 41, 1;
+    QueuePut = 40, 1 to 2;
+    QueueUpdate = 41, 1 to 2;
     Kept = 50, 1;
     Salvaged = 60, 1;
 }

@@ -42,8 +42,8 @@ type Samples = Vec<(Record, &'static [u8])>;
 
 /// One of each kind, every field set.
 fn samples() -> Samples {
-    [system(), incoming(), messages(), mailboxes(), renames(), accounts(), queue(), kept(), undelete()]
-        .concat()
+    let first = [system(), incoming(), messages(), mailboxes(), renames(), accounts(), queue(), kept()];
+    [first.concat(), undelete(), newer()].concat()
 }
 
 fn system() -> Samples {
@@ -72,6 +72,7 @@ fn incoming() -> Samples {
                 at: 1_700_000_000,
                 body_crc: crc32c::crc32c(b"body\r\n"),
                 targets: vec![stored.clone(), Stored { mailbox: 0, uid: 0, modseq: 0, ..stored }],
+                met: String::new(),
             }
             .into(),
             b"body\r\n",
@@ -178,7 +179,11 @@ fn accounts() -> Samples {
             .into(),
             b"",
         ),
-        (PutDomain { name: "example.org".into(), generation: 3, tombstone: true }.into(), b""),
+        (
+            PutDomain { name: "example.org".into(), generation: 3, tombstone: true, ..Default::default() }
+                .into(),
+            b"",
+        ),
         (
             PutAlias {
                 address: "info@example.org".into(),
@@ -213,13 +218,57 @@ fn queue() -> Samples {
                 delivery: id(4),
                 address: "User@Example.org".into(),
                 retry: Some(recipient()),
-                outcome: "delivered".into(),
+                outcome: String::new(),
                 at: 1_700_000_006,
             }
             .into(),
             b"",
         ),
     ]
+}
+
+/// Those of version 2.
+fn newer() -> Samples {
+    let asked = || Recipient { params: "NOTIFY=SUCCESS".into(), ..recipient() };
+    let also = vec![Placed { mailbox: 1 << 32 | 8, uid: 3, modseq: 1 << 32 | 21, ..Placed::default() }];
+    let filed = Stored {
+        account: id(3),
+        recipient: "user@example.org".into(),
+        mailbox: 1 << 32 | 7,
+        uid: 9,
+        modseq: 1 << 32 | 20,
+        system: 1,
+        keywords: vec!["$Junk".into()],
+        also,
+        seen: vec![Seen { id: id(6), until: 1_700_000_100 }],
+        detail: "fileinto".into(),
+        ..Stored::default()
+    };
+    let deliver = Deliver {
+        delivery: id(4),
+        sender: "sender@example.com".into(),
+        at: 1_700_000_011,
+        body_crc: crc32c::crc32c(b"filed"),
+        targets: vec![filed],
+        met: "spf:pass".into(),
+    };
+    let keys = PutDomain { name: "example.org".into(), generation: 4, tombstone: false, keys: vec![1, 2] };
+    let put = QueuePut {
+        delivery: id(4),
+        sender: "sender@example.com".into(),
+        at: 1_700_000_012,
+        recipients: vec![asked()],
+        body_crc: crc32c::crc32c(b"queued"),
+        params: "RET=HDRS".into(),
+    };
+    let held = QueueUpdate {
+        delivery: id(4),
+        address: "User@Example.org".into(),
+        retry: Some(asked()),
+        outcome: "held by admin".into(),
+        at: 1_700_000_013,
+    };
+    vec![(deliver.into(), b"filed"), (keys.into(), b""), (put.into(), b"queued"), (held.into(), b"")]
 }
 
 fn kept() -> Samples {
@@ -302,5 +351,43 @@ fn an_unknown_kind_or_version_is_refused_and_so_is_garbage() {
     assert!(matches!(with(8, 99), Some(DecodeError::Malformed { .. })));
     for cut in 1..bytes.len() {
         assert!(decode_all(&Bytes::copy_from_slice(&bytes[..cut])).is_err(), "cut at {cut}");
+    }
+}
+
+/// An older program must not pass over what it does not know: it would lack it for ever.
+#[test]
+fn what_says_something_new_is_of_a_version_that_older_programs_refuse() {
+    let text = || "x".to_owned();
+    let deliver = |stored: Stored| Deliver { targets: vec![stored], ..Deliver::default() };
+    let recipient = || Recipient { params: text(), ..Recipient::default() };
+    let retry = |retry| QueueUpdate { retry: Some(retry), ..QueueUpdate::default() };
+    let new: Vec<Record> = vec![
+        Deliver { met: text(), ..Deliver::default() }.into(),
+        deliver(Stored { system: 1, ..Stored::default() }).into(),
+        deliver(Stored { keywords: vec![text()], ..Stored::default() }).into(),
+        deliver(Stored { also: vec![Placed::default()], ..Stored::default() }).into(),
+        deliver(Stored { filtered: true, ..Stored::default() }).into(),
+        deliver(Stored { seen: vec![Seen::default()], ..Stored::default() }).into(),
+        deliver(Stored { detail: text(), ..Stored::default() }).into(),
+        PutDomain { keys: vec![1], ..PutDomain::default() }.into(),
+        QueuePut { recipients: vec![recipient()], ..QueuePut::default() }.into(),
+        retry(Recipient { returned: text(), ..Recipient::default() }).into(),
+        QueueUpdate { outcome: text(), ..retry(Recipient::default()) }.into(),
+    ];
+    for record in new {
+        let mut bytes = Vec::new();
+        encode(&record, b"", &mut bytes);
+        assert_eq!((record.kind().1, bytes[6]), (2, 2), "{record:?}");
+        assert_eq!(decode_all(&Bytes::from(bytes)).unwrap()[0].record, record);
+    }
+    let old: Vec<Record> = vec![
+        deliver(Stored { mailbox: 7, ..Stored::default() }).into(),
+        PutDomain { name: text(), ..PutDomain::default() }.into(),
+        QueuePut { params: text(), ..QueuePut::default() }.into(),
+        QueueUpdate { outcome: text(), ..QueueUpdate::default() }.into(),
+        retry(Recipient { last_error: text(), ..Recipient::default() }).into(),
+    ];
+    for record in old {
+        assert_eq!(record.kind().1, 1, "{record:?}");
     }
 }

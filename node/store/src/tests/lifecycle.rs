@@ -7,8 +7,8 @@ use mailcluster_types::{AccountId, DeliveryId, ReplicaId, StoreName};
 use super::support::{account, delivery, directory, identity, mailbox, target};
 use crate::{
     Alias, Delivered, DirectoryRecord, Domain, Enqueue, HistoryKey, Identity, OpenError, OpenGate, OutDue,
-    QueueRecipient, QueueUpdate, Refusal, Replica, WriteError, machine, schema, superblock::Superblock,
-    testing::Setup,
+    QueueRecipient, QueueUpdate, Refusal, Replica, Sealed, WriteError, machine, schema,
+    superblock::Superblock, testing::Setup,
 };
 
 const ME: &[ReplicaId] = &[ReplicaId(9)];
@@ -121,7 +121,9 @@ async fn the_directory_keeps_records_and_tells_what_changed() {
     let dir = tempfile::tempdir().unwrap();
     let replica = Replica::initialise(dir.path(), &directory()).unwrap();
     let store = replica.serve(1, ME, Arc::new(OpenGate)).unwrap();
-    let domain = Domain { name: "example.org".into(), generation: 1, tombstone: false };
+    let keys = Sealed(b"hidden".to_vec());
+    let domain = Domain { name: "example.org".into(), generation: 1, tombstone: false, keys };
+    assert!(!format!("{domain:?}").contains("hidden") && !format!("{domain:?}").contains("104"));
     store.put_domain(domain.clone()).await.unwrap().acknowledge().unwrap();
     let accounts = vec![account(1), account(2), account(1)];
     assert_eq!(store.put_accounts(accounts).await.unwrap().acknowledge().unwrap(), 2);

@@ -10,8 +10,8 @@ use super::{
     support::{deliver, identity, mailbox},
 };
 use crate::{
-    Expunge, OpenError, OpenGate, RecoverableFilter, Undelete, base, schema, superblock::Superblock,
-    testing::Setup, tools,
+    Domain, Expunge, OpenError, OpenGate, RecoverableFilter, Sealed, Undelete, base, schema,
+    superblock::Superblock, testing::Setup, tools,
 };
 
 const ME: &[ReplicaId] = &[ReplicaId(9)];
@@ -129,6 +129,11 @@ async fn works(dir: &Path) {
     let asked = Undelete { account, messages: vec![(inbox, uid)], into: None };
     assert_eq!(store.undelete(asked).await.unwrap().acknowledge().unwrap().messages.len(), 1);
     assert_eq!(mailbox(&store, 1, "INBOX").await.uid_next, uid + 2);
+    // And keys of a domain are kept.
+    let keys = Sealed(b"sealed".to_vec());
+    let domain = Domain { name: "example.org".into(), generation: 2, tombstone: false, keys };
+    store.put_domain(domain.clone()).await.unwrap().acknowledge().unwrap();
+    assert_eq!(store.read(|v| v.domain("example.org")).await.unwrap(), Some(domain));
     assert_eq!(store.read(|v| v.verify()).await.unwrap(), Vec::<String>::new());
     drop(store.stop().await);
 }
@@ -138,6 +143,9 @@ async fn an_index_of_version_3_is_brought_up_in_place() {
     let dir = tempfile::tempdir().unwrap();
     let store = serve(&eager(), dir.path());
     mostly_gone(&store, 60, 1500, 4).await;
+    let keys = Sealed::default();
+    let domain = Domain { name: "example.org".into(), generation: 1, tombstone: false, keys };
+    store.put_domain(domain).await.unwrap().acknowledge().unwrap();
     drop(store.stop().await);
     let (grown, log) = (content(dir.path()), dir.path().join("log"));
     downgraded(dir.path());

@@ -6,7 +6,7 @@ use rusqlite::{Row, params};
 use super::{View, account_id, limit};
 use crate::{
     error::ReadError,
-    model::{Account, Alias, Domain},
+    model::{Account, Alias, Domain, Sealed},
 };
 
 /// One record of the directory's history of changes.
@@ -47,7 +47,7 @@ fn account(r: &Row<'_>) -> rusqlite::Result<Account> {
 }
 
 fn domain(r: &Row<'_>) -> rusqlite::Result<Domain> {
-    Ok(Domain { name: r.get(0)?, generation: r.get(1)?, tombstone: r.get(2)? })
+    Ok(Domain { name: r.get(0)?, generation: r.get(1)?, tombstone: r.get(2)?, keys: Sealed(r.get(3)?) })
 }
 
 fn alias(r: &Row<'_>) -> rusqlite::Result<Alias> {
@@ -119,9 +119,9 @@ impl View {
                 Ok((r.get(10)?, DirectoryRecord::Account(account(r)?)))
             })?;
         changes.extend(self.all(
-            "SELECT name, generation, tombstone, seq FROM domain WHERE seq>? ORDER BY seq LIMIT ?",
+            "SELECT name, generation, tombstone, keys, seq FROM domain WHERE seq>? ORDER BY seq LIMIT ?",
             params![after, n],
-            |r| Ok((r.get(3)?, DirectoryRecord::Domain(domain(r)?))),
+            |r| Ok((r.get(4)?, DirectoryRecord::Domain(domain(r)?))),
         )?);
         changes.extend(self.all(
             "SELECT address, accounts, generation, tombstone, seq FROM alias WHERE seq>? ORDER BY seq LIMIT ?",
@@ -140,15 +140,35 @@ impl View {
     /// A domain (not a tombstone).
     pub fn domain(&self, name: &str) -> Result<Option<Domain>, ReadError> {
         self.one(
-            "SELECT name, generation, tombstone FROM domain WHERE name=? AND tombstone=0",
+            "SELECT name, generation, tombstone, keys FROM domain WHERE name=? AND tombstone=0",
             [name],
+            domain,
+        )
+    }
+
+    /// A domain's newest record, a tombstone too.
+    pub fn domain_record(&self, name: &str) -> Result<Option<Domain>, ReadError> {
+        self.one("SELECT name, generation, tombstone, keys FROM domain WHERE name=?", [name], domain)
+    }
+
+    /// The names of live domains, ascending.
+    pub fn domain_names(&self) -> Result<Vec<String>, ReadError> {
+        self.all("SELECT name FROM domain WHERE tombstone=0 ORDER BY name", [], |r| r.get(0))
+    }
+
+    /// Live domains with keys and names above `after`, at most `limit`, ascending.
+    pub fn domains_with_keys(&self, after: &str, max: usize) -> Result<Vec<Domain>, ReadError> {
+        self.all(
+            "SELECT name, generation, tombstone, keys FROM domain \
+             WHERE name>? AND tombstone=0 AND length(keys)>0 ORDER BY name LIMIT ?",
+            params![after, limit(max)],
             domain,
         )
     }
 
     /// All domains, tombstones too.
     pub fn domains(&self) -> Result<Vec<Domain>, ReadError> {
-        self.all("SELECT name, generation, tombstone FROM domain ORDER BY name", [], domain)
+        self.all("SELECT name, generation, tombstone, keys FROM domain ORDER BY name", [], domain)
     }
 
     /// An alias by its address key (not a tombstone).

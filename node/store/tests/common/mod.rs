@@ -65,6 +65,7 @@ pub fn delivery(targets: Vec<DeliveryTarget>, body: &str) -> Delivery {
         sender: "sender@example.com".into(),
         at: 1_700_000_000,
         body: Bytes::from(body.to_owned()),
+        met: String::new(),
         targets,
     }
 }

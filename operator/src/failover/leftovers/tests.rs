@@ -33,6 +33,12 @@ fn what_is_over_goes_while_the_store_serves() {
     for (name, key, value, goes) in cases {
         assert_eq!(left(&[(key, value)], false), goes.then(|| json!({ key: null })), "{name}");
     }
+    let (closed, open) = ("n2 2027-01-15T08:00:00Z", "n2 2027-01-15T08:00:01Z");
+    assert_eq!(left(&[(keys::REBALANCED, open)], false), None, "its window is open");
+    assert_eq!(left(&[(keys::REBALANCED, closed)], false), Some(json!({ keys::REBALANCED: null })));
+    let late = [(keys::FAILOVER, "n2"), (keys::REBALANCED, closed)];
+    let both = json!({ keys::FAILOVER: null, keys::REBALANCED: null });
+    assert_eq!(left(&late, false), Some(both), "a request of the operator's own that came to nothing");
     assert_eq!(left(&[(keys::DELETING, "p1")], true), None, "the pod is going as we asked");
     assert_eq!(left(&[(keys::HELD_BY, "p0")], false), Some(json!({ keys::HELD_BY: "p1" })));
     assert_eq!(left(&[], false), None);

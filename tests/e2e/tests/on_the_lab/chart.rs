@@ -92,13 +92,13 @@ fn image(stage: &Stage) -> Result<String> {
     stage.kubectl(&["get", "mailcluster", "demo", "-o", "jsonpath={.status.image}"])
 }
 
-fn operators(stage: &Stage) -> Result<Vec<String>> {
+pub fn operators(stage: &Stage) -> Result<Vec<String>> {
     let text = stage.site.kubernetes.kubectl(&["-n", SYSTEM, "get", "pods", "-o", "name"])?;
     Ok(text.lines().map(str::to_owned).collect())
 }
 
 /// Waits until none of the old operator's pods is left and a new one leads.
-fn rolled(stage: &Stage, old: &[String]) -> Result<()> {
+pub fn rolled(stage: &Stage, old: &[String]) -> Result<()> {
     wait_for("the operator's pods are new", LIMIT, || {
         let now = operators(stage)?;
         Ok((!now.is_empty() && now.iter().all(|pod| !old.contains(pod))).then_some(()))

@@ -15,6 +15,7 @@ mod moves;
 mod network;
 mod operator;
 mod partition;
+mod release;
 mod service;
 mod stage;
 mod upkeep;
@@ -24,7 +25,7 @@ mod weak;
 use anyhow::{Context, Result, ensure};
 use mailcluster_e2e::{Kubernetes, picture};
 use mailcluster_test_clients::Ledger;
-use stage::Stage;
+use stage::{From, Stage};
 
 /// What happens to the cluster; answers what was promised to clients meanwhile.
 type Scenario = fn(&Stage) -> Result<Ledger>;
@@ -41,6 +42,7 @@ use Needs::{Kubernetes as Any, TheLab};
 
 /// What must not disturb service, in this order: later ones find the cluster as the earlier ones left it.
 const SERVICE: &[(&str, Needs, Scenario)] = &[
+    (release::NAME, TheLab, release::upgraded),
     ("the_chart_refuses_what_cannot_work", Any, chart::checked),
     ("frontends_are_scaled_by_kubectl", Any, service::scaled),
     ("frontends_are_made_anew_and_nobody_is_turned_away", Any, service::restarted),
@@ -111,12 +113,14 @@ fn play_all(scenarios: &[(&str, Needs, Scenario)]) -> Result<()> {
         leave_out(scenarios, "needs the lab (`cargo xtask test` brings it up)");
         return Ok(());
     }
-    let stage = Stage::set().inspect_err(|_| show_what_is_there())?;
     let only = std::env::var("MAILCLUSTER_E2E_ONLY").unwrap_or_default();
     let wanted = |name: &str| match only.is_empty() {
         true => !BY_NAME.contains(&name),
         false => only.split(',').any(|part| name.contains(part)),
     };
+    let is_upgraded = scenarios.iter().any(|(name, ..)| *name == release::NAME && wanted(name));
+    let from = if is_upgraded { From::LastRelease } else { From::Today };
+    let stage = Stage::set(from).inspect_err(|_| show_what_is_there())?;
     let mut promised = Ledger::default();
     for (number, (name, needs, scenario)) in scenarios.iter().enumerate() {
         if !wanted(name) {

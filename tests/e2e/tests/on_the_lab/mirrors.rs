@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use mailcluster_e2e::{Prober, Sizes, StoreView, mirrored_disks, mirrored_manifest, wait_for};
 use mailcluster_lab::VolumeSpec;
 use mailcluster_test_clients::{Ledger, Load, LoadPlan};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     beside::{self, judged},
@@ -24,6 +24,8 @@ pub const COPIES: usize = 3;
 const SPARE: &str = "spare";
 /// A disk for a copy that takes the place of one that was lost for good.
 pub const AFTER: &str = "after";
+/// For so long it is watched that nothing is moved: the operator looks every two seconds.
+const STAYS: Duration = Duration::from_secs(10);
 /// Octets of a large message, and how many of them have a new copy get files: those have more than 64 MiB, which records
 /// would be sent for below.
 const LARGE: usize = 2 << 20;
@@ -257,33 +259,85 @@ pub fn replaced(stage: &Stage) -> Result<Ledger> {
     judged(&twin, &promised)
 }
 
-/// One node serves everything, as after failures; they are spread again, in order, while mail flows.
+/// The nodes that serve.
+fn hosts(stage: &Stage) -> Result<Vec<String>> {
+    Ok(stage.site.stores()?.into_iter().map(|store| store.host).collect())
+}
+
+/// One node serves everything, as after failures.
+fn on_one_node(stage: &Stage) -> Result<String> {
+    let (mail, directory) = (store(stage)?, stage.site.store(&format!("{NAME}-directory"))?);
+    if mail.host != directory.host {
+        asked_for(stage, &mail.name, &directory.host)?;
+    }
+    Ok(directory.host)
+}
+
+/// One node serves everything; they are spread again, in order, while mail flows: when a person asks for it, and by itself
+/// in a window.
 pub fn rebalanced(stage: &Stage) -> Result<Ledger> {
     let twin = mirrored(stage)?;
-    let hosts =
-        || -> Result<Vec<String>> { Ok(twin.site.stores()?.into_iter().map(|store| store.host).collect()) };
-    let (mail, directory) = (store(&twin)?, twin.site.store(&format!("{NAME}-directory"))?);
     let promised = twin.sending("rebalanced", || {
-        if mail.host != directory.host {
-            asked_for(&twin, &mail.name, &directory.host)?;
-        }
+        let host = on_one_node(&twin)?;
         let planned = twin.site.admin(&["rebalance", "--dry-run"], "")?;
         ensure!(planned.lines().count() == 1 && planned.contains(" -> "), "one hand-over: {planned}");
-        ensure!(
-            hosts()?.iter().all(|host| *host == directory.host),
-            "a dry run moves nothing: {:?}",
-            hosts()?
-        );
+        let now = hosts(&twin)?;
+        ensure!(now.iter().all(|at| *at == host), "a dry run moves nothing: {now:?}");
         let done = twin.site.admin(&["rebalance"], "")?;
         ensure!(done == planned, "planned {planned}, done {done}");
-        let after = hosts()?;
+        let after = hosts(&twin)?;
         ensure!(after.len() == 2 && after[0] != after[1], "on {after:?}");
         let again = twin.site.admin(&["rebalance"], "")?;
         ensure!(again.trim() == "nothing to move", "{again}");
-        Ok(())
+        all_in_sync(&twin)?;
+        by_itself(&twin)
     })?;
     all_in_sync(&twin)?;
     judged(&twin, &promised)
+}
+
+/// Sets what `failover.rebalance` says.
+fn windowed(stage: &Stage, rebalance: &Value) -> Result<()> {
+    let patch = json!({"spec": {"failover": {"rebalance": rebalance}}}).to_string();
+    stage.kubectl(&["patch", "mailcluster", NAME, "--type", "merge", "--patch", &patch]).map(drop)
+}
+
+/// In a window, and not before it opens, the operator spreads the primaries. What a person moves back stays there.
+fn by_itself(stage: &Stage) -> Result<()> {
+    let host = on_one_node(stage)?;
+    // What a person has moved stays for the rest of a window: this one opens with the next minute.
+    let opens = jiff::Timestamp::from_second((jiff::Timestamp::now().as_second() / 60 + 1) * 60)?;
+    let start = opens.strftime("%H:%M").to_string();
+    windowed(stage, &json!({"window": {"start": start, "durationMinutes": 60}}))?;
+    let spread = opened(stage, &host, opens);
+    // Whatever has come of it: the next scenarios move stores themselves.
+    spread.and(windowed(stage, &Value::Null))
+}
+
+fn opened(stage: &Stage, host: &str, opens: jiff::Timestamp) -> Result<()> {
+    while jiff::Timestamp::now() < opens {
+        let now = hosts(stage)?;
+        ensure!(
+            jiff::Timestamp::now() >= opens || now.iter().all(|at| at == host),
+            "before it opens: {now:?}"
+        );
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    let gone = wait_for("the primaries are spread", LIMIT, || {
+        let stores = stage.site.stores()?;
+        ensure!(stores.iter().all(|store| store.phase == "Serving"), "{stores:?}");
+        Ok(stores.into_iter().find(|store| store.host != host))
+    })?;
+    let object = stage.site.get(&["mailstore", &gone.name])?;
+    let reason = object.pointer("/status/lastFailover/reason").and_then(Value::as_str);
+    ensure!(reason == Some("Rebalanced"), "{} went to {} for {reason:?}", gone.name, gone.host);
+    all_in_sync(stage)?;
+    asked_for(stage, &gone.name, host)?;
+    all_in_sync(stage)?;
+    std::thread::sleep(STAYS);
+    let stays = stage.site.store(&gone.name)?;
+    ensure!(stays.host == host, "{} was moved back by a person, and is on {}", gone.name, stays.host);
+    Ok(())
 }
 
 /// Takes the cluster down: the disks are needed by nobody else.

@@ -13,6 +13,9 @@ use mailcluster_test_clients::Ledger;
 /// Longer than anything here may take; a deadline, not an expectation.
 pub const LIMIT: Duration = Duration::from_secs(240);
 
+/// The tag of the last release's images on the lab.
+const RELEASED: &str = "released";
+
 /// A MailCluster that serves, with accounts on every store.
 pub struct Stage {
     pub site: Site,
@@ -43,12 +46,27 @@ pub fn plan(binaries: &Path) -> Result<Plan<'_>> {
     Ok(Plan { workspace, binaries, registry, tag: env!("CARGO_PKG_VERSION"), pull })
 }
 
+/// What a cluster begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// The working tree.
+    Today,
+    /// The last release, where there is one to be had: on the lab.
+    LastRelease,
+}
+
 impl Stage {
     /// Installs the chart and the quickstart; goes on with those that an earlier run left there when
     /// `MAILCLUSTER_E2E_ATTACH` says so.
-    pub fn set() -> Result<Self> {
+    pub fn set(from: From) -> Result<Self> {
         let binaries = PathBuf::from(std::env::var("MAILCLUSTER_BIN").context("MAILCLUSTER_BIN")?);
-        let plan = plan(&binaries)?;
+        let released = std::env::var("MAILCLUSTER_RELEASED").map(PathBuf::from);
+        let plan = match &released {
+            Ok(source) if from == From::LastRelease => {
+                Plan { workspace: source, tag: RELEASED, ..plan(&binaries)? }
+            }
+            _ => plan(&binaries)?,
+        };
         if std::env::var_os("MAILCLUSTER_E2E_ATTACH").is_some() {
             let site = Site::new(Kubernetes::of_test()?, "demo", plan.binaries.to_owned());
             site.wait_ready(LIMIT)?;

@@ -21,7 +21,7 @@ const HANDED_OVER: Duration = Duration::from_secs(10);
 
 /// Runs this while mail is sent and a client logs in again and again; that one is not away for longer than a hand-over
 /// takes.
-fn hardly_noticed(stage: &Stage, name: &str, during: impl FnOnce() -> Result<()>) -> Result<Ledger> {
+pub fn hardly_noticed(stage: &Stage, name: &str, during: impl FnOnce() -> Result<()>) -> Result<Ledger> {
     stage.sending(name, || {
         let prober = Prober::start(stage.site.port(993)?, &stage.addresses[0]);
         let done = during();
@@ -56,7 +56,7 @@ pub fn drained(stage: &Stage) -> Result<Ledger> {
 }
 
 /// The UIDs of all pods of stores, by name.
-fn pods(stage: &Stage) -> Result<BTreeMap<String, String>> {
+pub fn pods(stage: &Stage) -> Result<BTreeMap<String, String>> {
     let found = stage.site.get(&["pods", "-l", "mailcluster.io/store"])?;
     let text = |pod: &Value, at: &str| pod.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
     let items = found["items"].as_array().cloned().unwrap_or_default();
@@ -67,28 +67,35 @@ fn pods(stage: &Stage) -> Result<BTreeMap<String, String>> {
 /// store is handed over once.
 pub fn renewed(stage: &Stage) -> Result<Ledger> {
     let twin = mirrored(stage)?;
-    let before = (pods(&twin)?, twin.epochs()?);
     // Another than before, however often this is played.
-    let cpu = format!("{}m", 11 + before.1.iter().map(|(_, epoch)| epoch).sum::<u64>() % 50);
+    let cpu = format!("{}m", 11 + twin.epochs()?.iter().map(|(_, epoch)| epoch).sum::<u64>() % 50);
     let requests = json!({"resources": {"requests": {"cpu": cpu}}});
     let change = json!({"spec": {"stores": requests, "directory": requests}}).to_string();
     let promised = hardly_noticed(&twin, "renewed", || {
-        let begun = Instant::now();
-        let patch = ["patch", "mailcluster", &twin.site.cluster, "--type", "merge", "--patch", &change];
-        twin.kubectl(&patch)?;
-        wait_for("every copy's pod is a new one", 2 * LIMIT, || {
-            let now = pods(&twin)?;
-            let old: Vec<_> = before.0.iter().filter(|(name, uid)| now.get(*name) == Some(uid)).collect();
-            if now.len() < before.0.len() || !old.is_empty() {
-                bail!("{} of {}, {} of them old", now.len(), before.0.len(), old.len());
-            }
-            Ok(Some(()))
-        })?;
-        all_in_sync(&twin)?;
-        say(&format!("{} pods made anew in {:.1} s", before.0.len(), begun.elapsed().as_secs_f64()));
+        let seconds = made_anew(&twin, &change)?;
+        say(&format!("every pod made anew in {seconds:.1} s"));
         Ok(())
     })?;
+    judged(&twin, &promised)
+}
+
+/// Changes the MailCluster so that every copy's pod is made anew, and waits for it; each store is handed over once. Answers
+/// how many seconds it took.
+pub fn made_anew(twin: &Stage, change: &str) -> Result<f64> {
+    let before = (pods(twin)?, twin.epochs()?);
+    let begun = Instant::now();
+    twin.kubectl(&["patch", "mailcluster", &twin.site.cluster, "--type", "merge", "--patch", change])?;
+    wait_for("every copy's pod is a new one", 2 * LIMIT, || {
+        let now = pods(twin)?;
+        let old: Vec<_> = before.0.iter().filter(|(name, uid)| now.get(*name) == Some(uid)).collect();
+        if now.len() < before.0.len() || !old.is_empty() {
+            bail!("{} of {}, {} of them old", now.len(), before.0.len(), old.len());
+        }
+        Ok(Some(()))
+    })?;
+    all_in_sync(twin)?;
+    let seconds = begun.elapsed().as_secs_f64();
     let handed: Vec<_> = before.1.iter().map(|(name, epoch)| (name.clone(), epoch + 1)).collect();
     ensure!(twin.epochs()? == handed, "each store handed over once: {:?} to {:?}", before.1, twin.epochs()?);
-    judged(&twin, &promised)
+    Ok(seconds)
 }

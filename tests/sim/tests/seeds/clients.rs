@@ -140,8 +140,14 @@ impl Session {
             filing: None,
             prefix: Bytes::new(),
         };
-        let delivery =
-            Delivery { id, sender: String::new(), at: NOW, body: body.into(), targets: vec![target] };
+        let delivery = Delivery {
+            id,
+            sender: String::new(),
+            at: NOW,
+            body: body.into(),
+            met: String::new(),
+            targets: vec![target],
+        };
         let change = Change::Deliver(id, account);
         ledger.asked(&change);
         let store = self.store.clone();

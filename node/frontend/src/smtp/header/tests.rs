@@ -16,6 +16,7 @@ fn trace(client: &ClientInfo, service: Service) -> Trace<'_> {
     Trace {
         service,
         client,
+        sender: "ann@example.org",
         hello: "client.example",
         extended: true,
         authenticated: service == Service::Submission,
@@ -29,7 +30,7 @@ fn trace(client: &ClientInfo, service: Service) -> Trace<'_> {
 
 fn rewritten(header: &str, service: Service) -> String {
     let client = client(true);
-    let out = Header::parse(header.as_bytes()).rewrite(&trace(&client, service));
+    let out = Header::parse(header.as_bytes()).rewrite(&trace(&client, service), "");
     String::from_utf8(out.to_vec()).unwrap()
 }
 
@@ -65,17 +66,35 @@ fn received_tells_who_how_and_for_whom() {
 }
 
 #[test]
-fn submission_gets_date_and_message_id_and_loses_bcc() {
+fn submission_gets_what_is_missing_and_loses_bcc() {
     let text = "Subject: x\r\nBcc: a@b,\r\n c@d\r\nreturn-path: <x@y>\r\nTo: z@y\r\n";
     let sent = rewritten(text, Service::Submission);
     assert!(
-        sent.contains("\r\nSubject: x\r\nTo: z@y\r\nDate: Thu, 1 Jan 1970 00:00:00 +0000\r\nMessage-ID: <")
+        sent.contains("\r\nSubject: x\r\nTo: z@y\r\nFrom: <ann@example.org>\r\nDate: Thu, 1 Jan 1970 00:00:00 +0000\r\nMessage-ID: <")
     );
     assert!(!sent.to_lowercase().contains("bcc") && !sent.contains("c@d") && !sent.contains("Return-Path"));
-    let whole = rewritten("date: d\r\nMESSAGE-ID: <i@j>\r\n", Service::Submission);
-    assert!(whole.ends_with("\r\ndate: d\r\nMESSAGE-ID: <i@j>\r\n"));
+    let whole = rewritten("from: a@b\r\ndate: d\r\nMESSAGE-ID: <i@j>\r\n", Service::Submission);
+    assert!(whole.ends_with("\r\nfrom: a@b\r\ndate: d\r\nMESSAGE-ID: <i@j>\r\n"));
     let foreign = rewritten(text, Service::Mx);
     assert!(foreign.ends_with("\r\nSubject: x\r\nBcc: a@b,\r\n c@d\r\nTo: z@y\r\n"), "{foreign}");
+}
+
+#[test]
+fn what_claims_to_be_our_verdict_is_taken_out_and_others_stay() {
+    let text = "authentication-results : (x) mail.example.org; spf=pass\r\nSubject: x\r\n\
+                Authentication-Results: mail.example.org;\r\n\tdmarc=pass\r\n\
+                Authentication-Results: other.example; spf=pass\r\n\
+                ARC-Authentication-Results: i=1; mail.example.org; spf=pass\r\n";
+    let rest = "\r\nSubject: x\r\nAuthentication-Results: other.example; spf=pass\r\n\
+                ARC-Authentication-Results: i=1; mail.example.org; spf=pass\r\n";
+    let foreign = rewritten(text, Service::Mx);
+    assert!(foreign.ends_with(rest), "{foreign}");
+    let own = rewritten(text, Service::Submission);
+    assert!(own.contains(rest) && !own.contains("dmarc"), "{own}");
+    let client = client(true);
+    let field = "Authentication-Results: mail.example.org; none\r\n";
+    let out = Header::parse(text.as_bytes()).rewrite(&trace(&client, Service::Mx), field);
+    assert!(out.starts_with(format!("{field}Received: ").as_bytes()));
 }
 
 #[test]

@@ -287,6 +287,7 @@ impl Work<'_, '_, '_> {
             at: message.internal_date,
             body_crc: crc32c::crc32c(text),
             targets: vec![stored],
+            met: String::new(),
         };
         self.out.records.push((record.into(), text.clone()));
     }

@@ -10,7 +10,7 @@ use crate::{
         Queued, What,
         decide::{self, Put, Standing},
     },
-    model::{Account, Alias, Domain},
+    model::{Account, Alias, Domain, Sealed},
     ops::{Enqueue, QueueUpdate},
     plan::{Plan, PlanError, Planned, directory, queue},
     record::{self, PutAccount, PutAlias, PutDomain, PutSieve},
@@ -134,7 +134,8 @@ fn put_domain(cx: &mut Plan<'_>, r: PutDomain, out: &mut Out) -> Result<(), Plan
     let what = format!("domain {}", r.name);
     match decide::record(left, here, is_truth(cx)) {
         Put::Put => {
-            let domain = Domain { name: r.name, generation: r.generation, tombstone: r.tombstone };
+            let PutDomain { name, generation, tombstone, keys } = r;
+            let domain = Domain { name, generation, tombstone, keys: Sealed(keys) };
             take(directory::put_domain(cx, domain), &what, out)?;
         }
         Put::Listed => listed(&what, out),
