@@ -33,10 +33,16 @@ pub struct Released {
     pub archive: PathBuf,
 }
 
-/// Takes it out of the history and builds it, once.
-pub fn build() -> Result<Released> {
+/// Takes it out of the history and builds it, once. Nothing, where the history is not here.
+pub fn build() -> Result<Option<Released>> {
     let commit = fs::read_to_string(cargo::workspace().join(COMMIT)).context(COMMIT)?;
     let commit = commit.trim();
+    let mut look = Command::new("git");
+    look.args(["cat-file", "-e", commit]).current_dir(cargo::workspace()).stderr(Stdio::null());
+    if !look.status().context("git")?.success() {
+        println!("the last release ({commit}) is not in this clone: `git fetch --unshallow` brings it");
+        return Ok(None);
+    }
     let folder = Paths::from_environment()?.cache.join("released").join(commit);
     let released = Released { source: folder.join("source"), archive: folder.join("images.tar") };
     if !released.archive.is_file() {
@@ -46,7 +52,7 @@ pub fn build() -> Result<Released> {
         build_into(&released.source, &new)?;
         fs::rename(&new, &released.archive)?;
     }
-    Ok(released)
+    Ok(Some(released))
 }
 
 /// Its files, without its history. Their times are those of now, by which cargo tells one state of a package from another.

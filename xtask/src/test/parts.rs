@@ -159,7 +159,7 @@ pub fn end_to_end(lab: &Lab, part: Part, long: &str) -> Result<Count> {
         ("RUST_BACKTRACE", "0"),
     ];
     // What must not disturb service begins with an upgrade.
-    let released = if part == Part::Service { Some(images::released::build()?) } else { None };
+    let released = if part == Part::Service { images::released::build()? } else { None };
     if let Some(released) = &released {
         lab.load_image(&released.archive)?;
         env.push((
