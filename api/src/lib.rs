@@ -14,6 +14,7 @@ pub mod mailstore;
 pub mod names;
 pub mod ports;
 pub mod reference;
+pub mod restore;
 pub mod roles;
 
 pub use mailcluster::{MailCluster, MailClusterSpec, MailClusterStatus};

@@ -480,9 +480,21 @@ pub enum Store {
         /// The file; - is standard input.
         file: PathBuf,
     },
-    /// Make a store's Lease anew from what its volume says, after the Lease was lost or restored from a backup.
+    /// Make a store's Lease anew from what its volumes say: after it was lost or restored from a backup, or when a volume was.
+    ///
+    /// It is done when nobody renews the Lease and every copy answers, but for those that you leave out. Where the volumes are
+    /// older than the Lease (`StaleCopy`) what was accepted since the backup is lost, and so is what only a copy has that is not
+    /// there: say it only when nothing newer is left. UIDs that clients may have seen do not come again; a copy that comes
+    /// back all the same keeps what only it has.
     RestoreLease {
         /// The store.
         store: String,
+        /// A copy that is gone for good, by its letter (a, b or c) or its id, and is not waited for. Its process must not run
+        /// any more. Say it for each.
+        #[arg(long, value_name = "COPY")]
+        without: Vec<String>,
+        /// Seconds to wait until the store is served; 0: don't.
+        #[arg(long, default_value_t = 0)]
+        wait: u32,
     },
 }

@@ -7,6 +7,7 @@ mod dovecot;
 mod engine;
 mod failover;
 mod fleet;
+mod goals;
 mod growth;
 mod operator;
 mod outbound;

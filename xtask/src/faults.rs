@@ -1,12 +1,15 @@
 //! `cargo xtask faults`: faults at random on the lab, under load, and everything that clients were told compared with a
 //! model of IMAP.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail};
 use mailcluster_e2e::{
     Plan, PullPolicy, Site,
-    faults::{self, Kind, Mode, Outcome, Run},
+    faults::{self, Kind, Logs, Mode, Outcome, Run},
     picture, wait_for,
 };
 use mailcluster_lab::{Lab, Options, Owner};
@@ -36,6 +39,9 @@ pub struct Asked {
     /// Write what came of it here as JSON too
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Keep the logs of all pods in this folder, whatever comes of it; without it, those of a failure are kept
+    #[arg(long, value_name = "DIR")]
+    logs: Option<PathBuf>,
 }
 
 fn mode(name: &str) -> Result<Mode, String> {
@@ -52,9 +58,14 @@ pub fn run(asked: &Asked) -> Result<()> {
         Some(seed) => seed,
         None => u64::from(std::process::id()),
     };
+    asked.logs.as_deref().map_or(Ok(()), made_for_this_run)?;
     println!("faults: mode {}, seed {seed}, {} minutes", asked.mode.name(), asked.minutes);
     let mut site = bring_up(asked.mode)?;
     let cache = site.lab()?.paths().cache.clone();
+    let logs = match &asked.logs {
+        Some(folder) => Logs::Always(folder.clone()),
+        None => Logs::OfFailures(faults::logs_of(&cache, asked.mode, seed)),
+    };
     let outcome = faults::run(
         &Run {
             site: &site,
@@ -62,7 +73,7 @@ pub fn run(asked: &Asked) -> Result<()> {
             seed,
             length: Duration::from_secs(asked.minutes * 60),
             only: &asked.only,
-            logs: faults::logs_of(&cache, asked.mode, seed),
+            logs,
         },
         &|what| println!("    {what}"),
     );
@@ -81,6 +92,16 @@ pub fn run(asked: &Asked) -> Result<()> {
     if !clean {
         // The last line has said so.
         bail!(Told);
+    }
+    Ok(())
+}
+
+/// Makes the folder, before hours are spent. Two runs in one could not be told apart.
+fn made_for_this_run(folder: &Path) -> Result<()> {
+    let named = || folder.display().to_string();
+    std::fs::create_dir_all(folder).with_context(named)?;
+    if std::fs::read_dir(folder).with_context(named)?.next().is_some() {
+        bail!("{} is not empty", named());
     }
     Ok(())
 }

@@ -81,6 +81,14 @@ pub struct MailStoreStatus {
     pub conditions: Vec<Condition>,
 }
 
+impl MailStoreStatus {
+    /// Has a process ever opened the volume of this copy of a mirrored store?
+    #[must_use]
+    pub fn was_opened(&self, replica: &str) -> bool {
+        self.mirrors.iter().any(|mirror| mirror.id == replica)
+    }
+}
+
 /// Where a copy of a mirrored store can be fed.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]

@@ -6,6 +6,7 @@ mod adopt;
 mod force;
 mod note;
 mod replace;
+mod restore;
 mod salvage;
 
 use std::{
@@ -35,8 +36,6 @@ use note::Note;
 
 /// On a Node: the boot id that a person has seen end. On a MailStore: the UID of the pod that did.
 const FENCE_CONFIRMED: &str = "mailcluster.io/fence-confirmed";
-/// On a MailStore, `true`: make its Lease anew from what the volume says.
-const RESTORE_LEASE: &str = "mailcluster.io/restore-lease";
 /// Pause between two looks.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -260,27 +259,16 @@ fn was_on(store: &MailStore, node: &str) -> bool {
 /// `store restore-lease STORE`, and the others
 pub async fn store_command(command: Store, global: &Global) -> Result<(), Failure> {
     in_cluster(global)?;
-    let name = match command {
-        Store::RestoreLease { store } => store,
-        Store::Adopt(asked) => return adopt::run(asked, global).await,
+    match command {
+        Store::RestoreLease { store, without, wait } => {
+            restore::run(restore::Asked { store, without, wait }, global).await
+        }
+        Store::Adopt(asked) => adopt::run(asked, global).await,
         Store::ReplaceReplica { store, copy, yes, wait } => {
-            return replace::run(replace::Asked { store, copy, yes, wait }, global).await;
+            replace::run(replace::Asked { store, copy, yes, wait }, global).await
         }
-        Store::Salvage { store, file } => return salvage::run(&store, &file, global).await,
-    };
-    let cluster = Cluster::find(global).await?;
-    store(&cluster, &name).await?;
-    let api: Api<MailStore> = cluster.api();
-    let note = Note::write(&cluster, format!("store restore-lease {name}")).await;
-    annotate(&api, &name, RESTORE_LEASE, "true").await?;
-    note.finish(&cluster).await;
-    match global.output {
-        Format::Json => output::json(&json!({"store": name, "result": "asked"})),
-        Format::Text => {
-            output::line(&format!("asked to make the Lease of {name} anew from what its volume says"));
-        }
+        Store::Salvage { store, file } => salvage::run(&store, &file, global).await,
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -98,6 +98,7 @@ impl<P: Providers> Control for ControlService<P> {
             (answer.end_epoch, answer.end_seq) = d.end;
             answer.promise = d.promise;
             answer.in_sync_version = d.in_sync_version;
+            answer.in_sync = d.in_sync.iter().map(ToString::to_string).collect();
             answer.format = d.format;
             answer.newest = d.newest;
         }

@@ -256,7 +256,7 @@ fn advice_of(store: &MailStore) -> Advice {
         })
         .collect();
     let ids = store.spec.replicas.iter().map(|replica| &replica.id);
-    let unopened = ids.filter(|id| !status.mirrors.iter().any(|mirror| mirror.id == **id));
+    let unopened = ids.filter(|id| !status.was_opened(id));
     Advice {
         target,
         evidence,

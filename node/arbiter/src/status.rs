@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
 use mailcluster_failover::Position;
 use mailcluster_replication::{Comparing, Copied};
 use mailcluster_store::{ReplicaDescription, Store};
@@ -140,6 +141,12 @@ impl StatusHandle {
     /// The replica that the store was asked to be handed to last; it is asked for once.
     pub(crate) fn take_heir(&self) -> Option<String> {
         self.0.heir.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// What was asked of the term before ended with it.
+    pub(crate) fn forget_drain(&self) {
+        self.take_heir();
+        self.0.drain.notified().now_or_never();
     }
 
     pub(crate) async fn drain_requested(&self) {

@@ -104,10 +104,15 @@ pub fn standalone_config(data_dir: &Path, identity: Identity, undelete: Duration
     })
 }
 
-/// A poisoned store ends the process with an exit code other than 0.
+/// A poisoned store, or one whose disk hangs, ends the process with an exit code other than 0.
 pub fn check(outcome: Outcome) -> Result<()> {
     match outcome {
         Outcome::Stopped => Ok(()),
         Outcome::Poisoned => bail!("a sync failed: nothing is acknowledged any more; look at the disk"),
+        Outcome::DiskHangs => {
+            tracing::error!("the disk does not answer, and a mirror has the store: look at the disk");
+            // The runtime's own end would wait for threads that wait for the disk.
+            std::process::exit(1)
+        }
     }
 }

@@ -23,11 +23,7 @@ impl TxtLookup for Texts {
 
 /// By these servers, or the system's; none when there is no resolver: then keys are put to use by command.
 pub fn look_up(servers: &[SocketAddr]) -> Option<Arc<dyn TxtLookup>> {
-    let made = match servers.is_empty() {
-        true => Resolver::of_system(&Signatures::Ignored),
-        false => Resolver::of_servers(servers, &Signatures::Ignored),
-    };
-    match made {
+    match Resolver::new(servers, &Signatures::Ignored) {
         Ok(resolver) => Some(Arc::new(Texts(resolver))),
         Err(error) => {
             tracing::warn!(%error, "records of keys are not looked for");

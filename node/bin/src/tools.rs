@@ -1,5 +1,7 @@
 //! `mailcluster-node store …`: reading a store that no server has open.
 
+mod told;
+
 use std::{
     fs::File,
     io::{BufWriter, Write},
@@ -10,6 +12,7 @@ use anyhow::{Context, Result};
 use mailcluster_store::{left_behind, tools};
 
 use crate::args::StoreTool;
+use told::Teller;
 
 /// Runs one tool.
 pub fn run(tool: StoreTool) -> Result<()> {
@@ -23,29 +26,29 @@ pub fn run(tool: StoreTool) -> Result<()> {
             tools::cat(&dir, &format!("{account}/{mailbox}/{uid}"), &mut out)?;
         }
         StoreTool::Fsck { dir, compare_in } => {
-            let mut tell = |what: &str| println!("{what}");
+            let mut teller = Teller::new();
+            let mut tell = |at: &tools::Checked, found: Option<&str>| {
+                if let Some(line) = found {
+                    println!("{line}");
+                }
+                teller.reached(|| told::checking(at));
+            };
             let done = tools::fsck(&dir, compare_in.as_deref(), &mut tell)?;
-            let tools::Checked { segments, packs, batches, messages, problems } = done;
-            writeln!(
-                out,
-                "{segments} segments, {packs} packs, {batches} batches, {messages} messages: {problems} problems"
-            )?;
+            writeln!(out, "{}", told::checked(&done))?;
             anyhow::ensure!(
-                problems == 0,
+                done.problems == 0,
                 "the store is damaged: restore it, or save what can be read with `mailcluster-node store export`"
             );
         }
         StoreTool::Salvage { dir, after, out: file } => salvage(&dir, after, &file, &mut out)?,
         StoreTool::Export { dir, out: folder, expunged } => {
             let expunged = if expunged { tools::Expunged::Too } else { tools::Expunged::LeftOut };
-            let done = tools::export(&dir, &folder, expunged, &mut |progress, damaged| {
-                if let Some(line) = damaged {
-                    eprintln!("{line}");
-                }
-                eprint!("\r{progress:?}");
+            let mut teller = Teller::new();
+            let done = tools::export(&dir, &folder, expunged, &mut |at, damaged| {
+                told::say(damaged);
+                teller.reached(|| told::exporting(at));
             })?;
-            eprintln!();
-            writeln!(out, "{done:?}")?;
+            writeln!(out, "{}", told::exported(&done))?;
         }
     }
     out.flush()?;
@@ -53,11 +56,10 @@ pub fn run(tool: StoreTool) -> Result<()> {
 }
 
 fn salvage(dir: &Path, after: (u64, u64), file: &Path, stdout: &mut dyn Write) -> Result<()> {
-    let mut tell = |progress: &left_behind::Gathered, damaged: Option<&str>| {
-        if let Some(line) = damaged {
-            eprintln!("{line}");
-        }
-        eprint!("\r{} items, {} octets of text", progress.items, progress.octets);
+    let mut teller = Teller::new();
+    let mut tell = |at: &left_behind::Gathered, damaged: Option<&str>| {
+        told::say(damaged);
+        teller.reached(|| told::gathering(at));
     };
     let done = if file.as_os_str() == "-" {
         left_behind::gather(dir, after, stdout, &mut tell)?
@@ -68,7 +70,6 @@ fn salvage(dir: &Path, after: (u64, u64), file: &Path, stdout: &mut dyn Write) -
         out.into_inner().map_err(std::io::IntoInnerError::into_error).with_context(named)?.sync_all()?;
         done
     };
-    let left_behind::Gathered { items, octets, damaged } = done;
-    eprintln!("\r{items} items, {octets} octets of text; {damaged} texts are damaged and left out");
+    eprintln!("{}", told::gathered(&done));
     Ok(())
 }

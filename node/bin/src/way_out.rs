@@ -66,11 +66,7 @@ pub fn of_config(outbound: Option<&Outbound>, hostname: &str) -> Result<Option<O
 }
 
 fn out(settings: Settings, servers: &[SocketAddr], signatures: &Signatures) -> Result<Out> {
-    let resolver = match servers.is_empty() {
-        true => Resolver::of_system(signatures),
-        false => Resolver::of_servers(servers, signatures),
-    };
-    let dns: Arc<dyn Dns> = Arc::new(resolver?);
+    let dns: Arc<dyn Dns> = Arc::new(Resolver::new(servers, signatures)?);
     Ok(Out::new(Arc::new(Relay::new(settings, dns, Tls::new(&[])?))))
 }
 

@@ -88,10 +88,11 @@ pub fn gate(o: &Observation, asked: bool) -> Option<Gate> {
 }
 
 /// The first gate that is shut for a mirror that is to take over. Nothing moves with it, so it waits for no other store:
-/// neither for the directory nor for its turn.
+/// neither for the directory nor for its turn. That much of the cluster looks dead does not hold it back either: a mirror
+/// that still hears the holder refuses by itself (F1).
 #[must_use]
 pub fn gate_of_promotion(o: &Observation, asked: bool) -> Option<Gate> {
-    gate_before_proof(o, asked).filter(|gate| *gate != Gate::Concurrency)
+    gate_before_proof(o, asked).filter(|gate| !matches!(gate, Gate::Concurrency | Gate::TooManyNodes))
 }
 
 /// The gates that also hold back what only proves the holder's end. That others go first does not: the proof of one

@@ -35,13 +35,13 @@ pub use eviction::Eviction;
 pub use evidence::{Evidence, EvidenceKind, Found, enough, live_evidence, suffices};
 pub use forced::ForceRequest;
 pub use gates::{Cluster, Gate, gate, gate_before_proof, gate_of_promotion};
-pub use opening::{Opening, OpeningRefused, OpeningView, Volume, complete, known, opening};
+pub use opening::{Opening, OpeningRefused, OpeningView, Volume, VolumeHistory, complete, known, opening};
 pub use place::unplaced_on;
 pub use record::{
     Durability, FencingMinimum, Holder, InForce, LeaseRecord, Poisoned, Position, RecordError, Starts,
     in_sync, keys,
 };
-pub use restore::{Witness, restored};
+pub use restore::{Shown, Witness, restored};
 pub use step::{Blocked, Decision, Phase, Step, next_step};
 pub use view::{
     FenceJob, LeaseView, NodeView, Observation, Placement, PodState, PodView, Policy, ReplicaView, Request,

@@ -1,10 +1,13 @@
 //! The failover of a store with mirrors: which copy is asked to take the lease, and when. No volume moves, so nothing is
 //! fenced: whoever takes the lease has every acknowledged record, and no other is acknowledged without it.
 
+use std::cmp::Reverse;
+
 use crate::{
     Blocked, Decision, Detection, Evidence, FencingMinimum, Gate, LeaseView, Observation, Phase, PodState,
     PodView, ReplicaView, Step, TargetKind, detect, forced, gate, gate_of_promotion, live_evidence,
     place::asked,
+    restore::{has_history, made_anew, silent},
     step::{lease_is_fresh, undetected},
     suffices,
 };
@@ -27,21 +30,22 @@ pub(crate) fn decide(o: &Observation) -> Decision {
     if o.target.is_some() && !target_stands(o, lease) && !overdue {
         return Decision::new(if held { Phase::Serving } else { Phase::Suspect }, Step::ClearTarget);
     }
-    if o.restore_asked && !held && every_copy_answers(o) {
+    let silent = silent(o);
+    let restores = o.restore_asked && !held && o.replicas.iter().any(has_history);
+    if restores && silent.is_empty() {
         return Decision::new(Phase::Down, Step::RestoreLease);
     }
-    forced::first(o, lease, || match &lease.record.holder {
+    let decision = forced::first(o, lease, || match &lease.record.holder {
         None => unheld(o, lease),
         Some(holder) => match ended(o, lease, &holder.pod_uid) {
             Some(decision) => decision,
             None if lease_is_fresh(o, lease) => alive(o, lease, &holder.pod_uid),
-            None => silent(o, lease),
+            None => lost(o, lease),
         },
-    })
-}
-
-fn every_copy_answers(o: &Observation) -> bool {
-    o.replicas.iter().all(|replica| replica.volume.is_some())
+    });
+    // A person has said what is to be done about that; whom it waits for, nobody has been told yet.
+    let is_refused = matches!(decision.step, Step::Block(Blocked::Refused(_)));
+    if restores && is_refused { Decision::blocked(Blocked::CopiesSilent(silent)) } else { decision }
 }
 
 /// The target that stands.
@@ -49,15 +53,17 @@ fn is_asked(o: &Observation) -> bool {
     o.target.as_ref().is_some_and(|target| !target.overdue)
 }
 
-/// A5: epoch 0 only for a store that was never known; else only when every copy was asked, from the latest of them.
+/// A5: epoch 0 only for a store that was never known; else only when every copy was asked, from the latest of them. One that has
+/// just been given another's place has nothing to tell, and waits for the Lease itself.
 fn without_lease(o: &Observation) -> Decision {
     if !o.store.known_before {
         return Decision::new(Phase::Initialising, Step::CreateLease);
     }
-    if every_copy_answers(o) {
-        return Decision::new(Phase::Down, Step::RestoreLease);
+    if o.replicas.iter().all(|r| r.volume.is_none()) {
+        return Decision::blocked(Blocked::LeaseMissing);
     }
-    Decision::blocked(Blocked::LeaseMissing)
+    let is_unopened = |id: &String| o.replicas.iter().any(|r| r.id == *id && r.is_unopened());
+    made_anew(o, silent(o).into_iter().filter(|id| !is_unopened(id)).collect())
 }
 
 /// The target names the lease as it is, and its deadline has not passed (A2, A4).
@@ -87,19 +93,16 @@ fn unheld(o: &Observation, lease: &LeaseView) -> Decision {
     }
 }
 
-/// Every copy of a new store is there and empty; the first begins.
+/// Every copy of a new store is there and empty; the one whose turn it is begins.
 fn initial(o: &Observation) -> Decision {
     let is_ready = |r: &ReplicaView| stands_by(r) && r.volume.is_some_and(|v| v.last_epoch == 0);
-    match o.replicas.first() {
+    let all: Vec<&ReplicaView> = o.replicas.iter().collect();
+    match all.iter().min_by_key(|r| turn(o, &all, r)) {
         Some(first) if o.replicas.iter().all(is_ready) => {
             Decision::new(Phase::Initialising, Step::Promote(first.id.clone(), TargetKind::Initial))
         }
         // The volumes have a history that this lease does not know.
-        _ if every_copy_answers(o)
-            && o.replicas.iter().any(|r| r.volume.is_some_and(|v| v.last_epoch > 0)) =>
-        {
-            Decision::new(Phase::Down, Step::RestoreLease)
-        }
+        _ if o.replicas.iter().any(has_history) => made_anew(o, silent(o)),
         _ => Decision::new(Phase::Initialising, Step::Await("every copy to open its volume")),
     }
 }
@@ -108,7 +111,12 @@ fn initial(o: &Observation) -> Decision {
 fn alive(o: &Observation, lease: &LeaseView, holder_pod: &str) -> Decision {
     let published = o.serving.as_ref().is_some_and(|(epoch, _)| *epoch == lease.record.epoch);
     if !published {
-        return Decision::new(Phase::Settling, Step::Await("the holder to publish its route"));
+        // It may settle for ever, waiting for a copy whose disk is gone: that one's place can be given to another.
+        let serves_on = |decision: &Decision| decision.phase != Phase::Draining;
+        return replace(o, lease)
+            .or_else(|| gone(o, lease).filter(serves_on))
+            .map(|decision| Decision { phase: Phase::Settling, ..decision })
+            .unwrap_or(Decision::new(Phase::Settling, Step::Await("the holder to publish its route")));
     }
     if o.pod.as_ref().is_some_and(|p| p.uid == holder_pod && p.terminating) {
         return Decision::new(Phase::Draining, Step::Await("the holder to hand the store over"));
@@ -159,8 +167,7 @@ fn may_replace(o: &Observation, lease: &LeaseView, id: &str) -> Result<(), Strin
 /// The copy that has been away for longer than the spec allows, while all others have everything: one at a time.
 fn long_away<'a>(o: &'a Observation, lease: &LeaseView) -> Option<&'a ReplicaView> {
     let limit = o.store.replace_after_ms?;
-    let is_well = |r: &&ReplicaView| r.volume.is_some() && lease.record.in_sync.contains(&r.id);
-    let mut unwell = o.replicas.iter().filter(|r| !is_well(r));
+    let mut unwell = o.replicas.iter().filter(|r| !has_everything(r, lease));
     let (copy, others) = (unwell.next()?, unwell.count());
     let is_due = others == 0 && copy.volume.is_none() && copy.was_open && copy.away_ms >= limit;
     let holds = lease.record.replica.as_ref() == Some(&copy.id);
@@ -199,10 +206,7 @@ fn wanted_elsewhere(o: &Observation, lease: &LeaseView) -> Option<Decision> {
     }
     // Where their logs end is older news than the lease's position, while mail flows: the holder knows better who has it.
     let may = |r: &&ReplicaView| {
-        r.volume.is_some()
-            && stands_by(r)
-            && lease.record.in_sync.contains(&r.id)
-            && lease.record.replica.as_ref() != Some(&r.id)
+        has_everything(r, lease) && stands_by(r) && lease.record.replica.as_ref() != Some(&r.id)
     };
     let fit = o.replicas.iter().filter(may);
     let there = fit.filter(|r| wanted.is_none() || node(r) == *wanted);
@@ -222,11 +226,17 @@ fn wanted_elsewhere(o: &Observation, lease: &LeaseView) -> Option<Decision> {
 }
 
 /// The next pod that is to be made from another template: mirrors first, and none while a copy is away or lacks
-/// something. The holder hands its store over before it goes.
+/// something, but that copy itself: one of an older version may lack what it cannot read, and nothing counts on it. The
+/// holder hands its store over before it goes.
 fn anew(o: &Observation, lease: &LeaseView) -> Option<Decision> {
-    let is_well = |r: &ReplicaView| r.volume.is_some() && lease.record.in_sync.contains(&r.id);
-    let free = o.request.is_none() && gate(o, false).is_none() && o.cluster.others_are_well;
-    if !free || !o.replicas.iter().all(is_well) {
+    if o.request.is_some() || gate(o, false).is_some() {
+        return None;
+    }
+    let lacks = |r: &&ReplicaView| r.outdated && stands_by(r) && !lease.record.in_sync.contains(&r.id);
+    if let Some(pod) = o.replicas.iter().find(lacks).and_then(|r| r.pod.as_ref()) {
+        return Some(Decision::new(Phase::Serving, Step::DeleteGracefully(pod.uid.clone())));
+    }
+    if !o.cluster.others_are_well || !o.replicas.iter().all(|r| has_everything(r, lease)) {
         return None;
     }
     let holds = |r: &&ReplicaView| lease.record.replica.as_ref() == Some(&r.id);
@@ -238,7 +248,7 @@ fn anew(o: &Observation, lease: &LeaseView) -> Option<Decision> {
 }
 
 /// The lease was not renewed for D.
-fn silent(o: &Observation, lease: &LeaseView) -> Decision {
+fn lost(o: &Observation, lease: &LeaseView) -> Decision {
     if let Detection::Not(why) = detect(o) {
         return undetected(o, lease, why);
     }
@@ -295,11 +305,7 @@ pub(crate) fn waits_for_proof<'a>(o: &'a Observation, lease: &LeaseView) -> Opti
 
 /// A copy that has seen a later state of the store than the Lease knows of.
 pub(crate) fn seen_more<'a>(o: &'a Observation, lease: &LeaseView) -> Option<&'a str> {
-    let newer = |r: &&ReplicaView| {
-        r.volume.is_some_and(|v| {
-            v.last_epoch > lease.record.epoch || v.in_sync_version > lease.record.in_sync_version
-        })
-    };
+    let newer = |r: &&ReplicaView| r.volume.is_some_and(|v| v.history().is_later_than(&lease.record));
     o.replicas.iter().find(newer).map(|r| r.id.as_str())
 }
 
@@ -310,16 +316,29 @@ pub(crate) fn rolled_back(copy: &str) -> String {
     )
 }
 
+/// How far this copy is from its turn among those that could do as well. The nodes' order gives it, so that stores with
+/// copies on the same nodes begin on different ones, and those of a lost node go to different ones.
+fn turn(o: &Observation, among: &[&ReplicaView], copy: &ReplicaView) -> usize {
+    let place = |r: &ReplicaView| (r.pod.as_ref().and_then(|pod| pod.node.clone()), r.id.clone());
+    let before = among.iter().filter(|other| place(other) < place(copy)).count();
+    let count = among.len().max(1);
+    (before + count - o.store.turn % count) % count
+}
+
 /// The copy that the holder has named, or else the one with the most, of those that have everything; another than one
 /// that was asked and did not come, if there is one. Or why there is none.
 pub(crate) fn best(o: &Observation, lease: &LeaseView) -> Result<String, Blocked> {
     if let Some(copy) = seen_more(o, lease) {
         return Err(Blocked::Refused(rolled_back(copy)));
     }
-    let fit = o.replicas.iter().filter(|r| unfit(r, lease).is_none());
+    let fit: Vec<&ReplicaView> = o.replicas.iter().filter(|r| unfit(r, lease).is_none()).collect();
     let late = |r: &ReplicaView| o.target.as_ref().is_some_and(|t| t.overdue && t.replica == r.id);
     let is_heir = |r: &ReplicaView| lease.record.transfer_to.as_ref() == Some(&r.id);
-    let most = fit.max_by_key(|r| (!late(r), is_heir(r), r.volume.map(|v| (v.last_epoch, v.end))));
+    let end = |r: &ReplicaView| r.volume.map(|v| (v.last_epoch, v.end));
+    // One that gave the store back may have done so because nobody reaches it.
+    let is_other = |r: &ReplicaView| lease.record.replica.as_ref() != Some(&r.id);
+    let most =
+        fit.iter().max_by_key(|r| (!late(r), is_heir(r), end(r), is_other(r), Reverse(turn(o, &fit, r))));
     most.map(|r| r.id.clone()).ok_or_else(|| {
         let why = |r: &ReplicaView| Some((r.id.clone(), unfit(r, lease)?));
         Blocked::NoCopy(o.replicas.iter().filter_map(why).collect())
@@ -335,6 +354,11 @@ fn unfit(replica: &ReplicaView, lease: &LeaseView) -> Option<&'static str> {
         (stands_by(replica), "it does not stand by"),
     ];
     checks.into_iter().find(|(good, _)| !good).map(|(_, why)| why)
+}
+
+/// It answers, and counts.
+pub(crate) fn has_everything(replica: &ReplicaView, lease: &LeaseView) -> bool {
+    replica.volume.is_some() && lease.record.in_sync.contains(&replica.id)
 }
 
 pub(crate) fn stands_by(replica: &ReplicaView) -> bool {

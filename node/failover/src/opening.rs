@@ -78,7 +78,7 @@ pub enum OpeningRefused {
     },
     /// The log ends below the position that the lease has seen committed.
     #[error(
-        "StaleCopy: the volume ends at {end} and the lease has seen {position} committed: an old copy of the volume is mounted here"
+        "StaleCopy: the volume ends at {end} and the lease has seen {position} committed: an old copy of the volume is mounted here; where it is all that is left (a backup), run `kubectl mailcluster store restore-lease`, and what came after it is lost"
     )]
     StaleCopy {
         /// The log's end.
@@ -131,15 +131,37 @@ pub fn opening(view: &OpeningView<'_>) -> Opening {
     }
 }
 
-/// After opening: does the log know of nothing later than the lease?
+/// What a volume has seen of its store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VolumeHistory {
+    /// The last epoch that begins in its log.
+    pub last_epoch: u64,
+    /// The highest epoch that it has promised: to one that wanted to take the lease, or to one that held it.
+    pub promise: u64,
+    /// The version of the last in-sync set in its log.
+    pub in_sync_version: u64,
+}
+
+impl VolumeHistory {
+    /// Has it seen a later state of the store than this lease? Whoever wants to take the lease is promised the epoch above
+    /// it, so a promise of a still higher one was made under a later lease.
+    #[must_use]
+    pub fn is_later_than(&self, lease: &LeaseRecord) -> bool {
+        self.last_epoch > lease.epoch
+            || self.promise > lease.epoch.saturating_add(1)
+            || self.in_sync_version > lease.in_sync_version
+    }
+}
+
+/// After opening: does the volume know of nothing later than the lease?
 ///
 /// # Errors
-/// [`OpeningRefused::StateRolledBack`]. A promise above the lease's epoch is no reason.
-pub fn known(lease: &LeaseRecord, last_epoch: u64, in_sync_version: u64) -> Result<(), OpeningRefused> {
-    if last_epoch > lease.epoch || in_sync_version > lease.in_sync_version {
+/// [`OpeningRefused::StateRolledBack`].
+pub fn known(lease: &LeaseRecord, volume: &VolumeHistory) -> Result<(), OpeningRefused> {
+    if volume.is_later_than(lease) {
         return Err(OpeningRefused::StateRolledBack {
-            volume_epoch: last_epoch,
-            volume_version: in_sync_version,
+            volume_epoch: volume.last_epoch.max(volume.promise.saturating_sub(1)),
+            volume_version: volume.in_sync_version,
             lease_epoch: lease.epoch,
             lease_version: lease.in_sync_version,
         });

@@ -144,6 +144,11 @@ pub(crate) fn refuses_its_data(o: &Observation) -> Option<&str> {
     }
 }
 
+/// What is on its volume is older than the lease: it was restored from a backup.
+pub(crate) fn refuses_its_age(o: &Observation) -> bool {
+    refuses_its_data(o).is_some_and(|why| why.starts_with("StaleCopy"))
+}
+
 pub(crate) fn grace_left(o: &Observation, lease: &LeaseView) -> bool {
     lease.unchanged_for.is_some_and(|age| age < o.store.lease_ms + o.store.restart_grace_ms)
 }

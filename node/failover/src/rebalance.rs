@@ -8,8 +8,10 @@ use std::{
 };
 
 use crate::{
-    Decision, LeaseView, NodeView, Observation, Phase, ReplicaView, Step, gate, mirrored::stands_by,
-    next_step, place::asked,
+    Decision, NodeView, Observation, Phase, ReplicaView, Step, gate,
+    mirrored::{has_everything, stands_by},
+    next_step,
+    place::asked,
 };
 
 /// A store, the node that serves it, and those whose copies could: they have everything.
@@ -110,10 +112,6 @@ fn placed(store: &Standing<'_>) -> Option<Placed> {
     let fit = o.replicas.iter().filter(|copy| !store.stays && stands_by(copy) && has_everything(copy, lease));
     let copies = fit.filter_map(node).map(|node| node.name.clone()).collect();
     Some(Placed { store: store.name.to_owned(), host: o.placement.as_ref()?.node.clone(), copies })
-}
-
-fn has_everything(copy: &ReplicaView, lease: &LeaseView) -> bool {
-    copy.volume.is_some() && lease.record.in_sync.contains(&copy.id)
 }
 
 fn is_to_be_made_anew(o: &Observation) -> bool {

@@ -7,7 +7,8 @@ use crate::{
     mirrored, outdated,
     place::{
         IN_THE_WAY, asked, being_deleted, bring_home, called_off, destination, given_up, grace_left,
-        holder_node, is_pinned, lease_free_move, nowhere, planned, refuses_its_data, settle_pin,
+        holder_node, is_pinned, lease_free_move, nowhere, planned, refuses_its_age, refuses_its_data,
+        settle_pin,
     },
     suffices,
 };
@@ -75,6 +76,11 @@ pub enum Blocked {
     Undetected(Undetected),
     /// No copy that has everything answers: each copy, and why not.
     NoCopy(Vec<(String, &'static str)>),
+    /// The Lease is to be made anew, and these copies do not say what they have.
+    CopiesSilent(Vec<String>),
+    /// The Lease is to be made anew, and these copies, which are not here, may have more than those that are; empty: no copy
+    /// that is here tells who has everything.
+    CopiesMissed(Vec<String>),
 }
 
 impl Blocked {
@@ -96,6 +102,8 @@ impl Blocked {
             Self::Unschedulable(_) => "PodUnschedulable",
             Self::UnfitNode(..) => "NodeCannotTakeIt",
             Self::NoCopy(_) => "NoInSyncCopy",
+            Self::CopiesSilent(_) => "CopiesSilent",
+            Self::CopiesMissed(_) => "CopiesMissed",
             Self::Undetected(Undetected::TooFewReports) => "TooFewReports",
             Self::Undetected(Undetected::NodeDisagrees) => "NodeDisagrees",
             Self::Undetected(_) => "HolderReached",
@@ -206,6 +214,7 @@ fn decide(o: &Observation) -> Decision {
     match &lease.record.holder {
         None => unheld(o, lease),
         Some(holder) if lease_is_fresh(o, lease) => alive(o, lease, &holder.pod_uid),
+        Some(_) if restorable(o, lease) => Decision::new(Phase::Down, Step::RestoreLease),
         Some(holder) => silent(o, lease, &holder.pod_uid),
     }
 }
@@ -266,11 +275,12 @@ fn unheld(o: &Observation, lease: &LeaseView) -> Decision {
     }
 }
 
-/// A5: the lease is at epoch 0 over a volume with a history, or older than it and a person asked; the only replica of
-/// the store has been asked, as it holds the volume.
+/// A5: the lease is at epoch 0 over a volume with a history; or volume and lease disagree (either came from a backup) and a
+/// person asked. The only replica of the store has been asked, as it holds the volume.
 fn restorable(o: &Observation, lease: &LeaseView) -> bool {
-    let newer = o.pod.as_ref().is_some_and(|p| p.lock_held && p.volume_epoch > lease.record.epoch);
-    newer && (lease.record.epoch == 0 || o.restore_asked)
+    let Some(pod) = o.pod.as_ref().filter(|pod| pod.lock_held) else { return false };
+    let newer = pod.volume_epoch > lease.record.epoch;
+    newer && lease.record.epoch == 0 || (newer || refuses_its_age(o)) && o.restore_asked
 }
 
 /// The target names the lease as it is, and its deadline has not passed (A2, A4).

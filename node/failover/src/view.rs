@@ -18,6 +18,8 @@ pub struct StoreView {
     pub directory: bool,
     /// The replica's id (of the first replica; a single copy has no other).
     pub replica: String,
+    /// Whose turn it is among copies that could all do: another number for each store.
+    pub turn: usize,
     /// Automatic or manual.
     pub policy: Policy,
     /// Is the cluster's reconciliation paused?
@@ -190,6 +192,9 @@ pub struct ReplicaView {
     pub pod: Option<PodView>,
     /// Its own account of its volume, while its process has that open.
     pub volume: Option<VolumeAccount>,
+    /// The copies that must have what is acknowledged, by the last record of its log that names them; none before the first
+    /// epoch, and where it does not say.
+    pub in_sync: Vec<String>,
     /// Its pod was made from an older template than its StatefulSet's.
     pub outdated: bool,
     /// Its pod is that of the copy whose place this one has taken, and its StatefulSet makes no such pod any more.
@@ -201,6 +206,14 @@ pub struct ReplicaView {
 }
 
 impl ReplicaView {
+    /// Does it say nothing of its volume because no process has ever opened that? With no Lease to go by, a copy opens what has
+    /// a store on it, and waits with what is empty.
+    #[must_use]
+    pub fn is_unopened(&self) -> bool {
+        let waits = self.pod.as_ref().is_some_and(|pod| pod.state == PodState::Waiting);
+        !self.was_open && self.volume.is_none() && waits
+    }
+
     /// Does it keep what a forced failover left behind?
     #[must_use]
     pub fn is_forked(&self) -> bool {
@@ -215,10 +228,20 @@ pub struct VolumeAccount {
     pub end: Position,
     /// The last epoch that begins in its log.
     pub last_epoch: u64,
+    /// The highest epoch that it has promised.
+    pub promise: u64,
     /// The version of the last in-sync set in its log.
     pub in_sync_version: u64,
     /// The latest time that a record in its index carries, in seconds since 1970; 0 when there is none.
     pub newest: i64,
+}
+
+impl VolumeAccount {
+    /// What it has seen of its store.
+    pub(crate) fn history(&self) -> crate::VolumeHistory {
+        let Self { last_epoch, promise, in_sync_version, .. } = *self;
+        crate::VolumeHistory { last_epoch, promise, in_sync_version }
+    }
 }
 
 /// The replica's volume.
@@ -354,6 +377,8 @@ pub struct Observation {
     pub replace: Option<String>,
     /// A person asked to make the lease anew from the volume (`store restore-lease`).
     pub restore_asked: bool,
+    /// The copies that this is not to wait for (`--without`).
+    pub left_out: Vec<String>,
     /// The pod was made from an older template than its StatefulSet's.
     pub outdated: bool,
     /// The API server refuses the pod's tokens: its ServiceAccount was deleted and made anew. It can renew nothing, ever.

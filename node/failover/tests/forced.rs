@@ -11,11 +11,12 @@ fn copy(id: &str, state: PodState, seq: u64) -> ReplicaView {
     let pod =
         PodView { uid: format!("pod-{id}"), node: Some(format!("n-{id}")), state, ..healthy().pod.unwrap() };
     let end = Position { epoch: 5, seq };
-    let volume = VolumeAccount { end, last_epoch: 5, in_sync_version: 1, newest: 0 };
+    let volume = VolumeAccount { end, last_epoch: 5, promise: 5, in_sync_version: 1, newest: 0 };
     ReplicaView {
         id: id.into(),
         pod: Some(pod),
         volume: Some(volume),
+        in_sync: vec!["aa".into()],
         outdated: false,
         replaced: false,
         was_open: true,

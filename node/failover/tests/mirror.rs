@@ -6,8 +6,8 @@ use mailcluster_failover::{
     Position,
     mirror::{
         Accept, AskView, Change, EpochEntry, Hello, InSync, Join, JoinView, LendView, Link, LogShape, Member,
-        MembersView, Rejected, ReplaceView, accept, askable, change, fork, hello, join, may_lend,
-        may_replace,
+        MembersView, Rejected, ReplaceView, accept, askable, change, fork, hello, is_isolated, join,
+        may_lend, may_replace,
     },
 };
 use proptest::prelude::*;
@@ -268,16 +268,17 @@ fn who_is_left_out_and_let_in() {
     let member = |id: &str, confirmed: Option<u64>| Member { id: id.into(), confirmed, apply_lag: 0 };
     let members = set(&["a", "b", "c"]);
     let mirrors = [member("b", Some(10)), member("c", Some(7))];
-    let named = set(&["a", "b", "c", "d"]);
+    let (named, none) = (set(&["a", "b", "c", "d"]), set(&[]));
     let calm = MembersView {
         me: "a",
         members: &members,
         named: &named,
         min: 2,
-        commit: 10,
+        needed: 10,
         mirrors: &mirrors,
         waiting: Some((8, 2_999)),
         timeout: 3_000,
+        kept_out: &none,
         is_heard: true,
     };
     assert_eq!(change(&calm), None, "not yet");
@@ -305,8 +306,8 @@ fn who_is_left_out_and_let_in() {
     assert_eq!(change(&swap).unwrap().applied(&two), set(&["a", "d"]));
     let grow = MembersView { waiting: None, ..swap.clone() };
     assert_eq!(change(&grow), Some(Change::Grow("d".into())));
-    assert_eq!(change(&MembersView { commit: 11, ..grow.clone() }), None, "it lacks one");
-    let ahead = MembersView { commit: 9, ..grow.clone() };
+    assert_eq!(change(&MembersView { needed: 11, ..grow.clone() }), None, "it lacks one");
+    let ahead = MembersView { needed: 9, ..grow.clone() };
     assert_eq!(
         change(&ahead),
         Some(Change::Grow("d".into())),
@@ -318,6 +319,11 @@ fn who_is_left_out_and_let_in() {
         None,
         "the store has no such replica"
     );
+    let tried = set(&["d"]);
+    let kept_out = MembersView { kept_out: &tried, ..grow.clone() };
+    assert_eq!(change(&kept_out), None, "it has made clients wait again and again");
+    let needed = MembersView { waiting: waited.waiting, ..kept_out };
+    assert_eq!(change(&needed), Some(Change::Swap("b".into(), "d".into())), "but is better than none");
     let slow = [member("b", Some(7)), Member { apply_lag: 1_000, ..member("d", Some(10)) }];
     assert_eq!(change(&MembersView { mirrors: &slow, ..grow }), None, "h7");
 }
@@ -325,16 +331,17 @@ fn who_is_left_out_and_let_in() {
 #[test]
 fn a_member_whose_place_another_has_is_left_out() {
     let member = |id: &str, confirmed| Member { id: id.into(), confirmed: Some(confirmed), apply_lag: 0 };
-    let (members, named) = (set(&["a", "b", "c"]), set(&["a", "b", "d"]));
+    let (members, named, none) = (set(&["a", "b", "c"]), set(&["a", "b", "d"]), set(&[]));
     let view = MembersView {
         me: "a",
         members: &members,
         named: &named,
         min: 2,
-        commit: 10,
+        needed: 10,
         mirrors: &[member("b", 10), member("c", 10), member("d", 4)],
         waiting: None,
         timeout: 3_000,
+        kept_out: &none,
         is_heard: true,
     };
     let out = Some(Change::Shrink(set(&["c"])));
@@ -403,4 +410,16 @@ fn only_who_counts_and_has_it_is_asked_for_a_record() {
     assert_eq!(asked(&all, &[("a", 6)], at(3, 5)), [""; 0], "not itself");
     assert_eq!(asked(&all, &[("b", 6), ("c", 6)], at(2, 5)), [""; 0], "it is of another line");
     assert_eq!(asked(&all, &[("b", 9), ("c", 9)], at(3, 7)), [""; 0], "it is not in this log");
+}
+
+#[test]
+fn b5_one_that_hears_nobody_gives_the_store_back() {
+    for (why, members, unheard_for, gives_back) in [
+        ("a mirror could serve", 2, Some(8_000), true),
+        ("not for long enough", 3, Some(7_999), false),
+        ("nobody could follow it", 1, Some(60_000), false),
+        ("nobody was ever heard in its term", 3, None, false),
+    ] {
+        assert_eq!(is_isolated(members, unheard_for, 8_000), gives_back, "{why}");
+    }
 }

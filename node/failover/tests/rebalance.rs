@@ -30,6 +30,7 @@ fn store(host: &str) -> Observation {
         id: node.into(),
         pod: Some(if node == host { holder.clone() } else { mirror(node) }),
         volume: Some(VolumeAccount { end: Position { epoch: 5, seq: 120 }, ..VolumeAccount::default() }),
+        in_sync: nodes.map(str::to_owned).into(),
         outdated: false,
         replaced: false,
         was_open: true,

@@ -69,13 +69,43 @@ fn a5_old_volumes_under_a_new_lease_are_taken_at_their_epoch() {
 }
 
 #[test]
+fn a5_a_lease_that_disagrees_with_its_volume_is_made_anew_when_a_person_says_so() {
+    // Its holder is another pod of long ago, or nobody. What the volume's process says, and the volume's epoch.
+    for (refused, volume_epoch) in
+        [("StateRolledBack: the volume has seen", 7), ("StaleCopy: the volume ends at", 4)]
+    {
+        for is_held in [true, false] {
+            let mut o = suspect();
+            let lease = o.lease.as_mut().unwrap();
+            lease.record.holder = lease.record.holder.take().filter(|_| is_held);
+            let pod = o.pod.as_mut().unwrap();
+            (pod.state, pod.lock_held) = (PodState::Refused(refused.into()), true);
+            pod.volume_epoch = volume_epoch;
+            assert_ne!(step(&o), Step::RestoreLease, "{refused}: nobody has said so");
+            o.restore_asked = true;
+            assert_eq!(step(&o), Step::RestoreLease, "{refused}");
+            o.pod.as_mut().unwrap().lock_held = false;
+            assert_ne!(step(&o), Step::RestoreLease, "{refused}: it has not looked at its volume");
+        }
+    }
+    let mut o = healthy();
+    o.restore_asked = true;
+    o.pod.as_mut().unwrap().volume_epoch = 7;
+    assert_ne!(step(&o), Step::RestoreLease, "its holder renews it");
+}
+
+#[test]
 fn a5_rolled_back_and_stale_copies_are_refused() {
     let mut lease = LeaseRecord::initial(vec!["aa".into()], 1);
     (lease.epoch, lease.position) = (5, Position { epoch: 5, seq: 100 });
-    assert_eq!((known(&lease, 5, 1), complete(&lease, Position { epoch: 5, seq: 100 })), (Ok(()), Ok(())));
-    for (epoch, version) in [(6, 1), (5, 2)] {
-        let refused = known(&lease, epoch, version);
-        assert!(matches!(refused, Err(OpeningRefused::StateRolledBack { .. })), "{refused:?}");
+    assert_eq!(complete(&lease, Position { epoch: 5, seq: 100 }), Ok(()));
+    // The last epoch, the promise, the version of the set.
+    for (last_epoch, promise, in_sync_version, is_later) in
+        [(5, 5, 1, false), (5, 6, 1, false), (6, 6, 1, true), (5, 5, 2, true), (4, 7, 1, true)]
+    {
+        let refused = known(&lease, &VolumeHistory { last_epoch, promise, in_sync_version });
+        let says_so = matches!(refused, Err(OpeningRefused::StateRolledBack { .. }));
+        assert_eq!(says_so, is_later, "{last_epoch} {promise} {in_sync_version}: {refused:?}");
     }
     let stale = complete(&lease, Position { epoch: 5, seq: 99 });
     assert!(matches!(stale, Err(OpeningRefused::StaleCopy { .. })), "{stale:?}");

@@ -4,6 +4,7 @@
 //! It knows the rest of the cluster only through `mailcluster_types::{Directory, Backends}`.
 
 mod context;
+mod ending;
 pub mod imap;
 mod login;
 pub mod mailbox_metrics;

@@ -52,6 +52,26 @@ async fn a_lone_recipient_of_a_store_that_is_away_is_handed_off_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_goes_on_when_the_lease_of_its_store_is_good_again() {
+    let cluster = Cluster::new(&["s-0", "s-1"]).await;
+    let bob = cluster.account("bob", "s-1").await;
+    cluster.fault("s-1", Fault::Away);
+    cluster.run_queue("s-0");
+    let reply = cluster.mx().await.mail("", &["bob@example.org"], TEXT).await;
+    assert!(reply.starts_with("250 "), "{reply}");
+    // As in a cut from the API that ends before anybody else takes the store.
+    let lease = cluster.leases[&"s-0".into()].clone();
+    lease.shut(true);
+    while lease.refused() == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    lease.shut(false);
+    cluster.heal("s-1");
+    assert_eq!(cluster.inbox_of("s-1", bob, 1).await.len(), 1);
+    cluster.queue_drained("s-0").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_waits_for_a_store_that_is_known_to_be_away() {
     let cluster = Cluster::new(&["s-0", "s-1"]).await;
     let bob = cluster.account("bob", "s-1").await;
@@ -215,6 +235,7 @@ async fn a_final_refusal_after_acceptance_becomes_a_bounce_to_a_local_sender() {
     assert!(cluster.queue("s-0").await.is_empty() && cluster.inbox("s-1", full).await.is_empty());
 }
 
+/// F41 of the null sender, too: the same code makes the report of what has expired.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bounce_for_a_foreign_sender_is_held_and_for_the_null_sender_not_made() {
     let cluster = Cluster::new(&["s-0", "s-1"]).await;
@@ -259,6 +280,7 @@ async fn queued_mail_needs_no_address_only_its_account() {
     assert_eq!((handle.counters().delivered, handle.counters().dropped), (2, 0));
 }
 
+/// F41.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_too_long_is_bounced_even_while_its_store_is_away() {
     let cluster = Cluster::new(&["s-0", "s-1"]).await;

@@ -27,7 +27,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// Time to wait after the store refused a change of the queue.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The store does not serve any more: the runner ends.
+/// The store does not serve: the runner rests, and ends when it has stopped.
 #[derive(Debug, thiserror::Error)]
 #[error("the store does not serve any more")]
 pub(crate) struct Stop;

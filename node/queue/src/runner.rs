@@ -20,6 +20,8 @@ const LOOK: usize = 256;
 const EXPIRY: Duration = Duration::from_secs(30);
 /// Least time between rounds, however often the queue is heard of.
 const BREATH: Duration = Duration::from_millis(20);
+/// After so long it is seen whether a store that did not serve does again.
+const REST: Duration = Duration::from_millis(500);
 
 /// Runs a store's queue until the store stops serving or `shutdown` is cancelled. Whatever it leaves undone is done by
 /// the next run.
@@ -37,10 +39,21 @@ pub async fn run(
     tokio::select! {
         () = shutdown.cancelled() => {}
         () = stopped.stopped() => {}
-        Stop = rounds(context.clone()) => {}
-        Stop = out::run(context) => {}
+        () = serve(&context) => {}
     }
     tracing::info!(store = %own, "queue runner ended");
+}
+
+/// Rounds and attempts, begun anew when they had to stop: a lease that was not good for a while may be good again before
+/// anybody else took the store, and then it serves on as if nothing had been.
+async fn serve(context: &Arc<Context>) {
+    loop {
+        tokio::select! {
+            Stop = rounds(context.clone()) => {}
+            Stop = out::run(context.clone()) => {}
+        }
+        tokio::time::sleep(REST).await;
+    }
 }
 
 /// Looks at the queue whenever something entered it, a route changed or a while has passed. The workers end with it.

@@ -10,6 +10,7 @@ use mailcluster_outbound::{
         Answer, Exchange, Exchanges, Failure, First, HostAnswer, Looked, Ourselves, Smarthost, Target,
         exchanges, first, targets,
     },
+    tls::sts::Policy,
 };
 use mailcluster_proto_smtp::{Envelope, Needs, Stage, Utf8};
 use tokio::{net::TcpStream, time::timeout};
@@ -117,14 +118,15 @@ impl Relay {
             First::LookUpMx(domain) => {
                 let looked = self.dns.exchanges(&domain).await;
                 let found = exchanges(&domain, &looked, &self.ourselves, self.settings.limits, &mut draw)?;
-                let targets = self.addresses(&found).await?;
-                let policy = match &self.policies {
-                    Some(policies) => policies.of(&domain, (&*self.dns, &self.tls)).await,
-                    None => None,
-                };
+                let policy = async { Ok(self.policy(&domain).await) };
+                let (targets, policy) = tokio::try_join!(self.addresses(&found), policy)?;
                 Ok(self.direct(targets, Published { domain, secure_mx: found.secure, policy }))
             }
         }
+    }
+
+    async fn policy(&self, domain: &str) -> Option<Policy> {
+        self.policies.as_ref()?.of(domain, (&*self.dns, &self.tls)).await
     }
 
     fn direct(&self, targets: Vec<Target>, published: Published) -> Way {

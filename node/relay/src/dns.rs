@@ -8,9 +8,8 @@ use std::{
 
 use async_trait::async_trait;
 use hickory_resolver::{
-    ResolverBuilder, TokioResolver,
-    config::{ConnectionConfig, NameServerConfig, ResolverConfig},
-    net::{DnsError as Refusal, NetError, runtime::TokioRuntimeProvider},
+    TokioResolver,
+    net::{DnsError as Refusal, NetError},
     proto::{
         dnssec::{Proof, TrustAnchors},
         op::ResponseCode,
@@ -21,7 +20,6 @@ use mailcluster_outbound::{
     route::{Answer, Exchange, HostAnswer, Looked},
     tls::dane::Tlsa,
 };
-use rustls::{ClientConfig, RootCertStore};
 
 /// What the DNS says. Names are A-labels without a last dot.
 #[async_trait]
@@ -72,42 +70,18 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// As the system's configuration says (`/etc/resolv.conf`).
+    /// By these servers alone, over UDP and TCP; without any, as the system's configuration says (`/etc/resolv.conf`).
     ///
     /// # Errors
-    /// When that cannot be read.
-    pub fn of_system(signatures: &Signatures) -> Result<Self, DnsError> {
-        Self::with(TokioResolver::builder_tokio()?, signatures)
-    }
-
-    /// By these servers alone, over UDP and TCP.
-    ///
-    /// # Errors
-    /// When it cannot be set up.
-    pub fn of_servers(servers: &[SocketAddr], signatures: &Signatures) -> Result<Self, DnsError> {
-        let server = |at: &SocketAddr| {
-            let with_port = |mut connection: ConnectionConfig| {
-                connection.port = at.port();
-                connection
-            };
-            let mut server = NameServerConfig::udp_and_tcp(at.ip());
-            server.connections = vec![with_port(ConnectionConfig::udp()), with_port(ConnectionConfig::tcp())];
-            server
-        };
-        let config = ResolverConfig::from_parts(None, vec![], servers.iter().map(server).collect());
-        Self::with(TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()), signatures)
-    }
-
-    fn with(
-        mut builder: ResolverBuilder<TokioRuntimeProvider>,
-        signatures: &Signatures,
-    ) -> Result<Self, DnsError> {
+    /// When that cannot be read, or there are no keys to trust.
+    pub fn new(servers: &[SocketAddr], signatures: &Signatures) -> Result<Self, DnsError> {
+        let mut builder = mailcluster_resolver::builder(servers)?;
         builder.options_mut().try_tcp_on_error = true;
         if let Signatures::Verified(path) = signatures {
             let anchors = path.as_deref().map_or_else(|| Ok(TrustAnchors::default()), anchors)?;
             builder = builder.with_trust_anchor(Arc::new(anchors));
         }
-        Ok(Self { inner: builder.with_tls_config(no_tls()?).build()? })
+        Ok(Self { inner: builder.build()? })
     }
 
     /// The records of a type, and the name that CNAMEs led to.
@@ -137,15 +111,6 @@ impl Resolver {
             true => nothing(Answer::NoRecord),
         }
     }
-}
-
-/// Name servers are asked in clear. The resolver wants to know how it would ask by TLS all the same, and looks for the system's
-/// authorities, of which an image has none, when nobody tells it.
-fn no_tls() -> Result<ClientConfig, NetError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.map_err(|error| NetError::from(std::io::Error::other(error)))?;
-    Ok(config.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
 
 fn anchors(path: &Path) -> Result<TrustAnchors, DnsError> {

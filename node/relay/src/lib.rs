@@ -4,7 +4,6 @@
 //! One [`Job`] is one message for recipients of one domain. Its [`Attempt`] says what became of each: nothing is kept
 //! here, and nothing is tried again later; that is the queue's part.
 
-mod anchored;
 mod attempt;
 mod demand;
 mod dns;
@@ -14,6 +13,7 @@ mod ledger;
 mod policies;
 mod session;
 mod tls;
+mod verifier;
 
 pub use attempt::Relay;
 pub use dns::{Dns, DnsError, Resolver, Signatures};

@@ -11,14 +11,14 @@ use std::{
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::{
-    Request, StatusCode,
+    Request, StatusCode, Uri,
     client::conn::http1,
     header::{CONTENT_TYPE, HOST, USER_AGENT},
 };
 use hyper_util::rt::TokioIo;
 use mailcluster_outbound::{
     route::{Answer, HostAnswer},
-    tls::sts::{Kept, Policy, Step, after_failed_fetch, policy_id, step},
+    tls::sts::{Kept, MAX_POLICY, Policy, Step, after_failed_fetch, policy_id, policy_url, step},
 };
 use tokio::{net::TcpStream, time::timeout};
 
@@ -31,8 +31,6 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Seconds until a fetch that failed is tried again (RFC 8461 section 3.3).
 const PAUSE: i64 = 300;
-/// Largest policy that is read.
-const MAX_POLICY: usize = 64 << 10;
 /// Domains that something is kept of.
 const MAX_DOMAINS: usize = 10_000;
 /// Addresses of a domain's web server that are tried.
@@ -111,21 +109,21 @@ impl Policies {
     }
 
     async fn fetch(&self, domain: &str, (dns, tls): (&dyn Dns, &Tls)) -> Result<Policy, String> {
-        let host = format!("mta-sts.{domain}");
-        let text = timeout(PATIENCE, self.get(&host, (dns, tls)))
-            .await
-            .map_err(|_| "it took too long".to_owned())??;
+        let url: Uri = policy_url(domain).parse().map_err(|error| format!("{domain}: {error}"))?;
+        let text = timeout(PATIENCE, self.get(&url, (dns, tls))).await;
+        let text = text.map_err(|_| "it took too long".to_owned())??;
         Policy::parse(&text).map_err(|fault| fault.to_string())
     }
 
-    /// The text at the host's well-known place. Redirects are not followed, and the certificate must be the host's (RFC 8461
+    /// The text that is there. Redirects are not followed, and the certificate must be the host's (RFC 8461
     /// section 3.3).
-    async fn get(&self, host: &str, (dns, tls): (&dyn Dns, &Tls)) -> Result<Bytes, String> {
+    async fn get(&self, url: &Uri, (dns, tls): (&dyn Dns, &Tls)) -> Result<Bytes, String> {
+        let host = url.host().unwrap_or_default();
         let stream = self.connect(&dns.host(host).await).await?;
         let stream = tls.start(Box::new(stream), host, Wanted::OfHost).await.map_err(|e| e.to_string())?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
-        let request = Request::get("/.well-known/mta-sts.txt")
+        let request = Request::get(url.path())
             .header(HOST, host)
             .header(USER_AGENT, "mailcluster")
             .body(Empty::<Bytes>::new())

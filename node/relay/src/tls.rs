@@ -5,10 +5,9 @@ use std::sync::Arc;
 use mailcluster_outbound::tls::dane::Tlsa;
 use mailcluster_types::BoxStream;
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    ClientConfig, Error, RootCertStore,
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, ServerName},
 };
 use tokio_rustls::TlsConnector;
 
@@ -20,7 +19,7 @@ pub enum TlsError {
     Setup(#[from] Error),
 }
 
-use crate::anchored::Anchored;
+use crate::verifier::Verifier;
 
 /// Ways to lead a handshake.
 #[derive(Clone)]
@@ -64,7 +63,7 @@ impl Tls {
         let any = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider.clone())))
+            .with_custom_certificate_verifier(Arc::new(Verifier::any(provider.clone())))
             .with_no_client_auth();
         Ok(Self { provider, any: Arc::new(any), verified: Arc::new(verified) })
     }
@@ -88,51 +87,11 @@ impl Tls {
     }
 
     fn anchored(&self, records: &[Tlsa], names: &[String]) -> Result<ClientConfig, Error> {
-        let verifier = Anchored::new(self.provider.clone(), records, names)?;
+        let verifier = Verifier::anchored(self.provider.clone(), records, names)?;
         Ok(ClientConfig::builder_with_provider(self.provider.clone())
             .with_safe_default_protocol_versions()?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth())
-    }
-}
-
-/// Opportunistic TLS (RFC 7435): whoever could show a false certificate could as well have left out STARTTLS. That the
-/// server has the certificate's key is looked at all the same.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -46,14 +46,17 @@ pub async fn borrow(channel: Channel, (identity, epoch): (&Identity, Epoch), wan
         Ok(Ok(batch)) => Fetched::Batch(batch),
         Ok(Err(status)) => {
             tracing::info!(store = %identity.store, %status, "a mirror does not lend a record");
-            match status.code() {
-                Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => {
-                    Fetched::NoAnswer
-                }
-                _ => Fetched::Nowhere,
-            }
+            refused(&status)
         }
         Err(_) => Fetched::NoAnswer,
+    }
+}
+
+/// What it means that a batch is not lent.
+pub(crate) fn refused(status: &Status) -> Fetched {
+    match status.code() {
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => Fetched::NoAnswer,
+        _ => Fetched::Nowhere,
     }
 }
 

@@ -7,13 +7,14 @@ use mailcluster_failover::{
     mirror::{EpochEntry, LendView, LogShape, may_lend},
 };
 use mailcluster_rpc::mirror::v1::{Lent, Wanted as Asked};
-use mailcluster_store::{Identity, Link, LoggedBatch, Wanted, machine};
+use mailcluster_store::{Fetched, Identity, Link, LoggedBatch, Wanted, machine};
 use mailcluster_types::{Epoch, Seq};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use crate::{
+    borrow::refused,
     standby::Standby,
     wire::{entry, lent},
 };
@@ -52,6 +53,16 @@ impl Standby {
             end: Position { epoch: end.epoch, seq: end.seq },
             commit: follower.applied().1,
         })
+    }
+}
+
+impl Standby {
+    /// Lends a batch to a primary of this epoch, where there is one thread: it is there at once, or not at all.
+    pub fn lend_here(&self, identity: &Identity, asked: (Epoch, &Wanted)) -> Fetched {
+        match find(self, identity, asked) {
+            Ok(batch) => Fetched::Batch(batch),
+            Err(status) => refused(&status),
+        }
     }
 }
 

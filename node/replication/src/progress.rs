@@ -85,6 +85,9 @@ struct State {
     in_sync: InSync,
     /// What is synced here.
     own: Seq,
+    /// Where the log ended when the epoch began. Whoever is let in must have all of it: earlier epochs may have acknowledged
+    /// any of it, and until this is committed nobody here knows up to where they did.
+    began: Seq,
     heard: BTreeMap<String, Heard>,
     commit: Seq,
     /// What was committed at some moments, ascending; the last ones.
@@ -101,6 +104,11 @@ struct State {
 }
 
 impl State {
+    /// Whoever has everything up to this record has everything that was ever acknowledged.
+    fn needed(&self) -> Seq {
+        self.commit.max(self.began)
+    }
+
     /// Notes what is committed, now and then.
     fn milestone(&mut self, now: Instant) {
         let is_due = self
@@ -175,6 +183,7 @@ impl Progress {
             epochs,
             in_sync,
             own: end,
+            began: end,
             heard: BTreeMap::new(),
             commit,
             milestones: VecDeque::new(),
@@ -264,11 +273,11 @@ impl Progress {
     }
 
     /// Before a swap of the in-sync set is sent. `false`, and nothing is changed, when a new member lacks something that
-    /// is committed: every member has all of it from the moment it counts.
+    /// is committed, or may be: every member has all of it from the moment it counts.
     #[must_use]
     pub fn begin_change(&self, next: BTreeSet<String>) -> bool {
         self.change(|state| {
-            let has_all = |id: &String| state.heard.get(id).is_some_and(|h| h.synced >= state.commit);
+            let has_all = |id: &String| state.heard.get(id).is_some_and(|h| h.synced >= state.needed());
             let all = next.difference(state.in_sync.members()).all(has_all);
             if all {
                 state.in_sync.begin(next);
@@ -293,7 +302,14 @@ impl Progress {
         self.lock().commit
     }
 
-    /// The same, with its epoch.
+    /// Whoever has everything up to this record has everything that was ever acknowledged. Above [`Self::commit`] only
+    /// until the epoch's first record is committed.
+    #[must_use]
+    pub fn needed(&self) -> Seq {
+        self.lock().needed()
+    }
+
+    /// The same as [`Self::commit`], with its epoch.
     #[must_use]
     pub fn committed(&self) -> Position {
         let state = self.lock();
@@ -462,6 +478,21 @@ mod tests {
         p.confirm(2, "c", has(5, 4));
         assert!(waiting.join().unwrap());
         assert_eq!(p.waiting(), None);
+    }
+
+    #[test]
+    fn while_a_primary_settles_nobody_is_let_in_without_all_that_it_found_in_its_log() {
+        // Its index ends at 3, and whoever served before may have acknowledged all up to the epoch's first record.
+        let p = primary(&["a", "b"]);
+        p.confirm(2, "c", has(3, 3));
+        assert_eq!((p.commit(), p.needed()), (3, 4));
+        assert!(
+            !p.begin_change(set(&["a", "b", "c"])),
+            "it has what is known to be committed, and not what may be"
+        );
+        assert!(!p.begin_change(set(&["a", "c"])));
+        p.confirm(2, "c", has(4, 3));
+        assert!(p.begin_change(set(&["a", "b", "c"])));
     }
 
     #[test]

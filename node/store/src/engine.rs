@@ -280,8 +280,16 @@ impl Engine {
         header
     }
 
-    /// Writes and syncs the batch. Only a full disk is taken back; everything else breaks the replica.
+    /// Writes and syncs the batch; who must know can see meanwhile for how long.
     fn append(&mut self, saved: State) -> Result<(), BatchError> {
+        self.stats.note_at_disk(Some(Instant::now()));
+        let appended = self.write_and_sync(saved);
+        self.stats.note_at_disk(None);
+        appended
+    }
+
+    /// Only a full disk is taken back; everything else breaks the replica.
+    fn write_and_sync(&mut self, saved: State) -> Result<(), BatchError> {
         if let Err(e) = self.log.write(&self.buffer) {
             self.undo(saved)?;
             if !is_full(&e) {

@@ -12,6 +12,7 @@ mod batch;
 mod catch_up;
 mod checkpoint;
 mod committer;
+mod description;
 mod digest;
 mod disk;
 mod engine;
@@ -57,6 +58,7 @@ mod tests;
 
 pub use batch::Link;
 pub use catch_up::{Done, Work};
+pub use description::ReplicaDescription;
 pub use digest::{IndexMoment, Slice, Sliced};
 pub use engine::Options;
 pub use error::{Fenced, FollowError, OpenError, ReadError, Refusal, WriteError};
@@ -75,7 +77,7 @@ pub use ops::{
 pub use plan::{MAX_SCRIPT, MAX_SCRIPTS};
 pub use record::Mark;
 pub use repair::{Fetched, Repairs, Siblings, Wanted, lend};
-pub use replica::{Gate, Identity, OpenGate, Receipt, Replica, ReplicaDescription, StoreKind};
+pub use replica::{Gate, Identity, OpenGate, Receipt, Replica, StoreKind};
 pub use rewrite::{Keeper, Reclaimed, Rewriter, Room};
 pub use snapshot::{Cancel, Incoming, Offer, Outgoing, PinnedFile, Received};
 pub use standby::Follower;

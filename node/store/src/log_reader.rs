@@ -10,7 +10,7 @@ use bytes::Bytes;
 use mailcluster_types::{Epoch, Seq};
 
 use crate::{
-    batch::{Header, Link, MAX_PAYLOAD},
+    batch::{ALIGN, Header, Link, MAX_PAYLOAD},
     engine::Engine,
     error::FollowError,
     repair::Repairs,
@@ -109,7 +109,8 @@ impl LogReader {
         let next = firsts.into_iter().find(|other| *other > first);
         let mut found = Self { log, identity, reader, offset: SEGMENT_HEADER, next, at: first - 1 };
         while found.at < after {
-            if found.skip()?.is_none() {
+            // What is damaged before is not wanted.
+            if found.skip()?.is_none() && found.pass_over()?.is_none() {
                 return Err(gone());
             }
         }
@@ -165,6 +166,15 @@ impl LogReader {
         if header.count > 0 {
             self.at = header.last_seq();
         }
+        Ok(Some(()))
+    }
+
+    /// Passes over what is no batch, up to the next one in the segment; `None` where none follows.
+    fn pass_over(&mut self) -> io::Result<Option<()>> {
+        let next = self.reader.find(self.offset + ALIGN as u64, |_| true)?;
+        let header = next.map(|next| self.reader.header(next)).transpose()?.flatten();
+        let (Some(next), Some(header)) = (next, header) else { return Ok(None) };
+        (self.offset, self.at) = (next, header.prev.seq);
         Ok(Some(()))
     }
 

@@ -86,7 +86,8 @@ pub(crate) async fn catch_up() {
 }
 
 /// Is all of this one thread?
-pub(crate) fn is_one_thread() -> bool {
+#[must_use]
+pub fn is_one_thread() -> bool {
     #[cfg(any(test, feature = "testing"))]
     if simulated::machine().is_some() {
         return true;

@@ -12,6 +12,7 @@ use rusqlite::{Connection, ErrorCode};
 use crate::{
     apply::Hot,
     base, committer,
+    description::ReplicaDescription,
     disk::Disk,
     engine::{Engine, Options},
     error::{Fenced, FollowError, OpenError},
@@ -133,27 +134,6 @@ impl<T> Receipt<T> {
     pub fn position(&self) -> (Epoch, Seq) {
         (self.epoch, self.seq)
     }
-}
-
-/// What a replica says of itself (control Describe).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReplicaDescription {
-    /// Whose it is.
-    pub identity: Identity,
-    /// Epoch of the last EpochStart record; 0 when there is none.
-    pub last_epoch: Epoch,
-    /// The last epoch that began with a forced takeover; 0 when there is none.
-    pub last_forced: Epoch,
-    /// Epoch and sequence of the log's last record.
-    pub end: (Epoch, Seq),
-    /// Highest epoch promised.
-    pub promise: Epoch,
-    /// Version of the last InSync record.
-    pub in_sync_version: u64,
-    /// On-disk format.
-    pub format: u32,
-    /// The latest time that a record of its index carries, in seconds since 1970; 0 when there is none.
-    pub newest: i64,
 }
 
 /// A replica, opened under flock, recovered, and not serving.
@@ -295,30 +275,6 @@ impl Replica {
             Some(_) => Err(OpenError::Empty(dir.display().to_string())),
             None => Err(OpenError::Damaged(format!("{} (superblock)", dir.display()))),
         }
-    }
-
-    /// What it says of itself.
-    #[must_use]
-    pub fn describe(&self) -> ReplicaDescription {
-        let (state, tail) = (&self.engine.state, &self.engine.tail);
-        let end = tail.end(state.link);
-        ReplicaDescription {
-            identity: self.engine.identity.clone(),
-            last_epoch: end.epoch,
-            last_forced: self.last_forced(),
-            end: (end.epoch, end.seq),
-            promise: self.engine.superblock.promise,
-            in_sync_version: tail.in_sync_version().max(state.in_sync_version),
-            format: self.engine.superblock.format(),
-            newest: state.clock,
-        }
-    }
-
-    /// An index that cannot be read says so wherever something is done with it.
-    fn last_forced(&self) -> Epoch {
-        let applied = schema::epochs(&self.engine.conn).unwrap_or_default();
-        let all = applied.into_iter().chain(self.engine.tail.epochs());
-        all.filter(|mark| mark.forced).map(|mark| mark.epoch).max().unwrap_or(0)
     }
 
     /// Raises the promise to `epoch` and syncs it: from now on nothing older is confirmed.

@@ -12,6 +12,7 @@ use crate::{
     batch::{Header, Link},
     catch_up::{Done, Work},
     checkpoint::Checkpointer,
+    description::ReplicaDescription,
     digest::IndexMoment,
     engine::{Engine, is_full},
     error::{FollowError, OpenError, ReadError},
@@ -21,7 +22,7 @@ use crate::{
     record::{self, EpochStart},
     repair::Repairs,
     replay::Placed,
-    replica::{Replica, ReplicaDescription},
+    replica::Replica,
     schema, snapshot,
 };
 

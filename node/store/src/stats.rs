@@ -5,7 +5,7 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::left_behind;
@@ -22,6 +22,7 @@ pub struct Stats {
     commit_seconds: Counts,
     commit_changes: Counts,
     failures: AtomicU64,
+    at_disk: Mutex<Option<Instant>>,
     live: AtomicU64,
     dead: AtomicU64,
     packed: AtomicU64,
@@ -75,6 +76,7 @@ impl Default for Stats {
             commit_seconds: Counts::new(SECONDS),
             commit_changes: Counts::new(CHANGES),
             failures: AtomicU64::new(0),
+            at_disk: Mutex::default(),
             live: AtomicU64::new(0),
             dead: AtomicU64::new(0),
             packed: AtomicU64::new(0),
@@ -108,6 +110,13 @@ impl Stats {
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
+    }
+
+    /// For how long a batch has been with the disk by now, to be written and synced; `None` when none is.
+    #[must_use]
+    pub fn at_disk_for(&self) -> Option<Duration> {
+        let since = *self.at_disk.lock().unwrap_or_else(PoisonError::into_inner);
+        since.map(|since| since.elapsed())
     }
 
     /// Octets of the log that are still needed, and those that are not, as of the last look; zeros before the first.
@@ -200,6 +209,10 @@ impl Stats {
 
     pub(crate) fn undeleted(&self, messages: u64) {
         self.undeleted.fetch_add(messages, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_at_disk(&self, since: Option<Instant>) {
+        *self.at_disk.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
     pub(crate) fn committed(&self, changes: usize, took: Duration) {

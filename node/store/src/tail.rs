@@ -52,6 +52,12 @@ impl Tail {
         self.said.iter().map(|said| said.version).max().unwrap_or(0)
     }
 
+    /// The replicas that the last record in it names as those that must have what is acknowledged, 16 octets each; `None`
+    /// when no record in it does.
+    pub fn in_sync(&self) -> Option<&[Vec<u8>]> {
+        self.said.last().map(|said| said.in_sync.as_slice())
+    }
+
     /// Does a record in it name another replica than this one as one that must have what is acknowledged?
     pub fn names_others(&self, me: &[u8]) -> bool {
         self.said.iter().flat_map(|said| &said.in_sync).any(|id| id != me)

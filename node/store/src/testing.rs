@@ -14,7 +14,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -67,6 +67,7 @@ struct Recorded {
 #[derive(Debug, Clone, Default)]
 pub struct Recorder {
     recorded: Arc<Mutex<Recorded>>,
+    hangs: Arc<(Mutex<bool>, Condvar)>,
 }
 
 impl Recorder {
@@ -105,6 +106,17 @@ impl Recorder {
         self.with(|r| r.fault = fault);
     }
 
+    /// Syncs of segments do not return from now on, or do again, those too that were waited for.
+    pub fn hang(&self, hangs: bool) {
+        *self.hangs.0.lock().unwrap_or_else(PoisonError::into_inner) = hangs;
+        self.hangs.1.notify_all();
+    }
+
+    fn until_it_answers(&self) {
+        let hangs = self.hangs.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.hangs.1.wait_while(hangs, |hangs| *hangs));
+    }
+
     /// Takes a fault that strikes once.
     fn strike(&self, of: &[Fault]) -> Option<Fault> {
         self.with(|r| match r.fault {
@@ -140,7 +152,9 @@ pub struct Setup {
 }
 
 impl Setup {
-    fn options(&self) -> Options {
+    /// What a replica is opened with, where others open it.
+    #[must_use]
+    pub fn options(&self) -> Options {
         let volume: Arc<dyn Volume> = match &self.free {
             Some(free) => Arc::new(FakeVolume(free.clone())),
             None => Arc::new(RealVolume),
@@ -256,6 +270,9 @@ impl LogFile for RecordingFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        if self.is_segment() {
+            self.recorder.until_it_answers();
+        }
         if self.is_segment() && self.recorder.strike(&[Fault::SyncOnce, Fault::SyncForever]).is_some() {
             return Err(io::Error::other("injected: EIO"));
         }

@@ -1,4 +1,5 @@
-//! What a forced promotion left behind comes into the new line by net effect, each thing once, and undoes nothing.
+//! F21: both lines have new mail. What a forced promotion left behind comes into the new line by net effect, each thing
+//! once, and undoes nothing.
 #![allow(clippy::panic, clippy::unwrap_used, reason = "tests")]
 
 mod common;

@@ -49,10 +49,11 @@ async fn a_stopped_store_is_listed_read_and_exported() {
     assert!(tools::cat(dir.path(), "user1@example.org/INBOX/3", &mut text).is_err());
 
     let out = dir.path().join("export");
-    let mut calls = 0;
-    let done = tools::export_maildir(dir.path(), &out, &mut |_, _| calls += 1).unwrap();
+    let mut reached = Vec::new();
+    let done = tools::export_maildir(dir.path(), &out, &mut |at, _| reached.push((at.messages, at.expected)));
+    let done = done.unwrap();
     assert_eq!((done.accounts, done.messages, done.damaged), (2, 3, 0));
-    assert!(calls >= 12);
+    assert_eq!(reached, [(1, 3), (2, 3), (3, 3)], "it tells how far it is");
     let home = out.join("user1@example.org");
     let mut files: Vec<_> = fs::read_dir(home.join("cur"))
         .unwrap()
@@ -89,13 +90,16 @@ async fn a_damaged_store_is_checked_and_what_can_be_read_of_it_is_saved() {
     drop(store.stop().await);
     let check = |scratch: Option<&std::path::Path>| {
         let mut said = Vec::new();
-        let done = tools::fsck(dir.path(), scratch, &mut |what| said.push(what.to_owned())).unwrap();
+        let mut told = |_: &tools::Checked, line: Option<&str>| said.extend(line.map(str::to_owned));
+        let done = tools::fsck(dir.path(), scratch, &mut told).unwrap();
         (done, said)
     };
     let scratch = tempfile::tempdir().unwrap();
     let (done, said) = check(Some(scratch.path()));
     assert_eq!((done.problems, done.messages, done.segments), (0, 3, 1), "{said:?}");
-    assert!(tools::fsck(dir.path(), Some(scratch.path()), &mut |_| ()).is_err(), "never over something");
+    assert_eq!((done.expected, done.log.done), (3, done.log.of), "it has come to the end");
+    assert!(done.log.of > 4096 && done.made_anew.of == done.log.of, "{done:?}");
+    assert!(tools::fsck(dir.path(), Some(scratch.path()), &mut |_, _| ()).is_err(), "never over something");
 
     flipped(dir.path(), b"second\r\n");
     let (done, said) = check(None);

@@ -3,23 +3,17 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
     time::Duration,
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::join_all;
-use hickory_resolver::{
-    TokioResolver,
-    config::{ConnectionConfig, NameServerConfig, ResolverConfig},
-    net::{NetError, runtime::TokioRuntimeProvider},
-};
+use hickory_resolver::{TokioResolver, net::NetError};
 use mail_auth::{
     AuthenticatedMessage, DkimOutput, DkimResult, DmarcResult, Error, IprevResult, MessageAuthenticator,
     SpfOutput, SpfResult, dmarc::verify::DmarcParameters,
 };
-use rustls::{ClientConfig, RootCertStore};
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout, timeout_at},
@@ -395,34 +389,10 @@ async fn hash(message: &mut AuthenticatedMessage<'_>, body: &dyn Text) -> io::Re
 }
 
 fn resolver(servers: &[SocketAddr]) -> Result<TokioResolver, NetError> {
-    let server = |at: &SocketAddr| {
-        let with_port = |mut connection: ConnectionConfig| {
-            connection.port = at.port();
-            connection
-        };
-        let mut server = NameServerConfig::udp_and_tcp(at.ip());
-        server.connections = vec![with_port(ConnectionConfig::udp()), with_port(ConnectionConfig::tcp())];
-        server
-    };
-    let mut builder = match servers.is_empty() {
-        true => TokioResolver::builder_tokio()?,
-        false => {
-            let config = ResolverConfig::from_parts(None, vec![], servers.iter().map(server).collect());
-            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-        }
-    };
+    let mut builder = mailcluster_resolver::builder(servers)?;
     let options = builder.options_mut();
     (options.timeout, options.attempts, options.try_tcp_on_error) = (QUESTION, 1, true);
-    builder.with_tls_config(no_tls()?).build()
-}
-
-/// Name servers are asked in clear. The resolver wants to know how it would ask by TLS all the same, and looks for the system's
-/// authorities, of which an image has none, when nobody tells it.
-fn no_tls() -> Result<ClientConfig, NetError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.map_err(|error| NetError::from(std::io::Error::other(error)))?;
-    Ok(config.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+    builder.build()
 }
 
 #[cfg(test)]

@@ -39,6 +39,8 @@ fn budget(unavailable: i32, selector: std::collections::BTreeMap<String, String>
     PodDisruptionBudgetSpec {
         max_unavailable: Some(IntOrString::Int(unavailable)),
         selector: Some(select(selector)),
+        // A pod that is not Ready serves nobody, and must not keep a drain waiting for ever (G5).
+        unhealthy_pod_eviction_policy: Some("AlwaysAllow".into()),
         ..PodDisruptionBudgetSpec::default()
     }
 }

@@ -118,7 +118,7 @@ fn claim_step(
     let status = object.and_then(|o| o.status.as_ref());
     // A copy that takes another's place has no claim yet, although the store is served.
     let was_open = |s: &MailStoreStatus| match store.is_mirrored() {
-        true => s.mirrors.iter().any(|mirror| mirror.id == store.replica),
+        true => s.was_opened(&store.replica),
         false => s.serving.is_some(),
     };
     let was_there = status.is_some_and(|s| was_open(s) || s.claimed.contains(&store.claim));

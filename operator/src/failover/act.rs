@@ -177,7 +177,9 @@ impl Mover {
     async fn restore_lease(&self, scene: &Scene<'_>) -> anyhow::Result<()> {
         let pods = REPLICAS.iter().filter_map(|letter| scene.world.pod_of(scene.store, *letter)?.uid());
         let described: Vec<_> = pods.filter_map(|uid| self.heard.described.get(&uid)).collect();
-        let record = lease::restored(scene.store, &described)
+        // One that cannot be read says nothing of what it has seen.
+        let old = scene.world.lease(scene.store).and_then(|lease| lease::record(lease).ok());
+        let record = lease::restored(scene.store, old.as_ref(), &described, &scene.o.left_out)
             .ok_or_else(|| anyhow::anyhow!("not every replica of this store answers"))?;
         let new = lease::build(scene.store, &record, Self::lease_seconds(scene));
         match scene.world.lease(scene.store) {
@@ -193,7 +195,13 @@ impl Mover {
             }
         }
         self.annotate(scene.store, &json!({ keys::RESTORE_LEASE: Value::Null })).await?;
-        let note = format!("from the volume: epoch {}, end {}", record.epoch, record.position);
+        let lost = old.map(|old| old.position).filter(|seen| *seen > record.position);
+        let lost =
+            lost.map(|seen| format!("; what was acknowledged up to {seen} is lost")).unwrap_or_default();
+        let left_out = &scene.o.left_out;
+        let without =
+            if left_out.is_empty() { String::new() } else { format!("; without {}", left_out.join(", ")) };
+        let note = format!("from the volume: epoch {}, end {}{lost}{without}", record.epoch, record.position);
         self.say(scene, EventType::Warning, "LeaseRestored", &note);
         Ok(())
     }

@@ -11,8 +11,9 @@ pub const ANY: &str = "any";
 /// On a Node: the boot id (`status.nodeInfo.bootID`) that a person has seen end; `kubectl mailcluster fence confirm NODE`
 /// writes it. On a MailStore: the UID of the holder's pod, for a node whose object is gone.
 pub const FENCE_CONFIRMED: &str = "mailcluster.io/fence-confirmed";
-/// On a MailStore, `true`: make its Lease anew from what the volume says, even where that is older or newer.
-pub const RESTORE_LEASE: &str = "mailcluster.io/restore-lease";
+/// On a MailStore: make its Lease anew from what the volumes say, even where that is older or newer, and without waiting for
+/// the copies that are named; see [`mailcluster_api::restore`]. Removed when done.
+pub const RESTORE_LEASE: &str = mailcluster_api::restore::ANNOTATION;
 /// On a MailStore: the id of the copy whose place a new one is to take. Removed when done.
 pub const REPLACE: &str = mailcluster_api::mailstore::REPLACE_REPLICA;
 /// On a MailStore: a copy that lacks something is to take it; see [`mailcluster_api::force`]. Removed when done.

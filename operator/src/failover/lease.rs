@@ -6,7 +6,7 @@ use k8s_openapi::{
 };
 use kube::{Resource, ResourceExt};
 use mailcluster_api::{FINALIZER, MailStore, labels};
-use mailcluster_failover::{Holder, LeaseRecord, Position, RecordError, Witness};
+use mailcluster_failover::{Holder, LeaseRecord, Position, RecordError, Shown, Witness};
 use mailcluster_rpc::control::v1::DescribeResponse;
 
 /// Reads what a Lease says.
@@ -61,24 +61,36 @@ pub fn first(store: &MailStore) -> LeaseRecord {
     LeaseRecord::initial(store.spec.replicas.iter().map(|r| r.id.clone()).collect(), 1)
 }
 
-/// The record that the replicas' own accounts of their volumes give, all of them; `None` while one is missing.
+/// The record that the replicas' own accounts of their volumes give, all of them; `None` while one is missing that has ever been
+/// opened and is not `left_out`. `old`: what the Lease says until then.
 #[must_use]
-pub fn restored(store: &MailStore, all: &[&DescribeResponse]) -> Option<LeaseRecord> {
+pub fn restored(
+    store: &MailStore,
+    old: Option<&LeaseRecord>,
+    all: &[&DescribeResponse],
+    left_out: &[String],
+) -> Option<LeaseRecord> {
     let is_copy =
         |d: &&&DescribeResponse, id: &String| d.open && d.replica == *id && d.store == store.name_any();
-    let described = |id: &String| all.iter().find(|d| is_copy(d, id)).map(|d| witness(d));
-    let copies: Option<Vec<Witness>> = store.spec.replicas.iter().map(|r| described(&r.id)).collect();
-    // The route and the status may know an epoch that an older volume does not: it never falls.
+    let described = |id: &String| all.iter().find(|d| is_copy(d, id)).map(|d| witness(store, d));
     let status = store.status.as_ref();
+    let was_opened = |id: &String| !store.spec.is_mirrored() || status.is_some_and(|s| s.was_opened(id));
+    let must_tell = |id: &String| was_opened(id) && !left_out.contains(id);
+    let asked = store.spec.replicas.iter().map(|r| (must_tell(&r.id), described(&r.id)));
+    let copies: Option<Vec<Witness>> =
+        asked.filter(|(must_tell, told)| *must_tell || told.is_some()).map(|(_, told)| told).collect();
+    // The route and the status may know an epoch that an older volume does not: it never falls.
     let routed = status.and_then(|s| s.serving.as_ref()).map(|s| s.epoch);
     let shown = [routed, status.and_then(|s| s.epoch)].into_iter().flatten();
-    let shown = shown.filter_map(|epoch| u64::try_from(epoch).ok()).max().unwrap_or(0);
+    let epoch = shown.filter_map(|epoch| u64::try_from(epoch).ok()).max().unwrap_or(0);
     let last = status.and_then(|s| s.last_failover.as_ref()?.forced.as_ref());
     let ordered = last.and_then(|forced| Some((forced.copy.as_str(), u64::try_from(forced.epoch?).ok()?)));
-    mailcluster_failover::restored(&copies?, shown, ordered)
+    mailcluster_failover::restored(&copies?, Shown { lease: old, epoch, ordered })
 }
 
-fn witness(d: &DescribeResponse) -> Witness {
+fn witness(store: &MailStore, d: &DescribeResponse) -> Witness {
+    // A single copy has what there is, whatever set its log names from times when there were others.
+    let in_sync = if store.spec.is_mirrored() { d.in_sync.clone() } else { vec![d.replica.clone()] };
     Witness {
         replica: d.replica.clone(),
         process: Holder { pod_uid: d.pod_uid.clone(), start_id: d.start_id.clone() },
@@ -88,6 +100,7 @@ fn witness(d: &DescribeResponse) -> Witness {
         promise: d.promise,
         end: Position { epoch: d.end_epoch, seq: d.end_seq },
         in_sync_version: d.in_sync_version,
+        in_sync,
     }
 }
 
@@ -143,6 +156,7 @@ mod tests {
             promise,
             end_epoch: last_epoch,
             end_seq,
+            in_sync: vec!["aa".into(), "bb".into()],
             ..DescribeResponse::default()
         };
         // The serving epoch, the last and the promised one of each, and where it ends; then who holds it at which epoch,
@@ -156,7 +170,7 @@ mod tests {
         ] {
             let all = [("aa", aa), ("bb", bb), ("cc", cc)]
                 .map(|(id, (serves, seen, end))| copy(id, serves, seen, end));
-            let record = restored(&three, &all.each_ref()).unwrap();
+            let record = restored(&three, None, &all.each_ref(), &[]).unwrap();
             let pod = record.holder.as_ref().map(|holder| holder.pod_uid.as_str());
             assert_eq!(
                 (pod, record.epoch, &*record.in_sync),
@@ -195,10 +209,11 @@ mod tests {
                     promise: last,
                     end_epoch: last,
                     end_seq: 9,
+                    in_sync: vec!["aa".into(), "bb".into()],
                     ..DescribeResponse::default()
                 });
             three.status = None;
-            let record = restored(&three, &all.each_ref()).unwrap();
+            let record = restored(&three, None, &all.each_ref(), &[]).unwrap();
             assert_eq!(record.forced, forced, "{why}");
             let written = build(&three, &record, 8);
             assert_eq!(super::record(&written).unwrap().forced, forced, "{why}");
@@ -231,7 +246,67 @@ mod tests {
                 serde_json::from_value(serde_json::json!({"lastFailover": {"reason": "Forced", "forced": forced}}))
                     .unwrap()
             });
-            assert_eq!(restored(&store, &[&copy(said)]).unwrap().forced, forced, "{why}");
+            assert_eq!(restored(&store, None, &[&copy(said)], &[]).unwrap().forced, forced, "{why}");
+        }
+    }
+
+    #[test]
+    fn a_copy_that_was_never_opened_has_nothing_to_tell() {
+        let mut two = store();
+        two.spec.replicas = ["aa", "bb"]
+            .map(|id| serde_json::from_value(serde_json::json!({"id": id, "pvc": id})).unwrap())
+            .into();
+        let told = DescribeResponse {
+            open: true,
+            store: "demo-0".into(),
+            replica: "aa".into(),
+            last_epoch: 3,
+            promise: 3,
+            end_epoch: 3,
+            end_seq: 9,
+            in_sync: vec!["aa".into()],
+            ..DescribeResponse::default()
+        };
+        for (opened, epoch) in [(vec!["aa"], Some(3)), (vec!["aa", "bb"], None)] {
+            let mirrors: Vec<_> =
+                opened.iter().map(|id| serde_json::json!({"id": id, "endpoint": "10.0.0.1:11443"})).collect();
+            two.status = serde_json::from_value(serde_json::json!({"mirrors": mirrors})).unwrap();
+            assert_eq!(restored(&two, None, &[&told], &[]).map(|record| record.epoch), epoch, "{opened:?}");
+        }
+        assert_eq!(restored(&two, None, &[], &[]), None, "nobody has told anything");
+    }
+
+    #[test]
+    fn a_copy_that_a_person_leaves_out_is_not_waited_for_and_keeps_its_line() {
+        let mut three = store();
+        three.spec.replicas = ["aa", "bb", "cc"]
+            .map(|id| serde_json::from_value(serde_json::json!({"id": id, "pvc": id})).unwrap())
+            .into();
+        let mirrors =
+            ["aa", "bb", "cc"].map(|id| serde_json::json!({"id": id, "endpoint": "10.0.0.1:11443"}));
+        three.status = serde_json::from_value(serde_json::json!({"mirrors": mirrors})).unwrap();
+        let told = |id: &str, in_sync: &str| DescribeResponse {
+            open: true,
+            store: "demo-0".into(),
+            replica: id.into(),
+            last_epoch: 7,
+            promise: 7,
+            end_epoch: 7,
+            end_seq: if id == "bb" { 9 } else { 8 },
+            in_sync: in_sync.split(' ').map(str::to_owned).collect(),
+            ..DescribeResponse::default()
+        };
+        // What the logs say of who has everything, and who is left out; is there a Lease then, and is it a forced one?
+        for (in_sync, left_out, forced) in [
+            ("aa bb cc", "", None),
+            ("aa bb cc", "aa", Some(true)),
+            ("bb cc", "aa", Some(false)),
+            ("bb cc", "dd", None),
+        ] {
+            let all = [told("bb", in_sync), told("cc", in_sync)];
+            let record = restored(&three, None, &all.each_ref(), &[left_out.to_owned()]);
+            assert_eq!(record.as_ref().map(|r| r.forced.is_some()), forced, "{in_sync}, without {left_out}");
+            assert!(record.is_none_or(|r| r.in_sync == ["bb"]), "{in_sync}, without {left_out}");
         }
     }
 
@@ -248,7 +323,7 @@ mod tests {
             in_sync_version: 3,
             ..DescribeResponse::default()
         };
-        let record = restored(&store(), &[&described]).unwrap();
+        let record = restored(&store(), None, &[&described], &[]).unwrap();
         assert_eq!((record.epoch, record.in_sync_version), (8, 3));
         assert_eq!(record.position, Position { epoch: 7, seq: 42 });
         assert_eq!(record.holder, None);
@@ -257,13 +332,26 @@ mod tests {
             serde_json::from_value(serde_json::json!({"epoch": 11, "serving": {"epoch": 12, "replica": "aa",
             "podUID": "p", "endpoint": "10.0.0.1:11443", "since": "2026-01-01T00:00:00Z"}}))
             .unwrap();
-        assert_eq!(restored(&routed, &[&described]).unwrap().epoch, 12, "the epoch never falls");
+        assert_eq!(restored(&routed, None, &[&described], &[]).unwrap().epoch, 12, "the epoch never falls");
+        // A Lease that stands: its epoch, up to where it has seen commits; the new one's, and whether the next is forced.
+        for (why, old, end, epoch, forced) in [
+            ("etcd is older", 3, (3, 9), 8, None),
+            ("they agree", 9, (7, 42), 9, None),
+            ("the volume is older", 9, (9, 50), 9, Some(10)),
+            ("the volume is older by a little", 7, (7, 43), 8, Some(9)),
+        ] {
+            let position = Position { epoch: end.0, seq: end.1 };
+            let old = LeaseRecord { epoch: old, position, ..LeaseRecord::initial(vec!["aa".into()], 1) };
+            let record = restored(&store(), Some(&old), &[&described], &[]).unwrap();
+            assert_eq!((record.epoch, record.forced), (epoch, forced), "{why}");
+            assert_eq!(record.position, Position { epoch: 7, seq: 42 }, "{why}");
+        }
         for other in [
             DescribeResponse { open: false, ..described.clone() },
             DescribeResponse { replica: "bb".into(), ..described.clone() },
             DescribeResponse { store: "demo-1".into(), ..described },
         ] {
-            assert_eq!(restored(&store(), &[&other]), None);
+            assert_eq!(restored(&store(), None, &[&other], &[]), None);
         }
     }
 }

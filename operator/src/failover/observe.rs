@@ -23,6 +23,7 @@ use mailcluster_api::{
     mailcluster::{FailoverPolicy, FencingMinimum as SpecMinimum},
     mailstore::{self, StoreKind},
     names::REPLICAS,
+    restore,
 };
 use mailcluster_failover::{
     Adoption, AdoptionState, Cluster, Evidence, EvidenceKind, FencingMinimum, LeaseView, Millis, NodeView,
@@ -135,6 +136,7 @@ fn alone(world: &World, heard: &Heard, survey: &Survey, store: &MailStore) -> Op
     let adoption = adopt::view(world, store, heard.may_adopt);
     let asked = annotation(keys::FAILOVER).filter(|_| !rebalance::is_void(store, cluster, heard.now));
     let last = status.last_failover.as_ref().filter(|l| l.serving_at.is_none());
+    let restore = annotation(keys::RESTORE_LEASE).and_then(|text| restore::without(&text));
     Some(Observation {
         store: StoreView { lease_ms, ..store_view(store, cluster, &status, epoch, heard.now) },
         pod: pod.map(|p| pod_view(p, heard)),
@@ -162,7 +164,8 @@ fn alone(world: &World, heard: &Heard, survey: &Survey, store: &MailStore) -> Op
         force: forced::order(store),
         adoption,
         replace: annotation(keys::REPLACE),
-        restore_asked: annotation(keys::RESTORE_LEASE).is_some_and(|v| v == "true"),
+        restore_asked: restore.is_some(),
+        left_out: restore.unwrap_or_default(),
         outdated: world.set(store).zip(pod).is_some_and(|(set, pod)| outdated(set, pod)),
         unauthorised: world.set(store).zip(pod).is_some_and(|(set, pod)| tokens::refused(set, pod)),
         cluster: Cluster::default(),
@@ -183,6 +186,8 @@ fn store_view(
     StoreView {
         directory: store.spec.kind == StoreKind::Directory,
         replica: store.spec.replicas.first().map(|r| r.id.clone()).unwrap_or_default(),
+        // Stores are numbered, so one cluster's have different turns.
+        turn: store.name_any().bytes().map(usize::from).sum(),
         policy: match failover.policy {
             FailoverPolicy::Automatic => Policy::Automatic,
             FailoverPolicy::Manual => Policy::Manual,
@@ -300,14 +305,16 @@ fn replicas(world: &World, heard: &Heard, store: &MailStore) -> Vec<ReplicaView>
             volume: described.filter(|d| d.open && d.replica == replica.id).map(|d| VolumeAccount {
                 end: Position { epoch: d.end_epoch, seq: d.end_seq },
                 last_epoch: d.last_epoch,
+                promise: d.promise,
                 in_sync_version: d.in_sync_version,
                 newest: d.newest,
             }),
+            in_sync: described.map(|d| d.in_sync.clone()).unwrap_or_default(),
             outdated: world.set_of(store, letter).zip(pod).is_some_and(|(set, pod)| outdated(set, pod)),
             replaced: world.set_of(store, letter).zip(pod).is_some_and(|(set, pod)| {
                 !is_of(Some(&pod.metadata), &replica.id) && is_of(template_meta(set), &replica.id)
             }),
-            was_open: store.status.iter().flat_map(|s| &s.mirrors).any(|mirror| mirror.id == replica.id),
+            was_open: store.status.as_ref().is_some_and(|s| s.was_opened(&replica.id)),
             away_ms: pod
                 .filter(|pod| is_of(Some(&pod.metadata), &replica.id))
                 .map_or(0, |pod| away_ms(pod, heard.now)),

@@ -171,14 +171,10 @@ pub fn next(
     now: Timestamp,
 ) -> (Part, Option<Finished>) {
     let mut part = old.clone();
-    let phase = phase_to(decision.phase);
-    let watched = o.lease.as_ref().is_some_and(|l| l.unchanged_for.is_some() || l.record.holder.is_none());
-    // A leader that has not watched for D says nothing about a store that was not serving.
-    part.phase = if watched || phase != mailstore::Phase::Serving || old.phase.is_none() {
-        Some(phase)
-    } else {
-        old.phase
-    };
+    let lease_fresh =
+        o.lease.as_ref().is_some_and(|l| l.unchanged_for.is_some_and(|age| age < o.store.lease_ms));
+    let seat = seat.filter(|_| lease_fresh);
+    part.phase = Some(shown(old, o, decision, seat));
     if let Some(lease) = &o.lease {
         part.epoch = i64::try_from(lease.record.epoch).ok().or(part.epoch).max(part.epoch);
     }
@@ -197,9 +193,7 @@ pub fn next(
     }
     crashes::note(&mut part.crashes, o, decision, now);
     let mut finished = None;
-    let lease_fresh =
-        o.lease.as_ref().is_some_and(|l| l.unchanged_for.is_some_and(|age| age < o.store.lease_ms));
-    if let (Phase::Serving, true, Some(seat)) = (decision.phase, lease_fresh, seat) {
+    if let (Phase::Serving, Some(seat)) = (decision.phase, seat) {
         settle(&mut part, seat);
         if matches!(decision.step, Step::Idle) {
             part.target = None;
@@ -208,6 +202,21 @@ pub fn next(
         }
     }
     (part, finished)
+}
+
+/// The phase to be shown. That a store serves is said together with the node it is served from: by a leader that has seen
+/// its holder renew, and knows that holder's pod and node.
+fn shown(old: &Part, o: &Observation, decision: &Decision, seat: Option<&Placement>) -> mailstore::Phase {
+    let phase = phase_to(decision.phase);
+    let held = o.lease.as_ref().is_some_and(|l| l.record.holder.is_some());
+    match old.phase {
+        Some(before)
+            if phase == mailstore::Phase::Serving && (held || o.lease.is_none()) && seat.is_none() =>
+        {
+            before
+        }
+        _ => phase,
+    }
 }
 
 /// How many copies of a mirrored store have everything.
@@ -347,6 +356,9 @@ pub fn message(why: &Blocked) -> String {
         Blocked::Undetected(Undetected::NodeDisagrees) => "the lease is not renewed, the node is Ready, and there is no frontend to ask: bring frontends up, or delete the store's pod".into(),
         Blocked::Undetected(_) => "the lease is not renewed, but frontends reach the store: see why its node does not reach the API server".into(),
         Blocked::NoCopy(copies) => format!("no copy that has everything can take the store{}: bring one of those back that have it; where they are gone for good, `kubectl mailcluster failover STORE --force` says what would be lost without them", each(copies)),
+        Blocked::CopiesSilent(ids) => format!("the Lease is to be made anew from what every copy says of itself, and nothing is heard of {}: bring its pod up; when that copy is gone for good, run `kubectl mailcluster store restore-lease STORE --without COPY`, with --without for each that is", ids.join(", ")),
+        Blocked::CopiesMissed(ids) if ids.is_empty() => "the Lease is to be made anew, and no copy that is here tells who has everything, as their nodes are of an older version: upgrade them, or run `kubectl mailcluster store restore-lease STORE` when no other copy is left".into(),
+        Blocked::CopiesMissed(ids) => format!("the Lease is to be made anew, and by the logs that are here copy {} has everything and is not here with its data: register its volume, or bring it back under its id; when it is gone for good, run `kubectl mailcluster store restore-lease STORE`, and what only that copy has is missing", ids.join(", ")),
         Blocked::SharedBlockDevice => "the volume is a block device that several nodes reach: it is moved only after its node was fenced".into(),
     }
 }
@@ -428,6 +440,28 @@ pub fn evidence(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failover::observe::tests::{frozen, observed};
+
+    #[test]
+    fn that_it_serves_is_said_with_the_node_it_is_served_from() {
+        let mut o = observed(&frozen());
+        let seat = Placement { node: "n2".into(), ..o.placement.clone().unwrap() };
+        let moved =
+            Part { phase: Some(mailstore::Phase::Reattaching), host: Some("n1".into()), ..Part::default() };
+        let serving = Decision { phase: Phase::Serving, step: Step::Idle };
+        let mut told = |unchanged_for, seat: Option<&Placement>, old: &Part| {
+            o.lease.as_mut().unwrap().unchanged_for = unchanged_for;
+            let (part, _) = next(("demo-0", old), &o, &serving, seat, Timestamp::UNIX_EPOCH);
+            (part.phase.unwrap().as_str(), part.host.unwrap())
+        };
+        let (before, after) = (("Reattaching", "n1".to_owned()), ("Serving", "n2".to_owned()));
+        assert_eq!(told(None, Some(&seat), &moved), before, "it was not watched");
+        assert_eq!(told(Some(9_000), Some(&seat), &moved), before, "it is not renewed");
+        assert_eq!(told(Some(100), None, &moved), before, "nobody knows where");
+        assert_eq!(told(Some(100), Some(&seat), &moved), after);
+        let served = Part { phase: Some(mailstore::Phase::Serving), ..moved };
+        assert_eq!(told(Some(100), None, &served), ("Serving", "n1".to_owned()));
+    }
 
     #[test]
     fn snapshots_are_told_of_in_whole_percents_and_only_while_they_are_taken() {

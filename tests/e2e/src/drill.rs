@@ -101,7 +101,7 @@ impl Site {
         let mut waiting: Vec<&Placed> = loss.users.iter().collect();
         let served = wait_for("the lost stores' users are served", Duration::from_secs(300), || {
             // A short try: what hangs on a dead node must not hide that another try would succeed.
-            waiting.retain(|user| !read(port, &user.address, TRY));
+            waiting.retain(|user| read(port, &user.address, TRY).is_err());
             Ok(waiting.is_empty().then(|| cut.elapsed().as_secs_f64()))
         })?;
         let users: Vec<_> = loss.users.iter().map(|user| user.address.as_str()).collect();
@@ -227,12 +227,16 @@ fn waiting(queue: &Value) -> Result<usize> {
 /// Can this user log in and select INBOX?
 #[must_use]
 pub fn reads(port: SocketAddr, user: &str) -> bool {
-    read(port, user, Duration::from_secs(5))
+    read(port, user, Duration::from_secs(5)).is_ok()
 }
 
-fn read(port: SocketAddr, user: &str, limit: Duration) -> bool {
+/// Logs this user in and selects INBOX, waiting so long for each answer.
+///
+/// # Errors
+/// When that fails.
+pub fn read(port: SocketAddr, user: &str, limit: Duration) -> Result<()> {
     let login = ImapClient::login(port, Tls::Implicit, limit, user, PASSWORD);
-    login.and_then(|mut client| client.ok("SELECT INBOX")).is_ok()
+    login.and_then(|mut client| client.ok("SELECT INBOX")).map(drop)
 }
 
 /// Reads everyone's INBOX in turn, all the time.

@@ -3,6 +3,7 @@
 
 mod actor;
 mod dice;
+mod held_back;
 mod inboxes;
 mod keep;
 mod mode;
@@ -24,6 +25,7 @@ use serde_json::Value;
 
 use self::{
     actor::Troupe,
+    held_back::HeldBack,
     inboxes::Inboxes,
     keep::Kept,
     nemesis::{Broken, Nemesis},
@@ -62,8 +64,27 @@ pub struct Run<'a> {
     pub length: Duration,
     /// These kinds only; all when it is empty.
     pub only: &'a [Kind],
-    /// Where the logs of pods go when a rule was broken.
-    pub logs: PathBuf,
+    /// Where the logs of all pods go, the operators' among them.
+    pub logs: Logs,
+}
+
+/// When the logs of a run are kept, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Logs {
+    /// Whatever came of it.
+    Always(PathBuf),
+    /// When a rule was broken, or the run did not come to its end.
+    OfFailures(PathBuf),
+}
+
+impl Logs {
+    /// Where they go after a run that ended so.
+    fn wanted(&self, is_clean: bool) -> Option<&Path> {
+        match self {
+            Self::Always(folder) => Some(folder),
+            Self::OfFailures(folder) => (!is_clean).then_some(folder),
+        }
+    }
 }
 
 /// Makes faults under load, and answers what came of it.
@@ -71,17 +92,25 @@ pub struct Run<'a> {
 /// # Errors
 /// When the lab or the cluster does not do what any run needs; a broken rule is none.
 pub fn run(run: &Run<'_>, say: Say<'_>) -> Result<Outcome> {
-    let cast = Cast::make(run.site, say)?;
     let kept = Kept::new(run.site.lab()?, "kept-pods")?;
-    let mut stage = Stage::start(run, &cast, &kept)?;
+    let outcome = play(run, &kept, say);
+    if let Some(folder) = run.logs.wanted(outcome.as_ref().is_ok_and(Outcome::is_clean)) {
+        match kept.save(folder) {
+            Ok(folder) => say(&format!("the logs of all pods are in {}", folder.display())),
+            // What the run has come to is worth more than its logs.
+            Err(error) => say(&format!("the logs of all pods are not kept: {error:#}")),
+        }
+    }
+    outcome
+}
+
+fn play(run: &Run<'_>, kept: &Kept, say: Say<'_>) -> Result<Outcome> {
+    let cast = Cast::make(run.site, say)?;
+    let mut stage = Stage::start(run, &cast, kept)?;
     let begun = Instant::now();
     stage.faults(say)?;
     stage.outcome.seconds = begun.elapsed().as_secs();
-    let outcome = stage.finish(&cast, say)?;
-    if !outcome.is_clean() {
-        say(&format!("the logs of all pods are in {}", kept.save(&run.logs)?.display()));
-    }
-    Ok(outcome)
+    stage.finish(&cast, say)
 }
 
 /// Who takes part.
@@ -132,6 +161,7 @@ struct Stage<'a> {
     run: &'a Run<'a>,
     kept: &'a Kept,
     nemesis: Nemesis<'a>,
+    held_back: HeldBack,
     planned: Vec<Planned>,
     troupe: Troupe,
     load: Load,
@@ -152,6 +182,7 @@ impl<'a> Stage<'a> {
             run,
             kept,
             nemesis: Nemesis::new(site),
+            held_back: HeldBack::default(),
             planned,
             troupe: Troupe::start(imap, &cast.actors, run.seed),
             load,
@@ -162,7 +193,7 @@ impl<'a> Stage<'a> {
     }
 
     fn faults(&mut self, say: Say<'_>) -> Result<()> {
-        self.recover().context("before the first fault")?;
+        self.recover(say).context("before the first fault")?;
         let until = Instant::now() + self.run.length;
         for (number, planned) in self.planned.clone().iter().enumerate() {
             std::thread::sleep(planned.calm);
@@ -191,7 +222,7 @@ impl<'a> Stage<'a> {
         let begun = Instant::now();
         let struck = self.nemesis.strike(planned);
         let (healed, held) = (Instant::now(), begun.elapsed());
-        let recovered = self.recover();
+        let recovered = self.recover(say);
         let gap = self.probers.iter().map(Prober::lap).max().unwrap_or_default();
         match recovered {
             Ok(()) => {
@@ -221,13 +252,13 @@ impl<'a> Stage<'a> {
     }
 
     /// Waits until everything is as before a fault: nodes, copies, and every actor's mailboxes.
-    fn recover(&self) -> Result<()> {
+    fn recover(&self, say: Say<'_>) -> Result<()> {
         let mut wanted = None;
         wait_for("all is well again", RECOVERY, || {
             self.kept.link()?;
             // A fence may have switched a node off, or do so still.
             self.nemesis.power_on_all()?;
-            self.renew()?;
+            self.held_back.make_anew(self.run.site, say)?;
             if let Err(error) = self.is_well() {
                 wanted = None;
                 return Err(error);
@@ -265,21 +296,6 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// A kubelet lets a container that ends again soon wait longer each time, up to five minutes; a new pod's does not
-    /// wait. That is Kubernetes' way with crash loops, which a nemesis that kills often only looks like.
-    fn renew(&self) -> Result<()> {
-        let site = self.run.site;
-        let pods = site.get(&["pods", "-l", "app.kubernetes.io/name=mailcluster"])?;
-        for pod in pods["items"].as_array().into_iter().flatten() {
-            let reason = pod.pointer("/status/containerStatuses/0/state/waiting/reason");
-            let name = pod.pointer("/metadata/name").and_then(Value::as_str);
-            if let (Some("CrashLoopBackOff"), Some(name)) = (reason.and_then(Value::as_str), name) {
-                site.kubernetes.kubectl(&["-n", &site.namespace, "delete", "pod", name, "--wait=false"])?;
-            }
-        }
-        Ok(())
-    }
-
     fn is_broken(&self) -> bool {
         !self.outcome.violations.is_empty() || !self.troupe.shared.tally().violations.is_empty()
     }
@@ -296,6 +312,7 @@ impl<'a> Stage<'a> {
 
     fn finish(mut self, cast: &Cast, say: Say<'_>) -> Result<Outcome> {
         self.nemesis.mend()?;
+        self.outcome.held_back = self.held_back.count();
         let broken_before = self.is_broken();
         let ledger = self.load.finish();
         for prober in self.probers {
@@ -334,9 +351,25 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// Where the logs of a run are kept when a rule was broken in it.
+/// Where the logs of a run that failed are kept when nobody has said where.
 #[must_use]
 pub fn logs_of(cache: &Path, mode: Mode, seed: u64) -> PathBuf {
     let now = jiff::Timestamp::now().as_second();
     cache.join("faults").join(format!("{}-{seed}-{now}", mode.name()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_are_kept_of_failures_or_always() {
+        let folder = PathBuf::from("/somewhere");
+        for (logs, after_success, after_failure) in [
+            (Logs::Always(folder.clone()), Some(folder.as_path()), Some(folder.as_path())),
+            (Logs::OfFailures(folder.clone()), None, Some(folder.as_path())),
+        ] {
+            assert_eq!((logs.wanted(true), logs.wanted(false)), (after_success, after_failure), "{logs:?}");
+        }
+    }
 }

@@ -19,7 +19,7 @@ mod teller;
 
 pub use beside::{Sizes, mirrored_disks, mirrored_manifest};
 pub use carry::Carried;
-pub use drill::{DOMAIN, Loss, Placed, Reader, Say, reads};
+pub use drill::{DOMAIN, Loss, Placed, Reader, Say, read, reads};
 pub use knocker::{Knocked, Knocker};
 pub use kubernetes::Kubernetes;
 pub use layout::{PASSWORD, Plan, PullPolicy};

@@ -114,6 +114,7 @@ impl Replica {
         let end = Position { epoch: next.epoch, seq: record.position.seq + 1 };
         self.site.change(&self.me.store, |line| {
             (line.end, line.in_sync_version) = (end, next.in_sync_version);
+            line.in_sync.clone_from(&next.in_sync);
             line.holder = Some(self.me.pod.clone());
         });
         let route = Route {
@@ -173,7 +174,10 @@ impl Replica {
         }
         match arbiter.swap(&current, &next).await {
             Ok(written) => {
-                self.site.change(&self.me.store, |line| line.in_sync_version = next.in_sync_version);
+                self.site.change(&self.me.store, |line| {
+                    line.in_sync_version = next.in_sync_version;
+                    line.in_sync.clone_from(&next.in_sync);
+                });
                 Ok(written)
             }
             Err(SwapError::Conflict | SwapError::Unknown(_)) => {
@@ -215,6 +219,7 @@ impl Control for Replica {
             end_seq: line.end.seq,
             promise: line.end.epoch,
             in_sync_version: line.in_sync_version,
+            in_sync: line.in_sync.clone(),
             format: 1,
             epoch: if holds { line.end.epoch } else { 0 },
             ..DescribeResponse::default()

@@ -26,6 +26,8 @@ pub struct Line {
     pub end: Position,
     /// The version of the in-sync set that the log names.
     pub in_sync_version: u64,
+    /// That set.
+    pub in_sync: Vec<String>,
     /// The pod that holds the store.
     pub holder: Option<String>,
 }

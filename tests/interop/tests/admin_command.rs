@@ -201,6 +201,7 @@ const OF_CLUSTERS: &[Case] = &[
     ("store salvage demo-0 -", "", 2, Error("clusters")),
     ("store salvage demo-0", "", 2, Error("FILE")),
     ("store restore-lease demo-0", "", 2, Error("clusters")),
+    ("store restore-lease demo-0 --without a --without b --wait 5", "", 2, Error("clusters")),
     ("store adopt --pv disk-0 --to node1", "", 2, Error("clusters")),
     ("status --cluster demo", "", 2, Error("--cluster")),
     ("nothing", "", 2, Error("nothing")),

@@ -131,6 +131,7 @@ impl Sessions {
     }
 }
 
+/// F06, and F07: once, then the disk is well again.
 #[test]
 fn f06_a_failed_sync_stops_the_store_and_nothing_is_acknowledged_after() -> Result<()> {
     // fsyncgate: in the second case only each thread's first sync fails. The later ones succeed, and must not bring

@@ -7,6 +7,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
+    path::Path,
     time::Duration,
 };
 
@@ -89,18 +90,26 @@ fn mailbox_names_are_names_and_no_paths() -> Result<()> {
     exported_inside(&node)
 }
 
+/// What a tool for a stopped store says in the end.
+fn tool(name: &str, paths: &[&Path]) -> Result<String> {
+    let binary = mailcluster_interop::NodeBinary::find()?;
+    let done = std::process::Command::new(&binary.node).args(["store", name]).args(paths).output()?;
+    ensure!(done.status.success(), "{name}: {}", String::from_utf8_lossy(&done.stderr));
+    Ok(String::from_utf8(done.stdout)?)
+}
+
 /// What was stored under such a name is exported into the folder that was asked for, and nowhere else.
 fn exported_inside(node: &mailcluster_interop::Standalone) -> Result<()> {
     let around = mailcluster_interop::scratch("names-export")?;
     let out = around.join("one/two/three/out");
     fs::create_dir_all(out.parent().context("no parent")?)?;
-    let binary = mailcluster_interop::NodeBinary::find()?;
-    let done = std::process::Command::new(&binary.node)
-        .args(["store", "export"])
-        .arg(node.data().join("store"))
-        .arg(&out)
-        .output()?;
-    ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let store = node.data().join("store");
+    let checked = tool("fsck", &[&store])?;
+    ensure!(checked.trim_end().ends_with(" batches, 2 messages: 0 problems"), "{checked}");
+    let exported = tool("export", &[&store, &out])?;
+    ensure!(exported.starts_with("2 accounts, 2 messages, "), "{exported}");
+    let end = " octets exported; 0 messages are damaged and left out";
+    ensure!(exported.trim_end().ends_with(end) && exported.lines().count() == 1, "{exported}");
     let mut folder = out.clone();
     while folder != around {
         let parent = folder.parent().context("no parent")?.to_owned();

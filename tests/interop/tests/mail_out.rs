@@ -2,11 +2,7 @@
 
 mod common;
 
-use std::{
-    io::{BufRead, BufReader, Write},
-    net::TcpListener,
-    time::Duration,
-};
+use std::net::TcpListener;
 
 use anyhow::{Context, Result, ensure};
 use common::{ANN, BOB, LIMIT, PASSWORD, accepted, copies, imap};
@@ -130,40 +126,5 @@ fn mail_that_is_put_off_is_tried_again_and_survives_a_crash() -> Result<()> {
 
 /// Plays a server for one session, which answers RCPT so; answers the message that it was given.
 fn spoken_to(site: &TcpListener, rcpt: &str) -> Result<String> {
-    let (stream, _) = site.accept()?;
-    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    let lines = BufReader::new(stream.try_clone()?).lines();
-    let say = |text: &str| write!(&stream, "{text}\r\n");
-    say("220 mx.elsewhere.test")?;
-    let mut text = String::new();
-    let mut in_message = false;
-    for line in lines {
-        let line = line?;
-        let reply = match line.get(..4).unwrap_or_default() {
-            _ if in_message && line != "." => {
-                text.push_str(&line);
-                text.push('\n');
-                continue;
-            }
-            _ if in_message => {
-                in_message = false;
-                "250 2.0.0 taken"
-            }
-            "EHLO" | "MAIL" | "RSET" => "250 2.0.0 ok",
-            "RCPT" => rcpt,
-            "DATA" if rcpt.starts_with('2') => {
-                in_message = true;
-                "354 go on"
-            }
-            "DATA" => "554 5.5.1 no recipients",
-            "QUIT" => {
-                // Who says it need not wait for the answer.
-                let _gone = say("221 bye");
-                break;
-            }
-            _ => "500 5.5.2 what?",
-        };
-        say(reply)?;
-    }
-    Ok(text)
+    Ok(common::spoken_to(&site.accept()?.0, rcpt)?.concat())
 }

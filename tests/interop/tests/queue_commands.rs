@@ -2,11 +2,7 @@
 
 mod common;
 
-use std::{
-    io::{BufRead, BufReader, Write},
-    net::{SocketAddr, TcpListener},
-    time::Duration,
-};
+use std::net::{SocketAddr, TcpListener};
 
 use anyhow::{Context, Result, ensure};
 use common::{ANN, BOB, LIMIT, PASSWORD, accepted, copies};
@@ -90,34 +86,7 @@ impl Door {
         })?;
         let (stream, _) = found.context("no connection")?;
         stream.set_nonblocking(false)?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        let say = |text: &str| write!(&stream, "{text}\r\n");
-        say("220 mx.elsewhere.test")?;
-        let (mut taken, mut in_message) = (0, false);
-        for line in BufReader::new(stream.try_clone()?).lines() {
-            let line = line?;
-            let reply = match line.get(..4).unwrap_or_default() {
-                _ if in_message && line != "." => continue,
-                _ if in_message => {
-                    (in_message, taken) = (false, taken + 1);
-                    "250 2.0.0 taken"
-                }
-                "EHLO" | "MAIL" | "RSET" => "250 2.0.0 ok",
-                "RCPT" => rcpt,
-                "DATA" if rcpt.starts_with('2') => {
-                    in_message = true;
-                    "354 go on"
-                }
-                "DATA" => "554 5.5.1 no recipients",
-                "QUIT" => {
-                    let _gone = say("221 bye");
-                    break;
-                }
-                _ => "500 5.5.2 what?",
-            };
-            say(reply)?;
-        }
-        Ok(taken)
+        Ok(common::spoken_to(&stream, rcpt)?.len())
     }
 }
 

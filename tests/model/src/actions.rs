@@ -7,6 +7,7 @@ use stateright::{Expectation, Model, Path, Property};
 
 use crate::{
     invariants,
+    primary::LONG,
     world::{Cluster, Id, Message, Process, World},
 };
 
@@ -27,8 +28,10 @@ pub enum Action {
     Lose(Message),
     /// The primary makes visible and acknowledges what is committed.
     Commit(usize),
-    /// The primary asks for another in-sync set.
+    /// The primary asks for another in-sync set, as a change has waited for long.
     Ask(usize),
+    /// The same, and nothing has waited for long yet.
+    AskSoon(usize),
     /// The API applies it.
     Apply(usize),
     /// The primary reads the outcome back.
@@ -95,6 +98,7 @@ impl Cluster {
                 ]);
                 out.extend([
                     Action::Ask(slot),
+                    Action::AskSoon(slot),
                     Action::Apply(slot),
                     Action::Learn(slot),
                     Action::Renew(slot),
@@ -151,7 +155,8 @@ impl Model for Cluster {
             Action::Deliver(message) => self.deliver(&mut world, message),
             Action::Lose(message) => self.lose(&mut world, message),
             Action::Commit(slot) => self.commit(&mut world, slot),
-            Action::Ask(slot) => self.ask(&mut world, slot),
+            Action::Ask(slot) => self.ask(&mut world, slot, LONG),
+            Action::AskSoon(slot) => self.ask(&mut world, slot, 0),
             Action::Apply(slot) => self.apply(&mut world, slot),
             Action::Learn(slot) => self.learn(&mut world, slot),
             Action::Renew(slot) => self.renew(&mut world, slot),
@@ -172,6 +177,7 @@ impl Model for Cluster {
         if happened.is_none() || world == *last {
             return None;
         }
+        self.forget(&mut world);
         invariants::check(self, last, &mut world);
         Some(world)
     }
@@ -205,6 +211,7 @@ impl fmt::Display for Action {
             }
             Self::Commit(i) => write!(f, "{} shows and acknowledges what is committed", n(i)),
             Self::Ask(i) => write!(f, "{} asks for another in-sync set", n(i)),
+            Self::AskSoon(i) => write!(f, "{} asks for another in-sync set before it has waited", n(i)),
             Self::Apply(i) => write!(f, "the API applies {}'s in-sync set", n(i)),
             Self::Learn(i) => write!(f, "{} reads the outcome", n(i)),
             Self::Renew(i) => write!(f, "{} renews", n(i)),

@@ -2,7 +2,10 @@
 
 use stateright::Property;
 
-use crate::world::{Cluster, What, World, ids};
+use crate::{
+    progress::progress,
+    world::{Cluster, What, World, ids},
+};
 
 /// What transitions note when they break it.
 const NOTED: [&str; 8] = [
@@ -31,6 +34,8 @@ pub fn properties() -> Vec<Property<Cluster>> {
         Property::always(NOTED[7], not::<7>),
         Property::always("acked_in_every_insync", acked_in_every_insync),
         Property::always("same_name_same_bytes", same_name_same_bytes),
+        Property::always("progress", progress),
+        Property::always("no_clock_for_writes", no_clock_for_writes),
         Property::sometimes("a change is acknowledged", |_: &Cluster, w: &World| w.acked != 0),
         Property::sometimes("a second epoch serves", |_: &Cluster, w: &World| {
             w.replicas
@@ -53,6 +58,12 @@ fn acked_in_every_insync(cluster: &Cluster, world: &World) -> bool {
         let has = |v: u8| synced.iter().any(|r| r.what == What::Value(v));
         (0..8).filter(|v| world.counts(*v)).all(has)
     })
+}
+
+/// I8: the others, all of them. What makes it more than that is that no step asks a clock: a lease is good and has run out, a
+/// change has just come and has waited for long, a holder is silent, in every state.
+fn no_clock_for_writes(cluster: &Cluster, world: &World) -> bool {
+    world.broken.is_none() && acked_in_every_insync(cluster, world) && same_name_same_bytes(cluster, world)
 }
 
 impl World {

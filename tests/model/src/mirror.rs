@@ -16,7 +16,10 @@ impl Cluster {
         let epoch = world.primary(from)?.epoch;
         match &world.replicas[to].process {
             Process::Down => return None,
-            Process::Standby(stream) if *stream == Some(epoch) => return None,
+            // A new handshake at the same epoch is one after a stream that broke, and lost something.
+            Process::Standby(stream) if *stream == Some(epoch) && Self::is_level(world, from, to) => {
+                return None;
+            }
             Process::Primary(other) if other.epoch >= epoch => return None,
             _ => {}
         }
@@ -66,6 +69,12 @@ impl Cluster {
         world.replicas[to].process = Process::Standby(Some(epoch));
         world.primary_mut(from)?.confirmed[id] = Some(after);
         Some(())
+    }
+
+    /// Does this primary know all that this mirror has?
+    fn is_level(world: &World, from: usize, to: usize) -> bool {
+        let mirror = &world.replicas[to].disk;
+        world.primary(from).is_some_and(|p| p.confirmed[usize::from(mirror.id.0)] == Some(mirror.len()))
     }
 
     /// The record behind what this mirror is known to have, or the one behind the last one sent.

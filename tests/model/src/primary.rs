@@ -1,5 +1,7 @@
 //! What a primary does: append, commit, change the set, renew, step down.
 
+use std::collections::BTreeSet;
+
 use mailcluster_failover::{
     AckState, Beginning, Position, Role, beginning, demote, may_acknowledge,
     mirror::{LogShape, Member, MembersView, change},
@@ -11,7 +13,10 @@ use crate::{
 };
 
 /// Any span: clocks are not trusted.
-const LONG: u64 = 10_000;
+pub const LONG: u64 = 10_000;
+
+/// I8: what a holder's clock says of its lease at `now` 0: it has run out, it is good. Either may be so at any moment.
+const UNTIL: [u64; 2] = [0, 1];
 
 impl Cluster {
     pub(crate) fn append(&self, world: &mut World, slot: usize) -> Option<()> {
@@ -39,6 +44,9 @@ impl Cluster {
     /// What is committed under this primary's set, by the code's own rule.
     fn committed(&self, world: &World, slot: usize) -> u8 {
         let (Some(primary), disk) = (world.primary(slot), &world.replicas[slot].disk) else { return 0 };
+        if !self.has(Rule::NoClock) {
+            return disk.synced;
+        }
         let confirmed = (0..6)
             .map(Id)
             .filter_map(|id| primary.confirmed[usize::from(id.0)].map(|upto| (id.name(), u64::from(upto))));
@@ -65,8 +73,7 @@ impl Cluster {
             others_heard: true,
             min_in_sync: self.min(),
             in_force: Some(self.rules()),
-            // I8: a lease looks good for ever to whoever holds it.
-            lease_until: 1,
+            lease_until: 0,
             now: 0,
         };
         let settled = primary.settled;
@@ -74,7 +81,9 @@ impl Cluster {
         for (seq, record) in (1..).zip(&log) {
             let at = Position { epoch: u64::from(record.epoch), seq };
             if let What::Value(value) = record.what
-                && may_acknowledge(&state, at)
+                && UNTIL
+                    .into_iter()
+                    .any(|lease_until| may_acknowledge(&AckState { lease_until, ..state }, at))
             {
                 world.acked |= 1 << value;
             }
@@ -86,13 +95,18 @@ impl Cluster {
         Some(())
     }
 
-    /// The in-sync set that the code would ask for, whatever the clocks say.
-    pub(crate) fn ask(&self, world: &mut World, slot: usize) -> Option<()> {
+    /// The in-sync set that the code would ask for when the first change that is not committed has waited for so long. One
+    /// that settles waits for its epoch's first record.
+    pub(crate) fn ask(&self, world: &mut World, slot: usize, waited: u64) -> Option<()> {
         let (primary, disk) = (world.primary(slot)?, &world.replicas[slot].disk);
-        if primary.next.is_some() || !primary.settled {
+        if primary.next.is_some() {
             return None;
         }
-        let members = names(primary.now);
+        let first = if primary.settled { disk.commit + 1 } else { primary.start };
+        let waiting = (disk.commit < disk.len()).then_some((u64::from(first), waited));
+        // Up to where the last holder may have acknowledged, of which this index may not know yet.
+        let needed = if self.has(Rule::AllOfTheLog) { disk.commit.max(primary.start) } else { disk.commit };
+        let (members, none) = (names(primary.now), BTreeSet::new());
         let mirrors: Vec<Member> = (0..6)
             .map(Id)
             .filter(|id| id.slot() < self.replicas && *id != disk.id)
@@ -108,13 +122,18 @@ impl Cluster {
             members: &members,
             named: &named,
             min: self.min(),
-            commit: u64::from(disk.commit),
+            needed: u64::from(needed),
             mirrors: &mirrors,
-            waiting: (disk.commit < disk.len()).then(|| (u64::from(disk.commit) + 1, LONG)),
+            waiting,
             timeout: LONG,
+            kept_out: &none,
             is_heard: true,
         })?;
         let next = bits(&next.applied(&members));
+        // The log of one that is alone must name a mirror first, which it cannot before it serves.
+        if members.len() == 1 && next != primary.now && !primary.settled {
+            return None;
+        }
         world.primary_mut(slot)?.next = Some(next);
         Some(())
     }
@@ -125,6 +144,7 @@ impl Cluster {
         if !world.holds(slot) || world.lease.in_sync == next {
             return None;
         }
+        world.budget.swaps = world.budget.swaps.checked_sub(1)?;
         world.lease.in_sync = next;
         world.lease.set_version += 1;
         world.lease.version += 1;
@@ -162,7 +182,12 @@ impl Cluster {
         let epoch = world.primary(slot)?.epoch;
         let promise = world.replicas[mirror].disk.promise;
         let stands = !matches!(world.replicas[mirror].process, Process::Down);
-        if !stands || promise <= epoch || !world.holds(slot) || promise >= self.bounds.epochs {
+        if !self.has(Rule::GoAbove)
+            || !stands
+            || promise <= epoch
+            || !world.holds(slot)
+            || promise >= self.bounds.epochs
+        {
             return None;
         }
         if world.primary(slot)?.next.is_some() {

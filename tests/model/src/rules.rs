@@ -17,6 +17,9 @@ pub enum Rule {
     CommitFirst,
     /// C5: nothing is served before the epoch's first record is committed in it.
     Settle,
+    /// C5: whoever is let in while a primary settles has all that was in its log when its epoch began, not only what it knows
+    /// to be committed.
+    AllOfTheLog,
     /// C7: a promise is on disk before anything rests on it.
     DurablePromise,
     /// I7: a mirror refuses epochs below its promise.
@@ -32,11 +35,15 @@ pub enum Rule {
     /// I6: a forced replica's last records, of which it does not know whether they were committed, get other names where
     /// epochs that it has missed may have given theirs to others.
     NewNames,
+    /// I8: nothing is committed by a lease that looks good, only by what the members of the set confirm.
+    NoClock,
+    /// C6: a primary that is refused because of a promise goes above it.
+    GoAbove,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::OneObject,
         Self::Union,
         Self::ReplicaIds,
@@ -44,6 +51,7 @@ impl Rule {
         Self::NewEpoch,
         Self::CommitFirst,
         Self::Settle,
+        Self::AllOfTheLog,
         Self::DurablePromise,
         Self::PromiseFirst,
         Self::RolledBack,
@@ -51,5 +59,7 @@ impl Rule {
         Self::KeepForks,
         Self::SkipUids,
         Self::NewNames,
+        Self::NoClock,
+        Self::GoAbove,
     ];
 }

@@ -1,8 +1,8 @@
 //! How a process gets the lease.
 
 use mailcluster_failover::{
-    Position, Restart, RestartView, Takeover, TakeoverView, Taker, TargetKind, complete, known, restart,
-    take, takeover,
+    Position, Restart, RestartView, Takeover, TakeoverView, Taker, TargetKind, VolumeHistory, complete,
+    known, restart, take, takeover,
 };
 
 use crate::{
@@ -34,12 +34,13 @@ impl Cluster {
         let disk = &world.replicas[slot].disk;
         let lease = world.lease.record(self.min());
         let member = world.lease.in_sync & (1 << disk.id.0) != 0;
-        let (last, version) = match self.has(Rule::RolledBack) {
-            true => (disk.end().epoch, u64::from(disk.set_version)),
-            false => (0, 0),
+        let (last_epoch, promise, in_sync_version) = match self.has(Rule::RolledBack) {
+            true => (disk.end().epoch, u64::from(disk.promise), u64::from(disk.set_version)),
+            false => (0, 0, 0),
         };
         let end = if member { disk.end() } else { lease.position };
-        known(&lease, last, version).and_then(|()| complete(&lease, end)).ok()
+        let seen = VolumeHistory { last_epoch, promise, in_sync_version };
+        known(&lease, &seen).and_then(|()| complete(&lease, end)).ok()
     }
 
     /// The operator names this replica at any moment: no clock is trusted, so no wait is a rule.
@@ -87,8 +88,11 @@ impl Cluster {
     /// The operator names nobody while a replica that answers has seen more than the lease says (A5).
     fn someone_knows_better(&self, world: &World) -> bool {
         let lease = &world.lease;
-        let knows =
-            |disk: &Disk| disk.end().epoch > u64::from(lease.epoch) || disk.set_version > lease.set_version;
+        let knows = |disk: &Disk| {
+            disk.end().epoch > u64::from(lease.epoch)
+                || disk.promise > lease.epoch + 1
+                || disk.set_version > lease.set_version
+        };
         self.has(Rule::RolledBack)
             && world.replicas.iter().any(|r| r.process != Process::Down && knows(&r.disk))
     }

@@ -1,13 +1,16 @@
 //! What there is: replicas with disks and processes, the lease, messages, and what clients were told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use mailcluster_failover::{
     Durability, FencingMinimum, Holder, InForce, LeaseRecord, Position,
     mirror::{EpochEntry, InSync, Link},
 };
 
-use crate::Rule;
+use crate::{Rule, canonical::NOW};
 
 /// A replica id: where it lies, and how often that disk was replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -122,6 +125,7 @@ pub struct Replica {
 /// The Lease.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Lease {
+    /// Tells the one that was read from the one there is; see `canonical.rs`.
     pub version: u8,
     /// Where, and which start.
     pub holder: Option<(u8, u8)>,
@@ -156,6 +160,8 @@ pub struct Budget {
     pub rollbacks: u8,
     /// Times that a person orders a replica to take the store, whatever it has.
     pub forced: u8,
+    /// Changes of the in-sync set; no fault, but without a bound there is no end to them.
+    pub swaps: u8,
 }
 
 /// How many copies an acknowledgement wants.
@@ -176,8 +182,23 @@ pub struct Bounds {
     pub epochs: u8,
     /// Messages on their way at a time.
     pub wire: usize,
-    /// Faults.
+    /// Faults, and what else must have an end.
     pub budget: Budget,
+}
+
+impl fmt::Display for Bounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { values, epochs, wire, budget } = self;
+        write!(f, "{values} / {epochs} / {wire} / {}", budget.swaps)?;
+        let faults = [
+            (budget.crashes, "crash"),
+            (budget.powers, "power"),
+            (budget.wipes, "disk"),
+            (budget.rollbacks, "etcd"),
+            (budget.forced, "forced"),
+        ];
+        faults.iter().filter(|(n, _)| *n > 0).try_for_each(|(n, fault)| write!(f, ", {n} {fault}"))
+    }
 }
 
 /// The whole state.
@@ -216,6 +237,8 @@ pub struct Cluster {
     pub without: Option<Rule>,
     /// Begin with a primary that serves, its mirrors connected; otherwise with an empty store.
     pub serving: bool,
+    /// Look at I11 as well, which costs some dozens of steps in each state.
+    pub progress: bool,
 }
 
 impl Cluster {
@@ -257,7 +280,7 @@ impl Cluster {
         World {
             replicas,
             lease: Lease {
-                version: 0,
+                version: NOW,
                 holder: None,
                 epoch: 0,
                 replica: None,
@@ -293,8 +316,7 @@ impl Cluster {
         world.replicas[0].disk.commit = 1;
         world.replicas[0].process =
             Process::Primary(Primary { epoch: 1, start: 1, settled: true, now, next: None, confirmed });
-        world.lease =
-            Lease { version: 1, holder: Some((0, 0)), epoch: 1, replica: Some(Id(0)), ..world.lease.clone() };
+        world.lease = Lease { holder: Some((0, 0)), epoch: 1, replica: Some(Id(0)), ..world.lease.clone() };
         world.shown = BTreeMap::from([((0, 0), first)]);
         world.holders = vec![(1, (0, 0))];
         world

@@ -10,7 +10,7 @@ use mailcluster_interop::{ClientRoot, NodeBinary, Standalone};
 use mailcluster_test_clients::{SendOutcome, SmtpClient, Tls, message};
 use serde_json::{Value, json};
 
-use super::{ROUNDS, dovecot::Dovecot, median};
+use super::{ROUNDS, dovecot::Dovecot, goals::goal, median};
 use crate::cargo;
 
 /// How long one measurement lasts.
@@ -107,7 +107,7 @@ fn row(path: &str, case: &Work, door: Door, dovecot: &Dovecot) -> Result<Value> 
     Ok(json!({"name": "delivery", "clients": clients, "size": size, "rcpts": recipients, "path": path,
         "ours": rate, "peer": theirs, "ratio": rate / theirs,
         "p50_ms": middle(&ours, |m| m.p50), "p99_ms": middle(&ours, |m| m.p99),
-        "peer_p99": middle(&peer, |m| m.p99), "limit": Value::Null}))
+        "peer_p99": middle(&peer, |m| m.p99), "limit": goal(path, clients, size, recipients)}))
 }
 
 /// What came of it.

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{ROUNDS, median};
+use super::{ROUNDS, goals::goal, median};
 use crate::cargo;
 
 /// Seconds of one measurement.
@@ -54,7 +54,7 @@ fn row(path: &str, case: (u32, u32), ours: &[Value], peers: &[Value], peer: &str
         "ours": rate, "peer": theirs, "ratio": rate / theirs,
         "p50_ms": middle(ours, "p50_us")? / 1e3, "p99_ms": middle(ours, "p99_us")? / 1e3,
         "peer_p99": if peer == "ours" { json!(middle(peers, "p99_us")? / 1e3) } else { Value::Null },
-        "limit": Value::Null}))
+        "limit": goal(path, usize::try_from(case.0)?, usize::try_from(case.1)?, 1)}))
 }
 
 /// One run; with `cpus`, the primary is on the first, its mirrors on the second.

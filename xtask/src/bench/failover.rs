@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use mailcluster_e2e::{
-    NAMESPACE, Placed, Prober, Site, Sizes, StoreView, mirrored_disks, mirrored_manifest, reads, wait_for,
+    NAMESPACE, Placed, Prober, SYSTEM, Site, Sizes, StoreView, mirrored_disks, mirrored_manifest, reads,
+    wait_for,
 };
 use serde_json::{Value, json};
 
@@ -15,22 +16,33 @@ use crate::demo;
 /// A deadline, not an expectation.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// What is done to the store, and how it is mended.
-const KINDS: [(&str, Fault, Fault); 4] = [
-    ("crash", crash, renew),
-    ("drain", drain, uncordon),
-    ("power-off", power_off, power_on),
-    ("partition", partition, heal),
+/// What is done to a store.
+struct Case {
+    kind: &'static str,
+    /// What is arranged first, while all is well.
+    arrange: Act,
+    fault: Act,
+    /// How it is mended.
+    mend: Act,
+}
+
+type Act = fn(&Site, &StoreView) -> Result<()>;
+
+const KINDS: [Case; 4] = [
+    Case { kind: "crash", arrange: nothing, fault: crash, mend: renew },
+    Case { kind: "drain", arrange: nothing, fault: cordon, mend: uncordon },
+    Case { kind: "power-off", arrange: nothing, fault: power_off, mend: power_on },
+    Case { kind: "partition", arrange: nothing, fault: partition, mend: heal },
 ];
 
-type Fault = fn(&Site, &StoreView) -> Result<()>;
-
 /// The same for a store with three copies.
-const MIRRORED: [(&str, Fault, Fault); 4] = [
-    ("crash", crash_copy, nothing),
-    ("hand-over", end_copy, nothing),
-    ("power-off", power_off, power_on),
-    ("partition", partition, reconnect),
+const MIRRORED: [Case; 5] = [
+    Case { kind: "crash", arrange: nothing, fault: crash_copy, mend: nothing },
+    Case { kind: "drain", arrange: nothing, fault: drain, mend: uncordon },
+    Case { kind: "power-off", arrange: nothing, fault: power_off, mend: power_on },
+    // With the operator's leader, the directory's primary and one of two frontends: in each of the runs.
+    Case { kind: "power-off, all", arrange: all_on_its_node, fault: power_off, mend: power_on },
+    Case { kind: "partition", arrange: nothing, fault: partition, mend: reconnect },
 ];
 
 /// A deadline, not an expectation.
@@ -60,11 +72,13 @@ pub fn run_mirrored(runs: usize, accounts_beside: usize) -> Result<Vec<Value>> {
     fill(&site, accounts_beside)?;
     let name = format!("failover-mirrored, {accounts_beside} accounts");
     rows((&name, runs), &MIRRORED, (&site, &accounts), || {
-        wait_for("every copy has everything", LIMIT, || {
-            let all = site.in_sync()?;
-            Ok((all.len() == 2 && all.iter().all(|(_, copies)| *copies == 3)).then_some(()))
-        })
+        wait_for("every copy has everything", LIMIT, || Ok(in_sync(&site.in_sync()?).then_some(())))
     })
+}
+
+/// Has every copy of the store and of the directory everything?
+fn in_sync(stores: &[(String, usize)]) -> bool {
+    stores.len() == 2 && stores.iter().all(|(_, copies)| *copies == 3)
 }
 
 /// Imports accounts and waits until the last of them is active.
@@ -100,19 +114,19 @@ fn ready() -> Result<(Site, Vec<Placed>)> {
 
 fn rows(
     (name, runs): (&str, usize),
-    kinds: &[(&str, Fault, Fault)],
+    cases: &[Case],
     (site, accounts): (&Site, &[Placed]),
     settle: impl Fn() -> Result<()>,
 ) -> Result<Vec<Value>> {
     let mut rows = Vec::new();
     settle()?;
-    for (kind, fault, mend) in kinds {
-        let mut gaps = Vec::new();
+    for case in cases {
+        let (kind, mut gaps) = (case.kind, Vec::new());
         for n in 1..=runs {
-            let gap = measure(site, accounts, *fault)
+            let gap = measure(site, accounts, case)
                 .with_context(|| format!("{kind}, run {n}"))
-                .and_then(|(gap, host)| mend(site, &host).map(|()| gap))?;
-            println!("{kind:<10} {n:>2}  {gap:6.1} s");
+                .and_then(|(gap, host)| (case.mend)(site, &host).map(|()| gap))?;
+            println!("{kind:<14} {n:>2}  {gap:6.1} s");
             gaps.push(gap);
             settle()?;
         }
@@ -124,12 +138,13 @@ fn rows(
 }
 
 /// One fault; answers the gap in seconds, and the store as it was.
-fn measure(site: &Site, accounts: &[Placed], fault: Fault) -> Result<(f64, StoreView)> {
+fn measure(site: &Site, accounts: &[Placed], case: &Case) -> Result<(f64, StoreView)> {
     let victim = accounts.first().context("no accounts")?;
+    (case.arrange)(site, &site.store(&victim.store)?)?;
     let before = site.store(&victim.store)?;
     let port = site.port(993)?;
     let prober = Prober::start(port, &victim.address);
-    fault(site, &before)?;
+    (case.fault)(site, &before)?;
     wait_for("the store serves again", LIMIT, || {
         let now = site.store(&victim.store)?;
         Ok((now.epoch > before.epoch && reads(port, &victim.address)).then_some(()))
@@ -152,9 +167,19 @@ fn crash(site: &Site, store: &StoreView) -> Result<()> {
     site.lab()?.kill_pod(NAMESPACE, &format!("{}-a-0", store.name))
 }
 
-/// What moves the stores is the cordon; `kubectl drain` evicts the pod when its turn has come, as the operator does here.
-fn drain(site: &Site, store: &StoreView) -> Result<()> {
+/// What moves single copies is the cordon; `kubectl drain` evicts the pod when its turn has come, as the operator does here.
+fn cordon(site: &Site, store: &StoreView) -> Result<()> {
     site.kubernetes.kubectl(&["cordon", &store.host]).map(drop)
+}
+
+/// What administrators type: it evicts every pod of the node, as fast as the budgets let it.
+fn drain(site: &Site, store: &StoreView) -> Result<()> {
+    let words = ["drain", &store.host, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=180s"];
+    let drained = site.kubernetes.kubectl(&words).context("kubectl drain did not come to its end");
+    if drained.is_err() {
+        uncordon(site, store)?;
+    }
+    drained.map(drop)
 }
 
 fn uncordon(site: &Site, store: &StoreView) -> Result<()> {
@@ -189,9 +214,18 @@ fn crash_copy(site: &Site, store: &StoreView) -> Result<()> {
     site.lab()?.kill_pod(&site.namespace, &pod)
 }
 
-fn end_copy(site: &Site, store: &StoreView) -> Result<()> {
-    let pod = site.copy_on(&store.name, |node| node == store.host)?;
-    site.kubernetes.kubectl(&["-n", &site.namespace, "delete", "pod", &pod, "--wait=false"]).map(drop)
+/// The worst node to lose: the operator's leader, the directory's primary and a frontend are on it, too; whoever is to lead
+/// next is elsewhere. That it is so is looked at last of all.
+fn all_on_its_node(site: &Site, store: &StoreView) -> Result<()> {
+    site.make_carry_all(&|what| println!("  {what}"), &store.host)?;
+    let label = "app.kubernetes.io/name=mailcluster-operator";
+    let nodes = ["-n", SYSTEM, "get", "pods", "-l", label, "-o", "jsonpath={.items[*].spec.nodeName}"];
+    wait_for("all copies and an operator stand by for the loss of all else", LIMIT, || {
+        let operators = site.kubernetes.kubectl(&nodes)?;
+        let next = operators.split_whitespace().any(|node| node != store.host);
+        let stand_by = in_sync(&site.in_sync()?);
+        Ok((next && stand_by && site.carried(&store.host)?.lacks().is_empty()).then_some(()))
+    })
 }
 
 /// Nobody was fenced.

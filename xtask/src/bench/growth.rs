@@ -43,11 +43,23 @@ pub fn run() -> Result<Vec<Value>> {
         println!("{count} accounts");
         let imported = import(&node, have..count)?;
         have = count;
-        rows.push(step(&mut node, count, imported)?);
+        let row = step(&mut node, count, imported)?;
+        rows.push(compared(row, rows.first()));
     }
     drop(node);
     std::fs::remove_dir_all(data)?;
     Ok(rows)
+}
+
+/// With the worst that has become of delivery, login and reading since the first step (times slower), and how much is allowed.
+fn compared(mut row: Value, first: Option<&Value>) -> Value {
+    let of = |row: &Value, field: &str| row[field].as_f64().unwrap_or(f64::NAN);
+    if let Some(first) = first {
+        let slower = ["login_ms", "read_ms"].map(|field| of(&row, field) / of(first, field));
+        let worst = slower.into_iter().fold(of(first, "ours") / of(&row, "ours"), f64::max);
+        (row["ratio"], row["limit"]) = (json!(worst), json!(2.0));
+    }
+    row
 }
 
 /// The mailbox that is read.
@@ -78,14 +90,16 @@ fn import(node: &Standalone, numbers: std::ops::Range<usize>) -> Result<f64> {
 fn step(node: &mut Standalone, count: usize, imported: f64) -> Result<Value> {
     let work = Work { clients: 64, size: 8 << 10, recipients: 1, to: address, among: count };
     let delivered = measure(Door::Lmtp(node.addr("lmtp")?), &work)?;
-    let read = median((0..SESSIONS).map(|_| session(node)).collect::<Result<_>>()?);
+    let sessions: Vec<(f64, f64)> = (0..SESSIONS).map(|_| session(node)).collect::<Result<_>>()?;
+    let login = median(sessions.iter().map(|(login, _)| *login).collect());
+    let read = median(sessions.iter().map(|(_, read)| *read).collect());
     let resident = node.resident()? >> 20;
     node.kill()?;
     let begun = Instant::now();
     node.restart()?;
     let opened = begun.elapsed().as_secs_f64();
     Ok(json!({"name": "growth", "accounts": count, "import_s": imported, "ours": delivered.rate,
-        "p99_ms": delivered.p99, "read_ms": read, "rss_mib": resident, "open_s": opened,
+        "p99_ms": delivered.p99, "login_ms": login, "read_ms": read, "rss_mib": resident, "open_s": opened,
         "disk_mib": size(node.data())? >> 20}))
 }
 
@@ -94,18 +108,20 @@ fn address(n: usize, among: usize) -> String {
     crowd::address(n * 7919 % among, DOMAIN)
 }
 
-/// Milliseconds of SELECT and FETCH, and what a login takes besides its hash.
-fn session(node: &Standalone) -> Result<f64> {
+/// Milliseconds of a connection with its login, most of which is the password's hash; then of SELECT and FETCH.
+fn session(node: &Standalone) -> Result<(f64, f64)> {
     let user = format!("{READER}@{DOMAIN}");
-    let mut client =
-        ImapClient::login(node.addr("imaps")?, Tls::Implicit, Duration::from_secs(30), &user, PASSWORD)?;
+    let (imaps, limit) = (node.addr("imaps")?, Duration::from_secs(30));
+    let begun = Instant::now();
+    let mut client = ImapClient::login(imaps, Tls::Implicit, limit, &user, PASSWORD)?;
+    let login = begun.elapsed().as_secs_f64() * 1e3;
     let begun = Instant::now();
     client.ok("SELECT INBOX")?;
     let found = client.ok(&format!("FETCH 1:{HEADERS} (UID FLAGS BODY.PEEK[HEADER])"))?;
-    let took = begun.elapsed().as_secs_f64() * 1e3;
+    let read = begun.elapsed().as_secs_f64() * 1e3;
     let fetched = found.iter().filter(|untagged| untagged.line.contains(" FETCH ")).count();
     ensure!(fetched == HEADERS, "{fetched} messages");
-    Ok(took)
+    Ok((login, read))
 }
 
 /// Octets of all files below.

@@ -71,9 +71,7 @@ fn check_out(commit: &str, source: &Path) -> Result<()> {
     let unpacked = Command::new("tar").args(["-xmf", "-", "-C"]).arg(source).stdin(files).status();
     let unpacked = unpacked.context("tar")?;
     if !archive.wait()?.success() || !unpacked.success() {
-        bail!(
-            "the commit {commit} of {COMMIT} is not in this clone: `git fetch --unshallow`, or clone all of it"
-        );
+        bail!("`git archive {commit}` failed");
     }
     Ok(())
 }

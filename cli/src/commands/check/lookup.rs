@@ -7,8 +7,7 @@ use std::{
 
 use hickory_resolver::{
     TokioResolver,
-    config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig},
-    net::runtime::TokioRuntimeProvider,
+    config::ResolveHosts,
     proto::rr::{Name, RData, RecordType},
 };
 use mailcluster_rpc::admin::v1::DomainKey;
@@ -46,12 +45,7 @@ impl Lookup {
     /// By these servers, or the system's.
     pub fn new(servers: &[SocketAddr]) -> Result<Self, Failure> {
         let broken = |error| Failure::Failed(format!("name servers cannot be asked: {}", chain(&error)));
-        let mut builder = if servers.is_empty() {
-            TokioResolver::builder_tokio().map_err(broken)?
-        } else {
-            let config = ResolverConfig::from_parts(None, vec![], servers.iter().map(server).collect());
-            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
-        };
+        let mut builder = mailcluster_resolver::builder(servers).map_err(broken)?;
         let options = builder.options_mut();
         (options.timeout, options.attempts, options.try_tcp_on_error) = (QUESTION, 1, true);
         // What the world sees counts, and not what this machine says of itself.
@@ -112,16 +106,6 @@ impl Lookup {
             Err(_) => None,
         }
     }
-}
-
-fn server(at: &SocketAddr) -> NameServerConfig {
-    let with_port = |mut connection: ConnectionConfig| {
-        connection.port = at.port();
-        connection
-    };
-    let mut server = NameServerConfig::udp_and_tcp(at.ip());
-    server.connections = vec![with_port(ConnectionConfig::udp()), with_port(ConnectionConfig::tcp())];
-    server
 }
 
 /// Lower case, without the last dot.

@@ -14,6 +14,7 @@ use mailcluster_api::{
     mailstore::{Phase, Survivor},
     names::REPLICAS,
 };
+use mailcluster_failover::Position;
 use serde_json::json;
 
 use super::{LOOK, Note, ask, epoch, obstacle, store};
@@ -61,15 +62,8 @@ pub async fn run(asked: Failover, cluster: &Cluster, out: Format) -> Result<(), 
 }
 
 /// A place in a log, as it stands in status and Lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-struct At {
-    epoch: u64,
-    seq: u64,
-}
-
-fn at(text: &str) -> Option<At> {
-    let (epoch, seq) = text.split_once('/')?;
-    Some(At { epoch: epoch.parse().ok()?, seq: seq.parse().ok()? })
+fn position(text: &str) -> Option<Position> {
+    text.parse().ok()
 }
 
 /// What is to be done, and what is known of it.
@@ -79,9 +73,9 @@ struct Plan<'a> {
     lease: &'a Lease,
     epoch: u64,
     /// Where the copy's log ends.
-    end: At,
+    end: Position,
     /// What was acknowledged at the lease's last renewal.
-    acknowledged: At,
+    acknowledged: Position,
 }
 
 impl<'a> Plan<'a> {
@@ -117,8 +111,8 @@ impl<'a> Plan<'a> {
         let epoch = lease.spec.as_ref().and_then(|s| s.lease_transitions).unwrap_or(0);
         Ok(Self {
             epoch: u64::try_from(epoch).unwrap_or(0),
-            end: copy.end.as_deref().and_then(at).unwrap_or_default(),
-            acknowledged: lease.annotations().get(POSITION).and_then(|p| at(p)).unwrap_or_default(),
+            end: copy.end.as_deref().and_then(position).unwrap_or_default(),
+            acknowledged: lease.annotations().get(POSITION).and_then(|p| position(p)).unwrap_or_default(),
             copies,
             copy,
             lease,
@@ -191,7 +185,7 @@ fn ago(at: Timestamp) -> String {
 
 /// The copy that was named, or the one with the most of those that stand by.
 fn chosen<'a>(copies: &[(char, &'a Survivor)], to: Option<&str>) -> Result<&'a Survivor, Failure> {
-    let place = |copy: &&Survivor| copy.end.as_deref().and_then(at);
+    let place = |copy: &&Survivor| copy.end.as_deref().and_then(position);
     let answer = || copies.iter().map(|(_, copy)| *copy).filter(|copy| place(copy).is_some());
     let Some(to) = to else {
         let able = answer().filter(|copy| copy.state.starts_with("stands by"));

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt;
 use mailcluster_failover::Position;
-use mailcluster_replication::{Progress, borrow};
-use mailcluster_store::{Fetched, Identity, Link, Siblings, Wanted};
+use mailcluster_replication::Progress;
+use mailcluster_store::{Fetched, Identity, Link, Siblings, Wanted, machine};
 use tokio::runtime::Handle;
 
 use super::{Life, feeds::Peers, term::Term};
@@ -15,8 +16,9 @@ struct Borrower {
     identity: Identity,
     epoch: u64,
     progress: Arc<Progress>,
-    /// Where the asking is done, while the thread that wants the answer waits.
-    runtime: Handle,
+    /// Where the asking is done, while the thread that wants the answer waits; `None` where there is no other thread: peers
+    /// answer at once there, or do not.
+    runtime: Option<Handle>,
 }
 
 impl Life {
@@ -26,7 +28,7 @@ impl Life {
             identity: self.config.identity.clone(),
             epoch: term.record.epoch,
             progress: term.progress.clone(),
-            runtime: Handle::current(),
+            runtime: (!machine::is_one_thread()).then(Handle::current),
         })
     }
 }
@@ -37,11 +39,7 @@ impl Borrower {
         let Link { epoch, seq, .. } = wanted.link;
         let mut outcome = None;
         for replica in self.progress.askable(Position { epoch, seq }) {
-            let fetched = match self.peers.channel(&replica).await {
-                Ok(channel) => borrow(channel, (&self.identity, self.epoch), wanted).await,
-                Err(_) => Fetched::NoAnswer,
-            };
-            match fetched {
+            match self.peers.borrow(&replica, (&self.identity, self.epoch), wanted).await {
                 Fetched::Batch(batch) if wanted.is(&batch) => return Fetched::Batch(batch),
                 Fetched::Batch(_) => {
                     tracing::error!(
@@ -62,6 +60,10 @@ impl Borrower {
 
 impl Siblings for Borrower {
     fn fetch(&self, wanted: &Wanted) -> Fetched {
-        self.runtime.block_on(self.ask(wanted))
+        let asked = self.ask(wanted);
+        match &self.runtime {
+            Some(runtime) => runtime.block_on(asked),
+            None => asked.now_or_never().unwrap_or(Fetched::NoAnswer),
+        }
     }
 }

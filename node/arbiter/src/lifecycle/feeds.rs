@@ -8,6 +8,8 @@ use std::{
 
 use async_trait::async_trait;
 use mailcluster_replication::{Ended, Snapshots, Source};
+use mailcluster_store::{Fetched, Identity, Wanted};
+use mailcluster_types::Epoch;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::Channel;
@@ -26,6 +28,14 @@ pub trait Peers: Send + Sync + 'static {
 
     /// A channel to another, which need not be connected yet.
     async fn channel(&self, replica: &str) -> Result<Channel, String>;
+
+    /// Asks another for a batch, on behalf of a primary of this epoch.
+    async fn borrow(&self, replica: &str, of: (&Identity, Epoch), wanted: &Wanted) -> Fetched {
+        match self.channel(replica).await {
+            Ok(channel) => mailcluster_replication::borrow(channel, of, wanted).await,
+            Err(_) => Fetched::NoAnswer,
+        }
+    }
 }
 
 /// A single copy has none.

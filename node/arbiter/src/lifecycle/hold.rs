@@ -28,6 +28,8 @@ pub(super) enum Ended {
     Over,
     /// A sync failed.
     Poisoned,
+    /// The disk does not answer: the process must end.
+    DiskHangs,
     /// The process ends; the lease is released where that was possible.
     Shutdown,
 }
@@ -37,6 +39,7 @@ impl Life {
     pub(super) async fn hold(&self, taken: Taken, events: &dyn Lifecycle) -> Ended {
         let Taken { follower, current, record, asked } = taken;
         let lease_ms = self.config.lease_ms();
+        self.status.forget_drain();
         self.gate.renewed(&record, asked, lease_ms);
         self.gate.set_role(Role::Settling);
         self.status.set(ReplicaState::Settling);
@@ -140,6 +143,9 @@ impl Life {
         }
         doors.over.cancel();
         self.status.update(|status| status.store = None);
+        if matches!(why, Why::DiskHangs) {
+            return self.leave(term, feeds).await;
+        }
         let is_planned = matches!(why, Why::Drained | Why::Shutdown);
         let replica = self.stop(&term, left, is_planned, doors).await;
         let heir = match &why {
@@ -152,10 +158,20 @@ impl Life {
             return self.poisoned(&mut term, heir).await;
         }
         let is_given_back = self.keep_or_close(replica, &why).await;
-        if matches!(why, Why::Drained | Why::Shutdown | Why::Yielded(_)) && is_given_back {
+        if matches!(why, Why::Drained | Why::Shutdown | Why::Yielded(_) | Why::Isolated) && is_given_back {
             self.release(&mut term, heir).await;
         }
         if matches!(why, Why::Shutdown) { Ended::Shutdown } else { Ended::Over }
+    }
+
+    /// Nothing is waited for that waits for the disk. What is on its way there was acknowledged to nobody, and is not any
+    /// more, should it come to pass: the mirror may have the store at once.
+    async fn leave(&self, mut term: Term, feeds: Feeds) -> Ended {
+        term.progress.end();
+        let heir = heir(&term, &self.config, self.status.take_heir());
+        drop(feeds);
+        self.release(&mut term, heir).await;
+        Ended::DiskHangs
     }
 
     fn step_down(&self, why: &Why, epoch: u64) {

@@ -6,15 +6,17 @@ use futures::FutureExt;
 
 use mailcluster_failover::{
     Demotion, Millis,
-    mirror::{self, Member, MembersView},
+    mirror::{self, Change, Member, MembersView},
 };
 use mailcluster_replication::Heard;
+use mailcluster_store::Store;
 
 use super::{
     Life, LifecycleConfig,
     settle::ids,
     term::{Noted, Term},
 };
+use crate::clock::boottime;
 
 impl Life {
     /// Changes the in-sync set, if it is to change, by one swap of the lease.
@@ -27,15 +29,18 @@ impl Life {
         let me = self.config.identity.replica.to_string();
         let (mirrors, waiting) = (mirrors(term), waiting(term));
         let named: BTreeSet<String> = self.config.peers.all().into_iter().collect();
+        let timeout = millis(self.config.mirror_timeout);
+        let kept_out = term.probation.kept_out(timeout, boottime());
         let change = mirror::change(&MembersView {
             me: &me,
             members: set.members(),
             named: &named,
             min: self.config.rules().min_in_sync(),
-            commit: term.progress.commit(),
+            needed: term.progress.needed(),
             mirrors: &mirrors,
             waiting,
-            timeout: millis(self.config.mirror_timeout),
+            timeout,
+            kept_out: &kept_out,
             is_heard: self.is_heard(term),
         });
         let version = term.record.in_sync_version;
@@ -53,6 +58,9 @@ impl Life {
         if !term.progress.begin_change(members.clone()) {
             return Ok(());
         }
+        if let Change::Shrink(out) = &change {
+            term.probation.note(out.intersection(&named), boottime());
+        }
         tracing::info!(?change, waiting_ms = waiting.map(|(_, span)| span), "the in-sync set changes");
         let mut next = term.record.clone();
         next.position = term.committed();
@@ -64,10 +72,34 @@ impl Life {
     /// Was anybody heard who could tell that this primary is not the one that is cut off (B5)? One that settles has
     /// just been chosen, and is known to no frontend yet.
     fn is_heard(&self, term: &Term) -> bool {
+        term.settling.is_some() || self.hears(term)
+    }
+
+    /// Was a frontend or a mirror heard within D?
+    fn hears(&self, term: &Term) -> bool {
         let span = self.config.lease();
-        term.settling.is_some()
-            || self.status.heard_within(span)
-            || term.progress.heard().values().any(|heard| heard.is_within(span))
+        self.status.heard_within(span) || term.progress.heard().values().any(|heard| heard.is_within(span))
+    }
+
+    /// Notes that somebody is heard, if so: while it settles, too, or one that was cut off meanwhile would renew for ever.
+    pub(super) fn listen(&self, term: &mut Term) {
+        if self.hears(term) {
+            term.heard_at = Some(boottime());
+        }
+    }
+
+    /// Is this the one that is cut off, while a mirror could serve?
+    pub(super) fn is_isolated(&self, term: &Term) -> bool {
+        // It was not heard for D before this counts.
+        let unheard_for = term.heard_at.map(|at| boottime().saturating_sub(at));
+        mirror::is_isolated(term.progress.in_sync().members().len(), unheard_for, self.config.lease_ms())
+    }
+
+    /// Does the disk not answer, while a mirror could serve? It may never fail, and what waits for it would wait for ever.
+    pub(super) fn hangs(&self, term: &Term) -> bool {
+        let hangs =
+            |store: &Store| store.stats().at_disk_for().is_some_and(|span| span >= self.config.lease());
+        term.store.as_ref().is_some_and(hangs) && heir(term, &self.config, None).is_some()
     }
 
     /// Tells the log of the in-sync set; `true` when it has it. Nothing is noted before the store serves.
@@ -76,10 +108,12 @@ impl Life {
             term.noted = done.now_or_never().and_then(Result::ok).flatten().or(term.noted.take());
         }
         if term.noted.as_ref() == Some(&set) {
-            let version = set.0;
+            let (version, named) = (set.0, ids(&set.1));
             self.status.update(|status| {
-                let described = status.description.as_mut();
-                described.into_iter().for_each(|d| d.in_sync_version = d.in_sync_version.max(version));
+                if let Some(described) = &mut status.description {
+                    described.in_sync_version = described.in_sync_version.max(version);
+                    described.in_sync = named;
+                }
             });
             return true;
         }
@@ -117,12 +151,12 @@ fn waiting(term: &Term) -> Option<(u64, Millis)> {
 /// The mirror that a holder gives the store to: of the in-sync set, heard within half of D; the one that is `wanted`, or
 /// with the most applied.
 pub(super) fn heir(term: &Term, config: &LifecycleConfig, wanted: Option<String>) -> Option<String> {
-    let (me, commit) = (config.identity.replica.to_string(), term.progress.commit());
+    let (me, needed) = (config.identity.replica.to_string(), term.progress.needed());
     let heard = term.progress.heard();
     let fit = heard.iter().filter(|(id, heard)| {
         **id != me
             && term.record.in_sync.contains(*id)
-            && heard.synced >= commit
+            && heard.synced >= needed
             && heard.is_within(config.lease() / 2)
     });
     fit.max_by_key(|(id, heard)| (wanted.as_ref() == Some(*id), heard.applied)).map(|(id, _)| id.clone())

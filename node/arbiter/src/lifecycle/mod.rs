@@ -107,6 +107,8 @@ pub enum Outcome {
     Stopped,
     /// A sync failed: the process must end, with an exit code other than 0.
     Poisoned,
+    /// The disk does not answer, and a mirror has the store: the process must end, without waiting for anything.
+    DiskHangs,
 }
 
 pub(crate) struct Life {
@@ -171,6 +173,7 @@ impl Life {
                     self.status.set(ReplicaState::Poisoned);
                     return Outcome::Poisoned;
                 }
+                hold::Ended::DiskHangs => return Outcome::DiskHangs,
                 hold::Ended::Shutdown => return Outcome::Stopped,
                 hold::Ended::Over => {}
             }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use mailcluster_failover::{
-    LeaseRecord, Opening, OpeningView, Position, RestartView, Role, Volume, complete, enough, known, opening,
-    restart,
+    LeaseRecord, Opening, OpeningView, Position, RestartView, Role, Volume, VolumeHistory, complete, enough,
+    known, opening, restart,
 };
 use mailcluster_store::{Follower, OpenError, Replica, ReplicaDescription, machine};
 
@@ -129,7 +129,12 @@ impl Life {
             return Err(ReplicaState::Waiting("the Lease is missing: the operator makes it anew".into()));
         };
         let refused = |why: mailcluster_failover::OpeningRefused| ReplicaState::Refused(why.to_string());
-        known(record, description.last_epoch, description.in_sync_version).map_err(refused)?;
+        let seen_there = VolumeHistory {
+            last_epoch: description.last_epoch,
+            promise: description.promise,
+            in_sync_version: description.in_sync_version,
+        };
+        known(record, &seen_there).map_err(refused)?;
         let mine = record.replica.as_deref() == Some(&self.config.identity.replica.to_string());
         if mine || !self.is_mirrored() {
             complete(record, end_of(description)).map_err(refused)?;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
 
-use mailcluster_failover::{Demotion, LeaseRecord, Millis, Position, demote};
+use mailcluster_failover::{Demotion, LeaseRecord, Millis, Position, demote, mirror::Probation};
 use mailcluster_replication::Progress;
 use mailcluster_store::{Repairs, Store};
 use mailcluster_types::Seq;
@@ -29,6 +29,10 @@ pub(super) enum Why {
     StoreStopped,
     /// This mirror has committed what this replica does not have: it must serve.
     Yielded(String),
+    /// The disk has neither answered nor failed for D, and a mirror can serve.
+    DiskHangs,
+    /// Nobody was heard for long: it is this replica that is cut off, and a mirror can serve (B5).
+    Isolated,
 }
 
 /// An in-sync set with its version.
@@ -48,6 +52,10 @@ pub(super) struct Term {
     /// The in-sync set that this term has put into the log, and that it is about to put there.
     pub noted: Option<Noted>,
     pub noting: Option<JoinHandle<Option<Noted>>>,
+    /// The mirrors that were left out in it.
+    pub probation: Probation,
+    /// When somebody was still heard: a frontend, or a mirror.
+    pub heard_at: Option<Millis>,
     next_renewal: Millis,
     next_look: Millis,
     /// When something could be acknowledged last.
@@ -75,6 +83,8 @@ impl Term {
             settling: None,
             noted: None,
             noting: None,
+            probation: Probation::default(),
+            heard_at: None,
             next_renewal: now + lease_ms / 4,
             next_look: now,
             open_at: now,
@@ -115,16 +125,23 @@ impl Life {
                     }
                     term.believed = seen;
                 }
-                () = tokio::time::sleep(wait) => self.mind(term).await.map_err(Why::Demoted)?,
+                () = tokio::time::sleep(wait) => self.mind(term).await?,
             }
         }
     }
 
     /// What is due by now.
-    async fn mind(&self, term: &mut Term) -> Result<(), Demotion> {
+    async fn mind(&self, term: &mut Term) -> Result<(), Why> {
         if self.is_mirrored() && boottime() >= term.next_look {
             term.next_look = boottime() + MEMBERS;
-            self.mind_members(term).await?;
+            self.mind_members(term).await.map_err(Why::Demoted)?;
+            self.listen(term);
+            if self.is_isolated(term) {
+                return Err(Why::Isolated);
+            }
+            if self.hangs(term) {
+                return Err(Why::DiskHangs);
+            }
         }
         if boottime() < term.next_renewal {
             return Ok(());
@@ -135,14 +152,14 @@ impl Life {
             return Ok(());
         }
         let asked = boottime();
-        let renewed = self.renew(term).await?;
+        let renewed = self.renew(term).await.map_err(Why::Demoted)?;
         term.tell_of_silence(&self.gate);
         if self.gate.would_open() {
             term.open_at = boottime();
         }
         let silent = boottime().saturating_sub(term.open_at).max(term.held_up(&self.gate));
         if let Some(why) = demote(&self.config.me(), term.record.epoch, None, 0, silent, lease_ms) {
-            return Err(why);
+            return Err(Why::Demoted(why));
         }
         // On time after a success; with a random pause of less than a second after a failure (F2).
         term.next_renewal = if renewed { asked + lease_ms / 4 } else { boottime() + 200 + asked % 600 };

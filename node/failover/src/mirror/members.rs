@@ -26,14 +26,16 @@ pub struct MembersView<'a> {
     pub named: &'a BTreeSet<String>,
     /// Members wanted for writes (1 Preferred, 2 Required).
     pub min: usize,
-    /// Everything up to this record is committed.
-    pub commit: u64,
+    /// Whoever has everything up to this record has everything that was ever acknowledged.
+    pub needed: u64,
     /// Every mirror that is connected or was.
     pub mirrors: &'a [Member],
     /// The oldest write of a client that is not committed: its sequence, and for how long it has waited.
     pub waiting: Option<(u64, Millis)>,
     /// mirrorTimeout.
     pub timeout: Millis,
+    /// Those that have made clients wait lately ([`super::Probation`]): let in only where nobody else could be.
+    pub kept_out: &'a BTreeSet<String>,
     /// Was a frontend, or another replica of this store, heard within D? One that hears nobody may be the one that is cut
     /// off, and must not expel the others (B5).
     pub is_heard: bool,
@@ -79,7 +81,7 @@ pub fn change(view: &MembersView<'_>) -> Option<Change> {
         !view.members.contains(&m.id)
             && view.named.contains(&m.id)
             && m.id != view.me
-            && m.confirmed.is_some_and(|confirmed| confirmed >= view.commit)
+            && m.confirmed.is_some_and(|confirmed| confirmed >= view.needed)
             && m.apply_lag < MAX_LAG
     };
     let ready = view.mirrors.iter().find(caught_up).map(|m| m.id.clone());
@@ -88,11 +90,20 @@ pub fn change(view: &MembersView<'_>) -> Option<Change> {
         if view.members.len() - out.len() >= view.min {
             return Some(Change::Shrink(out));
         }
-        if let (Some(ready), 1, Some(out)) = (ready.clone(), out.len(), out.first()) {
+        if let (Some(ready), 1, Some(out)) = (ready, out.len(), out.first()) {
             return Some(Change::Swap(out.clone(), ready));
         }
     }
-    ready.map(Change::Grow)
+    let welcome = |m: &&Member| caught_up(m) && !view.kept_out.contains(&m.id);
+    view.mirrors.iter().find(welcome).map(|m| Change::Grow(m.id.clone()))
+}
+
+/// Does a holder that can renew its lease give the store back, because neither frontends nor mirrors were heard for twice D
+/// (B5)? Not one that is alone in the set, which nobody could follow, nor one that has heard nobody in its whole term: it
+/// would be let in again and again. `unheard_for` begins when nobody had been heard for D.
+#[must_use]
+pub fn is_isolated(members: usize, unheard_for: Option<Millis>, lease_ms: Millis) -> bool {
+    members > 1 && unheard_for.is_some_and(|span| span >= lease_ms)
 }
 
 /// Members whose places others have.

@@ -40,6 +40,7 @@ pub fn healthy() -> Observation {
         store: StoreView {
             directory: false,
             replica: "aa".into(),
+            turn: 0,
             policy: Policy::Automatic,
             paused: false,
             suspended: false,
@@ -103,6 +104,7 @@ pub fn healthy() -> Observation {
         adoption: None,
         replace: None,
         restore_asked: false,
+        left_out: Vec::new(),
         outdated: false,
         unauthorised: false,
         cluster: Cluster { nodes: 3, lost_nodes: 1, max_concurrent: 2, ..Cluster::default() },

@@ -1,6 +1,6 @@
 //! A session before the login: CAPABILITY, NOOP, LOGOUT, STARTTLS, AUTHENTICATE "PLAIN".
 
-use std::{io, time::Duration};
+use std::io;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -15,14 +15,13 @@ use tokio::{io::AsyncWriteExt, time::Instant};
 use super::{SERVICE, backend};
 use crate::{
     FrontendContext,
+    ending::{Flow, LAST_WORDS, Stop},
     login::{self, Credentials, MAX_STRIKES, PlainFault, Verdict},
     relay::Entered,
 };
 
 /// Before the login a connection holds no more than this of what it was sent.
 const LIMITS: Limits = Limits { line: 8 << 10, literals: 8 << 10, skip: 64 << 10 };
-/// Longest wait for the last words to go out.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 struct Session<'a> {
     stream: BoxStream,
@@ -32,22 +31,6 @@ struct Session<'a> {
     errors: u32,
     strikes: u32,
 }
-
-/// Ends the session.
-enum Stop {
-    /// Everything was said, or nobody listens.
-    Quiet,
-    /// With these last words.
-    Bye(&'static str),
-}
-
-impl From<io::Error> for Stop {
-    fn from(_: io::Error) -> Self {
-        Self::Quiet
-    }
-}
-
-type Flow<T = ()> = Result<T, Stop>;
 
 /// Speaks with the client until it has logged in. `None`: it didn't, and the connection is done with.
 pub(super) async fn log_in(

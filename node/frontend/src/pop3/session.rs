@@ -1,6 +1,6 @@
 //! A session before the login: CAPA, STLS, USER, PASS, AUTH PLAIN, QUIT.
 
-use std::{io, time::Duration};
+use std::io;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use mailcluster_net::stream::{LineError, LineStream};
@@ -12,12 +12,10 @@ use tokio::time::Instant;
 use super::{SERVICE, backend};
 use crate::{
     FrontendContext,
+    ending::{Flow, LAST_WORDS, Stop},
     login::{self, Credentials, MAX_STRIKES, PlainFault, Verdict},
     relay::Entered,
 };
-
-/// Longest wait for the last words to go out.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 struct Session<'a> {
     io: LineStream,
@@ -27,22 +25,6 @@ struct Session<'a> {
     errors: u32,
     strikes: u32,
 }
-
-/// Ends the session.
-enum Stop {
-    /// Everything was said, or nobody listens.
-    Quiet,
-    /// With a last error.
-    Error(&'static str),
-}
-
-impl From<io::Error> for Stop {
-    fn from(_: io::Error) -> Self {
-        Self::Quiet
-    }
-}
-
-type Flow<T = ()> = Result<T, Stop>;
 
 /// Speaks with the client until it has logged in. `None`: it didn't, and the connection is done with.
 pub(super) async fn log_in(
@@ -59,10 +41,10 @@ pub(super) async fn log_in(
             return Some((stream, session.client, Entered { backend, ahead }));
         }
         Ok(Err(stop)) => stop,
-        Err(_) => Stop::Error("no login in time"),
+        Err(_) => Stop::Bye("no login in time"),
     };
     let last = async {
-        if let Stop::Error(text) = stop {
+        if let Stop::Bye(text) = stop {
             session.err(Some(Code::SysTemp), text).await?;
         }
         session.io.shutdown().await
@@ -89,13 +71,13 @@ impl Session<'_> {
     async fn line(&mut self, max: usize) -> Flow<bytes::BytesMut> {
         let read = tokio::select! {
             biased;
-            () = self.context.shutdown.cancelled() => return Err(Stop::Error("this server is going down")),
+            () = self.context.shutdown.cancelled() => return Err(Stop::Bye("this server is going down")),
             read = self.io.read_line(max) => read,
         };
         match read {
             Ok(line) => Ok(line),
-            Err(LineError::TooLong) => Err(Stop::Error("line too long")),
-            Err(LineError::BareControl) => Err(Stop::Error("bare CR, bare LF or NUL in a line")),
+            Err(LineError::TooLong) => Err(Stop::Bye("line too long")),
+            Err(LineError::BareControl) => Err(Stop::Bye("bare CR, bare LF or NUL in a line")),
             Err(LineError::Closed | LineError::Io(_)) => Err(Stop::Quiet),
         }
     }

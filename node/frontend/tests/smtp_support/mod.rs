@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod client;
+mod latch;
 mod wire;
 
 use std::{
@@ -22,8 +23,7 @@ use mailcluster_frontend::{FrontendContext, FrontendLimits, TlsUpgrade, smtp::Se
 use mailcluster_queue::{QueueConfig, QueueHandle};
 use mailcluster_screen::Gate;
 use mailcluster_store::{
-    Account, Domain, HistoryEvent, HistoryKey, Identity, OpenGate, QueueItem, Replica, Sealed, Store,
-    StoreKind,
+    Account, Domain, HistoryEvent, HistoryKey, Identity, QueueItem, Replica, Sealed, Store, StoreKind,
 };
 use mailcluster_types::{
     AccountId, AccountStatus, Address, AuthOutcome, AuthRequest, Backends, BoxStream, ClientInfo, ClusterId,
@@ -34,7 +34,7 @@ use mailcluster_verdict::Checks;
 use tokio_util::sync::CancellationToken;
 
 use self::client::Smtp;
-pub use self::wire::Fault;
+pub use self::{latch::Latch, wire::Fault};
 
 pub const HOST: &str = "mail.example.org";
 
@@ -190,13 +190,15 @@ pub struct Cluster {
     pub shutdown: CancellationToken,
     pub checks: Option<Arc<Checks>>,
     pub screen: Gate,
+    /// What each store's lease says.
+    pub leases: HashMap<StoreName, Arc<Latch>>,
     _dirs: Vec<tempfile::TempDir>,
 }
 
 impl Cluster {
     /// Stores of these names, none with an account; each may take mail for the others.
     pub async fn new(names: &[&str]) -> Self {
-        let (mut stores, mut dirs) = (HashMap::new(), Vec::new());
+        let (mut stores, mut leases, mut dirs) = (HashMap::new(), HashMap::new(), Vec::new());
         for name in names {
             let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
             let identity = Identity {
@@ -206,10 +208,12 @@ impl Cluster {
                 kind: StoreKind::Mail,
             };
             let replica = Replica::initialise(dir.path(), &identity).unwrap();
-            let store = replica.serve(1, &[identity.replica], Arc::new(OpenGate)).unwrap();
+            let lease = Arc::new(Latch::default());
+            let store = replica.serve(1, &[identity.replica], lease.clone()).unwrap();
             let (name, keys) = ("example.org".to_owned(), Sealed::default());
             let domain = Domain { name, generation: 1, tombstone: false, keys };
             store.put_domain(domain).await.unwrap().acknowledge().unwrap();
+            leases.insert(identity.store.clone(), lease);
             stores.insert(identity.store, store);
             dirs.push(dir);
         }
@@ -227,6 +231,7 @@ impl Cluster {
             screen: Gate::default(),
             shutdown: CancellationToken::new(),
             checks: None,
+            leases,
             _dirs: dirs,
         }
     }

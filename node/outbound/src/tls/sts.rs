@@ -1,7 +1,7 @@
 //! MTA-STS (RFC 8461): the TXT record that says that there is a policy, the policy, and how long it is kept.
 
 /// Largest policy that is read (RFC 8461 section 3.3 suggests it).
-const MAX_POLICY: usize = 64 << 10;
+pub const MAX_POLICY: usize = 64 << 10;
 /// Most hosts of a policy.
 const MAX_HOSTS: usize = 200;
 /// Longest that a policy is kept, in seconds (RFC 8461 section 3.2: a year).

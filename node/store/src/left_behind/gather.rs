@@ -14,13 +14,14 @@ use super::{
 };
 use crate::{
     apply::{Changed, Hot},
+    description::ReplicaDescription,
     engine::Engine,
     error::{OpenError, ReadError},
     log_reader::LoggedBatch,
     model::{Account, EpochMark},
     record::{Framed, Mark, PutAccount, PutSieve, QueuePut, Record},
     replay::Index,
-    replica::{Replica, ReplicaDescription},
+    replica::Replica,
     schema::{self, State},
     segment::{Found, Reader},
     tools::{self, ToolError},

@@ -336,6 +336,22 @@ fn every_kind_and_version_reads_and_writes_its_golden_file() {
     assert_eq!(samples.len(), Record::KINDS.len());
 }
 
+/// It said nothing yet of what a person did to one that stays; a record that has both is read as it is.
+#[test]
+fn an_update_of_the_first_version_that_has_both_is_still_read() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let golden = Bytes::from(fs::read(folder.join("41-v1-QueueUpdate-both.bin")).unwrap());
+    let written = QueueUpdate {
+        delivery: id(4),
+        address: "User@Example.org".into(),
+        retry: Some(recipient()),
+        outcome: "delivered".into(),
+        at: 1_700_000_006,
+    };
+    let read = decode_all(&golden).unwrap();
+    assert_eq!((read.len(), &read[0].record), (1, &written.into()));
+}
+
 #[test]
 fn an_unknown_kind_or_version_is_refused_and_so_is_garbage() {
     let mut bytes = Vec::new();

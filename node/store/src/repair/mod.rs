@@ -31,7 +31,6 @@ use crate::{
     disk::Disk,
     files::{Place, SegmentFiles},
     log_reader::LoggedBatch,
-    machine,
     replica::Identity,
     segment::{self, Found, Reader, SEGMENT_HEADER},
     stats::Stats,
@@ -182,10 +181,6 @@ impl Repairs {
     }
 
     fn siblings(&self) -> Option<Arc<dyn Siblings>> {
-        // A simulation has no thread on which one could wait for an answer.
-        if machine::is_one_thread() {
-            return None;
-        }
         self.siblings.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -3,10 +3,10 @@
 use std::{
     collections::VecDeque,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use crate::batch::Link;
+use crate::{batch::Link, machine};
 
 /// Repairs at a time: each may hold a batch in memory.
 const AT_A_TIME: usize = 2;
@@ -22,8 +22,24 @@ const REMEMBERED: usize = 256;
 #[derive(Default)]
 struct State {
     busy: usize,
-    in_vain: VecDeque<(Link, Instant)>,
-    silent: Option<Instant>,
+    in_vain: VecDeque<(Link, Moment)>,
+    silent: Option<Moment>,
+}
+
+/// By the machine's clock.
+#[derive(Clone, Copy)]
+struct Moment(u64);
+
+impl Moment {
+    fn now() -> Self {
+        Self(machine::boottime())
+    }
+
+    /// Has so much passed since?
+    fn is_past(self, span: Duration) -> bool {
+        let passed = machine::boottime().checked_sub(self.0);
+        passed.is_none_or(|passed| u128::from(passed) >= span.as_millis())
+    }
 }
 
 /// See above.
@@ -63,7 +79,7 @@ impl Turns {
     /// Was this asked for lately, and nobody had it?
     pub fn is_in_vain(&self, link: Link) -> bool {
         let mut state = self.lock();
-        state.in_vain.retain(|(_, at)| at.elapsed() < IN_VAIN);
+        state.in_vain.retain(|(_, at)| !at.is_past(IN_VAIN));
         state.in_vain.iter().any(|(asked, _)| *asked == link)
     }
 
@@ -73,19 +89,19 @@ impl Turns {
         if state.in_vain.len() >= REMEMBERED {
             state.in_vain.pop_front();
         }
-        state.in_vain.push_back((link, Instant::now()));
+        state.in_vain.push_back((link, Moment::now()));
     }
 
     /// Nobody has answered.
     pub fn no_answer(&self) {
-        self.lock().silent = Some(Instant::now());
+        self.lock().silent = Some(Moment::now());
         self.free.notify_all();
     }
 }
 
 impl State {
     fn is_silent(&self) -> bool {
-        self.silent.is_some_and(|at| at.elapsed() < PAUSE)
+        self.silent.is_some_and(|at| !at.is_past(PAUSE))
     }
 }
 

@@ -245,6 +245,16 @@ impl Disk {
         }
     }
 
+    /// A bit of a durable octet flips, where nothing was written since; answers whether it did.
+    #[must_use]
+    pub fn flip(&mut self, ino: Ino, (at, there): (u64, u8), mask: u8) -> bool {
+        let Some(file) = self.files.get_mut(ino).filter(|file| file.past.is_empty()) else { return false };
+        let octet = usize::try_from(at).ok().and_then(|at| Arc::make_mut(&mut file.durable).get_mut(at));
+        let Some(octet) = octet.filter(|octet| **octet == there) else { return false };
+        *octet ^= mask;
+        true
+    }
+
     /// All changes since the content that is durable, by file and in order.
     fn all_changes(&self) -> impl Iterator<Item = (Ino, &Change, Outcome)> {
         self.files.iter().enumerate().flat_map(|(ino, file)| {

@@ -2,9 +2,12 @@
 //!
 //! What programs see lies in a directory (in memory, where that can be had); what is on the disk is [`Disk`]'s to say.
 
+mod layer;
+
 use std::{
     collections::{BTreeMap, HashMap},
     fmt, fs, io,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -14,18 +17,19 @@ use mailcluster_types::{Epoch, Seq};
 
 use super::{
     Rng,
-    disk::{Change, Disk, Image, Ino, Op},
+    disk::{Change, Disk, Image, Ino, Op, moved},
     index::{IndexFiles, Reading, floors},
 };
 use crate::{
-    batch::{HEADER, Header},
-    disk::{Disk as FileLayer, LogFile, RealDisk},
+    batch::{ALIGN, HEADER, Header, Link},
     engine::Options,
     error::OpenError,
     replica::Identity,
     segment::{Found, Reader, SEGMENT_HEADER},
-    space::Volume as Room,
+    space::{Volume as Room, reserve},
+    superblock::Superblock,
 };
+use layer::Layer;
 
 /// A batch in a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +45,9 @@ pub struct Written {
     /// Is it synced?
     pub is_synced: bool,
     at: u64,
+    /// Header and content.
+    octets: u64,
+    span: u64,
 }
 
 /// Which syncs fail.
@@ -62,6 +69,8 @@ pub struct Faults {
     pub syncs: Syncs,
     /// Nothing can be written: the volume is full.
     pub is_full: bool,
+    /// There is little room, though enough for what is written.
+    pub is_short: bool,
     /// Each sync takes so long.
     pub slow: Duration,
     /// Syncs are left out, and said to be done: for proofs that it is noticed.
@@ -85,6 +94,13 @@ struct Inner {
     logs: HashMap<Ino, Vec<Written>>,
     /// Of segments that were removed: room is given back only of what is kept elsewhere.
     given_back: Vec<Written>,
+    /// Batches of which a bit was flipped, and the segments that they lie in.
+    flipped: Vec<(PathBuf, Written)>,
+    /// All before this record came with a snapshot, if one came.
+    came: Option<Seq>,
+    /// Snapshots that were put in place here.
+    snapshots: u64,
+    identity: Identity,
     faults: Faults,
     owed: Duration,
     /// The process has ended: nothing more is written.
@@ -111,11 +127,16 @@ impl fmt::Debug for Volume {
 impl Volume {
     /// An empty one.
     #[must_use]
-    pub fn empty(dir: &Path) -> Self {
-        Self::with(dir, Disk::default(), HashMap::new(), 0)
+    pub fn empty(dir: &Path, identity: &Identity) -> Self {
+        Self::with((dir, identity), Disk::default(), HashMap::new(), 0)
     }
 
-    fn with(dir: &Path, model: Disk, logs: HashMap<Ino, Vec<Written>>, floor: usize) -> Self {
+    fn with(
+        (dir, identity): (&Path, &Identity),
+        model: Disk,
+        logs: HashMap<Ino, Vec<Written>>,
+        floor: usize,
+    ) -> Self {
         let (names, next) = model.open_files();
         Self(Arc::new(Mutex::new(Inner {
             dir: dir.to_owned(),
@@ -124,6 +145,10 @@ impl Volume {
             next,
             logs,
             given_back: Vec::new(),
+            flipped: Vec::new(),
+            came: None,
+            snapshots: 0,
+            identity: identity.clone(),
             faults: Faults::default(),
             owed: Duration::ZERO,
             is_over: false,
@@ -142,7 +167,7 @@ impl Volume {
         let disk = Arc::new(Layer(self.clone()));
         Options {
             disk,
-            volume: Arc::new(AnyRoom),
+            volume: Arc::new(AnyRoom(self.clone())),
             segment_size: Some(segment_size),
             eager_rewriting: true,
             ..Options::default()
@@ -172,13 +197,15 @@ impl Volume {
         let has = |batch: &Written| {
             batch.is_synced && batch.epoch == epoch && (batch.first..=batch.last).contains(&seq)
         };
-        self.lock().batches().any(has)
+        let inner = self.lock();
+        inner.came.is_some_and(|first| seq < first) || inner.batches().any(has)
     }
 
     /// All batches that are synced.
     #[must_use]
     pub fn synced(&self) -> Vec<Written> {
-        self.lock().batches().filter(|batch| batch.is_synced).copied().collect()
+        // What came damaged has no checksum that is known.
+        self.lock().batches().filter(|batch| batch.is_synced && batch.crc != 0).copied().collect()
     }
 
     /// Where the synced log ends.
@@ -189,13 +216,66 @@ impl Volume {
         synced.map(|batch| (batch.epoch, batch.last)).max().unwrap_or_default()
     }
 
+    /// Snapshots that were put in place here, under whatever process.
+    #[must_use]
+    pub fn snapshots(&self) -> u64 {
+        self.lock().snapshots
+    }
+
+    /// A bit flips in a batch that is synced; answers which batch.
+    #[must_use]
+    pub fn flip(&self, rng: &mut Rng) -> Option<Written> {
+        let mut inner = self.lock();
+        let batches = inner.in_segments().filter(|(_, _, batch)| batch.is_synced);
+        let all: Vec<(PathBuf, Ino, Written)> =
+            batches.map(|(name, ino, batch)| (name.clone(), ino, *batch)).collect();
+        let (name, ino, batch) = (!all.is_empty()).then(|| rng.pick(&all).clone())?;
+        let octet = batch.at + u64::try_from(rng.below(usize::try_from(batch.octets).ok()?)).ok()?;
+        let mask = 1 << rng.below(8);
+        let path = inner.dir.join(&name);
+        let there = read_octet(&path, octet)?;
+        if !inner.model.flip(ino, (octet, there), mask) {
+            return None;
+        }
+        let file = fs::OpenOptions::new().write(true).open(path).ok()?;
+        file.write_all_at(&[there ^ mask], octet).ok()?;
+        inner.flipped.push((name, batch));
+        Some(batch)
+    }
+
+    /// Has any bit flipped here?
+    #[must_use]
+    pub fn is_hurt(&self) -> bool {
+        !self.lock().flipped.is_empty()
+    }
+
+    /// Batches of which a bit was flipped: those that are damaged still, and how many are not.
+    #[must_use]
+    pub fn damaged(&self) -> (Vec<Written>, usize) {
+        let inner = self.lock();
+        let is_there = |(name, _): &&(PathBuf, Written)| inner.names.contains_key(name);
+        let flipped = inner.flipped.iter().filter(is_there);
+        let (whole, damaged): (Vec<_>, Vec<_>) =
+            flipped.partition(|(name, batch)| inner.is_whole(name, batch));
+        (damaged.into_iter().map(|(_, batch)| *batch).collect(), whole.len())
+    }
+
+    /// Does the batch that begins so lie in a segment here, as it was written?
+    #[must_use]
+    pub fn has_whole(&self, (epoch, first): (Epoch, Seq)) -> bool {
+        let inner = self.lock();
+        let is_it = |batch: &Written| batch.is_synced && (batch.epoch, batch.first) == (epoch, first);
+        inner.in_segments().any(|(name, _, batch)| is_it(batch) && inner.is_whole(name, batch))
+    }
+
     /// The process ends here: what a crash of this kind leaves, in a directory of its own. Identity says whose log it is.
     ///
     /// # Errors
     /// As the system says.
-    pub fn crash(&self, how: Crash, to: &Path, identity: &Identity, rng: &mut Rng) -> io::Result<Self> {
+    pub fn crash(&self, how: Crash, to: &Path, rng: &mut Rng) -> io::Result<Self> {
         let mut inner = self.lock();
         inner.is_over = true;
+        let identity = inner.identity.clone();
         let now = IndexFiles::read(&inner.dir);
         let (before, floor) = inner.index.clone();
         let readings = [before, now];
@@ -204,18 +284,27 @@ impl Volume {
         let left = match how {
             Crash::Process => {
                 lay_out(to, &inner.model.seen(), now)?;
-                Self::with(to, inner.model.clone(), inner.logs.clone(), floor)
+                Self::with((to, &identity), inner.model.clone(), inner.logs.clone(), floor)
             }
             Crash::Power => {
                 let image = inner.model.after(&inner.model.some_fates(rng));
-                let index = Reading { now, before, floor }.left(rng);
+                let mut index = Reading { now, before, floor }.left(rng);
+                // One that came with a snapshot was synced, and so was its name.
+                if inner.came.is_some() && index.index.is_none() {
+                    index = now.clone();
+                }
                 lay_out(to, &image, &index)?;
                 let model = Disk::holding(&image);
-                let logs = found(to, &model, identity)?;
-                Self::with(to, model, logs, index.frames())
+                let logs = found((to, &identity), &model, &inner.flipped)?;
+                Self::with((to, &identity), model, logs, index.frames())
             }
         };
-        left.lock().given_back.clone_from(&inner.given_back);
+        {
+            let mut left = left.lock();
+            left.given_back.clone_from(&inner.given_back);
+            left.flipped.clone_from(&inner.flipped);
+            (left.came, left.snapshots) = (inner.came, inner.snapshots);
+        }
         Ok(left)
     }
 }
@@ -235,18 +324,37 @@ fn lay_out(dir: &Path, image: &Image, index: &IndexFiles) -> io::Result<()> {
     Ok(())
 }
 
-/// The batches of all segments: after a loss of power, what is there is on the disk.
-fn found(dir: &Path, model: &Disk, identity: &Identity) -> io::Result<HashMap<Ino, Vec<Written>>> {
+fn read_octet(path: &Path, at: u64) -> Option<u8> {
+    let mut octet = [0];
+    fs::File::open(path).ok()?.read_exact_at(&mut octet, at).ok()?;
+    Some(octet[0])
+}
+
+/// The batches of all segments: after a loss of power, what is there is on the disk. Those of which a bit was flipped were
+/// synced, too.
+fn found(
+    (dir, identity): (&Path, &Identity),
+    model: &Disk,
+    flipped: &[(PathBuf, Written)],
+) -> io::Result<HashMap<Ino, Vec<Written>>> {
     let mut logs = HashMap::new();
     for (name, ino) in model.open_files().0 {
         let Some(first) = first_of(&name) else { continue };
         let Some(reader) = Reader::open(&dir.join("log"), first, identity)? else { continue };
         let (mut at, mut batches) = (SEGMENT_HEADER, Vec::new());
-        while let Found::Batch(header, _) = reader.batch(at)? {
-            if header.count > 0 {
-                batches.push(written(&header, at, true));
+        loop {
+            let damaged = |(file, batch): &&(PathBuf, Written)| *file == name && batch.at == at;
+            let batch = match reader.batch(at)? {
+                Found::Batch(header, _) => written(&header, at, true),
+                _ => match flipped.iter().find(damaged) {
+                    Some((_, batch)) => *batch,
+                    None => break,
+                },
+            };
+            if batch.last >= batch.first {
+                batches.push(batch);
             }
-            at += header.span().max(1);
+            at += batch.span.max(1);
         }
         logs.insert(ino, batches);
     }
@@ -259,15 +367,17 @@ fn first_of(name: &Path) -> Option<Seq> {
 
 fn written(header: &Header, at: u64, is_synced: bool) -> Written {
     let Header { epoch, seq: first, payload_crc: crc, .. } = *header;
-    Written { epoch, first, last: header.last_seq(), crc, is_synced, at }
+    let octets = HEADER as u64 + u64::from(header.length);
+    Written { epoch, first, last: header.last_seq(), crc, is_synced, at, octets, span: header.span() }
 }
 
-/// Room enough, on whatever file system: the tests may run in memory.
-struct AnyRoom;
+/// Room enough, on whatever file system, where it is not said to be short: the tests may run in memory.
+struct AnyRoom(Volume);
 
 impl Room for AnyRoom {
     fn measure(&self, _: &Path) -> (u64, u64) {
-        (50 << 30, 100 << 30)
+        let total = 100 << 30;
+        if self.0.faults().is_short { (reserve(total) / 2 * 3, total) } else { (total / 2, total) }
     }
 
     fn check(&self, _: &Path) -> Result<(), OpenError> {
@@ -282,6 +392,85 @@ impl Inner {
 
     fn batches(&self) -> impl Iterator<Item = &Written> {
         self.logs.values().flatten().chain(&self.given_back)
+    }
+
+    /// Batches that lie in segments, and where.
+    fn in_segments(&self) -> impl Iterator<Item = (&PathBuf, Ino, &Written)> {
+        let segments = self.names.iter().filter(|(name, _)| first_of(name).is_some());
+        segments.flat_map(|(name, ino)| {
+            self.logs.get(ino).into_iter().flatten().map(move |batch| (name, *ino, batch))
+        })
+    }
+
+    /// Does the batch read as it was written?
+    fn is_whole(&self, name: &Path, batch: &Written) -> bool {
+        let Some(first) = first_of(name) else { return false };
+        let Ok(Some(reader)) = Reader::open(&self.dir.join("log"), first, &self.identity) else {
+            return false;
+        };
+        let is_it = |header: &Header| {
+            (header.epoch, header.seq, header.payload_crc) == (batch.epoch, batch.first, batch.crc)
+        };
+        matches!(reader.batch(batch.at), Ok(Found::Batch(header, _)) if is_it(&header))
+    }
+
+    /// A directory has another name. The log that came with a snapshot is the log from then on.
+    fn moved(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        self.names.retain(|name, _| !name.starts_with(to));
+        let names = std::mem::take(&mut self.names);
+        self.names = names.into_iter().map(|(name, ino)| (moved(&name, from, to), ino)).collect();
+        if to == Path::new("log") {
+            self.flipped = self.damage_that_came()?;
+            self.logs = found((&self.dir, &self.identity), &self.model, &self.flipped)?;
+            self.came = Some(Superblock::read(&self.dir).map_err(io::Error::other)?.contiguous_from);
+            self.snapshots += 1;
+        }
+        Ok(())
+    }
+
+    /// A log that came with a snapshot is as damaged as the one that it was copied from.
+    fn damage_that_came(&self) -> io::Result<Vec<(PathBuf, Written)>> {
+        let mut damage = Vec::new();
+        let names: Vec<&PathBuf> = self.names.keys().filter(|name| first_of(name).is_some()).collect();
+        for (n, name) in names.iter().enumerate() {
+            let Some(segment) = first_of(name) else { continue };
+            let Some(reader) = Reader::open(&self.dir.join("log"), segment, &self.identity)? else {
+                continue;
+            };
+            let next = names.get(n + 1).and_then(|next| first_of(next));
+            let (mut at, mut link) = (SEGMENT_HEADER, Link { seq: segment - 1, ..Link::default() });
+            loop {
+                if let Found::Batch(header, _) = reader.batch(at)? {
+                    link = if header.count > 0 { header.link() } else { link };
+                    at += header.span().max(1);
+                    continue;
+                }
+                let behind = reader.find(at + ALIGN as u64, |_| true)?;
+                let header = behind.map(|behind| reader.header(behind)).transpose()?.flatten();
+                let (end, last) = match (behind, header, next) {
+                    (Some(behind), Some(header), _) => (behind, header.prev),
+                    (_, _, Some(next)) if next > link.seq + 1 => {
+                        (reader.length()?, Link { seq: next - 1, ..link })
+                    }
+                    _ => break,
+                };
+                let (first, span) = (link.seq + 1, (end - at).max(1));
+                let (epoch, last_seq) = (last.epoch, last.seq);
+                let gap =
+                    Written { epoch, first, last: last_seq, crc: 0, is_synced: true, at, octets: span, span };
+                damage.push(((*name).clone(), gap));
+                (at, link) = (end, last);
+            }
+        }
+        Ok(damage)
+    }
+
+    /// SQLite has written into a file since it was opened last.
+    fn look_again(&mut self, path: &Path, ino: Ino) -> io::Result<()> {
+        let content = fs::read(path)?;
+        self.note(&Op::Change(ino, Change::Cut(0)));
+        self.note(&Op::Change(ino, Change::Write(0, content.into())));
+        Ok(())
     }
 
     /// A file that SQLite has written: it is there from when it is opened on.
@@ -307,178 +496,5 @@ impl Inner {
         self.may_write()?;
         self.full_writes += usize::from(self.faults.is_full);
         if self.faults.is_full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
-    }
-}
-
-struct Layer(Volume);
-
-impl Layer {
-    fn wrap(&self, ino: Ino, name: &Path, file: Box<dyn LogFile>) -> Box<dyn LogFile> {
-        let is_segment = name.starts_with("log") && !name.ends_with("pack.new");
-        Box::new(SimFile { volume: self.0.clone(), ino, is_segment, file })
-    }
-}
-
-impl FileLayer for Layer {
-    fn create(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
-        let mut inner = self.0.lock();
-        inner.has_room()?;
-        let name = inner.relative(path);
-        let next = inner.next;
-        let ino = *inner.names.entry(name.clone()).or_insert(next);
-        inner.next = next.max(ino + 1);
-        inner.note(&Op::Create(name.clone(), ino));
-        inner.logs.remove(&ino);
-        Ok(self.wrap(ino, &name, RealDisk.create(path)?))
-    }
-
-    fn open(&self, path: &Path) -> io::Result<Box<dyn LogFile>> {
-        let mut inner = self.0.lock();
-        inner.may_write()?;
-        let name = inner.relative(path);
-        if name == Path::new("index.sqlite-wal") {
-            return Ok(Box::new(WalFile(self.0.clone(), RealDisk.open(path)?)));
-        }
-        let ino = match inner.names.get(&name) {
-            Some(ino) => *ino,
-            None => inner.found(path, &name)?,
-        };
-        Ok(self.wrap(ino, &name, RealDisk.open(path)?))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut inner = self.0.lock();
-        inner.may_write()?;
-        let (old, new) = (inner.relative(from), inner.relative(to));
-        let ino = *inner.names.get(&old).ok_or(io::ErrorKind::NotFound)?;
-        inner.note(&Op::Rename(old.clone(), new.clone()));
-        inner.names.remove(&old);
-        if let Some(replaced) = inner.names.insert(new, ino) {
-            inner.logs.remove(&replaced);
-        }
-        RealDisk.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        let mut inner = self.0.lock();
-        inner.may_write()?;
-        let name = inner.relative(path);
-        if let Some(ino) = inner.names.get(&name).copied() {
-            inner.note(&Op::Remove(name.clone()));
-            inner.names.remove(&name);
-            let batches = inner.logs.remove(&ino).unwrap_or_default();
-            if first_of(&name).is_some() {
-                inner.given_back.extend(batches);
-            }
-        }
-        RealDisk.remove(path)
-    }
-
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
-        let mut inner = self.0.lock();
-        inner.may_write()?;
-        let name = inner.relative(path);
-        inner.note(&Op::MakeDir(name));
-        RealDisk.create_dir(path)
-    }
-
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let mut inner = self.0.lock();
-        inner.may_write()?;
-        let name = inner.relative(path);
-        inner.note(&Op::SyncDir(name));
-        Ok(())
-    }
-}
-
-/// The index's write-ahead log, opened to be synced: what it has now, no crash takes away.
-struct WalFile(Volume, Box<dyn LogFile>);
-
-impl LogFile for WalFile {
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.1.write_at(offset, bytes)
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        let mut inner = self.0.lock();
-        inner.may_write()?;
-        let slow = inner.faults.slow;
-        inner.owed += slow;
-        let now = IndexFiles::read(&inner.dir);
-        let frames = now.frames();
-        inner.index = (now, frames);
-        Ok(())
-    }
-
-    fn set_len(&mut self, len: u64) -> io::Result<()> {
-        self.1.set_len(len)
-    }
-
-    fn allocate(&mut self, len: u64) -> io::Result<()> {
-        self.1.allocate(len)
-    }
-}
-
-struct SimFile {
-    volume: Volume,
-    ino: Ino,
-    is_segment: bool,
-    file: Box<dyn LogFile>,
-}
-
-impl LogFile for SimFile {
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut inner = self.volume.lock();
-        let (written_now, full) = match inner.has_room() {
-            Ok(()) => (bytes, None),
-            // Every other time some of it is written.
-            Err(e) if e.kind() == io::ErrorKind::StorageFull && inner.full_writes.is_multiple_of(2) => {
-                (&bytes[..bytes.len() / 2], Some(e))
-            }
-            Err(e) => return Err(e),
-        };
-        inner.note(&Op::Change(self.ino, Change::Write(offset, written_now.into())));
-        let batch = bytes.get(..HEADER).and_then(Header::decode).filter(|header| header.count > 0);
-        let log = inner.logs.entry(self.ino).or_default();
-        log.retain(|batch| batch.at < offset);
-        if let (Some(header), true, None) = (batch, self.is_segment, &full) {
-            log.push(written(&header, offset, false));
-        }
-        self.file.write_at(offset, written_now)?;
-        full.map_or(Ok(()), Err)
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        let mut inner = self.volume.lock();
-        inner.may_write()?;
-        let faults = inner.faults;
-        inner.owed += faults.slow;
-        if self.is_segment && faults.syncs != Syncs::Work {
-            if faults.syncs == Syncs::FailOnce {
-                inner.faults.syncs = Syncs::Work;
-            }
-            inner.note(&Op::NotSynced(self.ino));
-            return Err(io::Error::other("injected: EIO"));
-        }
-        if !(faults.lies && self.is_segment) {
-            inner.note(&Op::Sync(self.ino));
-        }
-        inner.logs.entry(self.ino).or_default().iter_mut().for_each(|batch| batch.is_synced = true);
-        Ok(())
-    }
-
-    fn set_len(&mut self, len: u64) -> io::Result<()> {
-        let mut inner = self.volume.lock();
-        inner.may_write()?;
-        inner.note(&Op::Change(self.ino, Change::Cut(len)));
-        inner.logs.entry(self.ino).or_default().retain(|batch| batch.at < len);
-        self.file.set_len(len)
-    }
-
-    fn allocate(&mut self, len: u64) -> io::Result<()> {
-        let mut inner = self.volume.lock();
-        inner.has_room()?;
-        inner.note(&Op::Change(self.ino, Change::Reserve(len)));
-        self.file.allocate(len)
     }
 }

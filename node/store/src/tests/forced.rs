@@ -37,9 +37,10 @@ async fn parted(one: &Path, two: &Path) -> (Store, Follower) {
 }
 
 fn forced(mut mirror: Follower, names: Names) -> Store {
-    assert_eq!(mirror.describe().last_forced, 0);
+    assert_eq!((mirror.describe().last_forced, mirror.describe().in_sync), (0, vec![ReplicaId(9)]));
     let (_, start) = mirror.begin_forced(2, ME, names).unwrap();
     assert_eq!(mirror.describe().last_forced, 2, "before it is in the index");
+    assert_eq!(mirror.describe().in_sync, ME, "the same");
     assert!(mirror.epochs().unwrap().last().is_some_and(|mark| mark.forced && mark.epoch == 2));
     mirror.advance(start).unwrap();
     mirror.into_replica().go_on(Arc::new(OpenGate)).unwrap()

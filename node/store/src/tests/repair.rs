@@ -197,7 +197,9 @@ async fn damage_is_read_as_it_was_and_mended_where_nothing_is_written_any_more()
         }
     }
     drop(world.store.stop().await);
-    let checked = tools::fsck(world.one.path(), None, &mut |what| println!("{what}")).unwrap();
+    let mut tell =
+        |_: &tools::Checked, line: Option<&str>| line.into_iter().for_each(|line| println!("{line}"));
+    let checked = tools::fsck(world.one.path(), None, &mut tell).unwrap();
     // The batch, its record, and its text.
     assert!(checked.problems <= lent * 3, "only what lies in the newest segment is damaged");
 }
@@ -302,6 +304,27 @@ async fn a_log_that_is_sent_is_restored_first() {
     world.repairs.ask(None);
     flip(&world.log(), segment, offset + 90);
     assert!(!world.repairs.check(segment).unwrap());
+}
+
+/// Who needs what comes later is fed, whatever is damaged before that in the same segment, and whoever else has it.
+#[tokio::test]
+async fn a_log_is_read_from_behind_damage() {
+    let world = world().await;
+    let (_, end) = world.store.committed();
+    let from = |after| LogReader::after(world.one.path(), identity(), after);
+    let intact: Vec<_> = {
+        let mut reader = from(0).unwrap();
+        std::iter::from_fn(|| reader.next(end).unwrap()).collect()
+    };
+    // Side by side: nothing here says what the first of them was called.
+    for (segment, offset, _) in &batches(&world.log())[1..3] {
+        flip(&world.log(), *segment, offset + 1);
+    }
+    for batch in &intact[3..] {
+        let next = from(batch.seq - 1).unwrap().next(end).unwrap();
+        assert!(next.as_ref() == Some(batch), "{}", batch.seq);
+    }
+    assert!(from(intact[1].seq).is_err(), "it ends between the two");
 }
 
 /// Whatever of a mend is on disk after a crash, sector by sector: nothing is lost that could be read before.

@@ -108,7 +108,7 @@ pub fn checkpointed(dir: &Path) {
 fn clean(dir: &Path) {
     let scratch = tempfile::tempdir().unwrap();
     let mut said = Vec::new();
-    let mut tell = |what: &str| said.push(what.to_owned());
+    let mut tell = |_: &tools::Checked, line: Option<&str>| said.extend(line.map(str::to_owned));
     let checked = tools::fsck(dir, Some(scratch.path()), &mut tell).unwrap();
     assert_eq!(checked.problems, 0, "{said:?}");
 }
@@ -387,7 +387,7 @@ async fn an_index_cannot_be_made_anew_without_its_base_and_what_packs_know_is_ex
     let middle = octets.len() / 2;
     octets[middle] ^= 1;
     fs::write(&found, octets).unwrap();
-    let checked = tools::fsck(dir.path(), None, &mut |_| ()).unwrap();
+    let checked = tools::fsck(dir.path(), None, &mut |_, _| ()).unwrap();
     assert_eq!(checked.problems, 1, "the base");
     without_sense(dir.path());
     let error = eager().open(dir.path(), &identity()).err().unwrap();

@@ -46,7 +46,7 @@ async fn an_index_is_not_made_anew_from_a_pack_that_is_damaged() {
     drop(store.stop().await);
     let pack = files(dir.path()).into_iter().find(|path| path.extension().is_some_and(|e| e == "pack"));
     flip(&pack.unwrap(), 4096 + 1500);
-    let checked = tools::fsck(dir.path(), None, &mut |_| ()).unwrap();
+    let checked = tools::fsck(dir.path(), None, &mut |_, _| ()).unwrap();
     assert!(checked.problems > 0);
     checkpointed(dir.path());
     let index = fs::read(schema::path(dir.path())).unwrap();

@@ -5,7 +5,7 @@ use std::{fs, io, path::Path};
 use mailcluster_types::Seq;
 use rusqlite::Connection;
 
-use super::{PAGE, ToolError, UIDS, each_account, each_recoverable, salvage};
+use super::{PAGE, Share, ToolError, UIDS, each_account, each_recoverable, lengths::Lengths, salvage};
 use crate::{
     base,
     engine::Engine,
@@ -21,7 +21,7 @@ use crate::{
     volume,
 };
 
-/// What was looked at, and how much of it is wrong.
+/// What was looked at so far, and how much of it is wrong.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Checked {
     /// Segments of the log.
@@ -30,20 +30,30 @@ pub struct Checked {
     pub packs: u64,
     /// Batches that are whole.
     pub batches: u64,
+    /// Octets of segments and packs.
+    pub log: Share,
     /// Messages in mailboxes and queues, and expunged ones that are kept, whose texts were read.
     pub messages: u64,
-    /// Problems; each is told to `found`.
+    /// So many there are by the index's counters; 0 as long as nobody has asked it.
+    pub expected: u64,
+    /// Octets of the log of which an index was made, to compare.
+    pub made_anew: Share,
+    /// Problems; each is told of.
     pub problems: u64,
 }
 
 /// Checks the store in `dir`: superblock, every batch of the log, the index by itself, and every message's text. With
 /// `scratch`, which must be empty or not there, an index is made there from the log and compared with the store's, so
 /// that an index that is wrong and makes sense is found, too. Nothing of the store is changed; what was not closed in
-/// order is left as it is.
+/// order is left as it is. `found` is called at every step, with a line when something is wrong or to be said.
 ///
 /// # Errors
 /// When it is in use, or cannot be read at all. What is wrong with it is no error.
-pub fn fsck(dir: &Path, scratch: Option<&Path>, found: &mut dyn FnMut(&str)) -> Result<Checked, ToolError> {
+pub fn fsck(
+    dir: &Path,
+    scratch: Option<&Path>,
+    found: &mut dyn FnMut(&Checked, Option<&str>),
+) -> Result<Checked, ToolError> {
     let _lock = volume::lock(dir)?;
     let mut check = Check { done: Checked::default(), found };
     if let Err(error) = Superblock::read(dir) {
@@ -76,42 +86,62 @@ pub fn fsck(dir: &Path, scratch: Option<&Path>, found: &mut dyn FnMut(&str)) -> 
 
 struct Check<'a> {
     done: Checked,
-    found: &'a mut dyn FnMut(&str),
+    found: &'a mut dyn FnMut(&Checked, Option<&str>),
 }
 
 impl Check<'_> {
     fn problem(&mut self, what: &str) {
         self.done.problems += 1;
-        (self.found)(what);
+        self.say(what);
+    }
+
+    fn say(&mut self, what: &str) {
+        (self.found)(&self.done, Some(what));
+    }
+
+    fn reached(&mut self) {
+        (self.found)(&self.done, None);
     }
 
     /// Is every batch whole? Answers the last record.
     fn log(&mut self, dir: &Path, identity: &Identity) -> Result<Seq, ToolError> {
         let log = Engine::log_dir(dir);
-        let mut batches = 0;
+        let numbers = [segment::list(&log)?, segment::packs(&log)?].concat();
+        let lengths = Lengths::of(&log, &numbers)?;
+        self.done.log.of = lengths.total;
         let mut each = |piece| match piece {
-            Piece::Batch(..) => batches += 1,
+            Piece::Batch(placed, _) => {
+                self.done.batches += 1;
+                self.done.log.done = lengths.up_to(placed.segment, placed.offset);
+                self.reached();
+            }
             Piece::Damage(what) => self.problem(&what),
-            Piece::Torn(what) => (self.found)(&what),
+            Piece::Torn(what) => self.say(&what),
         };
         let mut walk = LogWalk::new(&log, identity, salvage::contiguous_from(dir), &mut each);
         walk.run()?;
         let (segments, end) = (walk.segments, walk.link.seq);
-        (self.done.segments, self.done.batches) = (segments, batches);
+        self.done.segments = segments;
         Ok(end)
     }
 
     /// What takes the place of a log's beginning: is it whole? Answers whether an index could be made from it.
     fn given_back(&mut self, dir: &Path, identity: &Identity) -> Result<bool, ToolError> {
         let log = Engine::log_dir(dir);
-        for number in segment::packs(&log)? {
+        let packs = segment::packs(&log)?;
+        let lengths = Lengths::of(&log, &packs)?;
+        let segments = self.done.log.of.saturating_sub(lengths.total);
+        for number in packs {
             self.done.packs += 1;
+            self.done.log.done = segments + lengths.up_to(number, 0);
+            self.reached();
             pack::walk(&log, number, identity, &mut |piece| {
                 if let pack::Piece::Damage(what) = piece {
                     self.problem(&what);
                 }
             })?;
         }
+        self.done.log.done = self.done.log.of;
         let from = salvage::contiguous_from(dir);
         if (from > 0 || !base::list(dir)?.is_empty())
             && let Err(what) = base::newest(dir, identity, from)?
@@ -126,6 +156,9 @@ impl Check<'_> {
         for what in view.verify()? {
             self.problem(&format!("the index: {what}"));
         }
+        // One whose counters make no sense is said already.
+        let there = view.texts().unwrap_or_default();
+        self.done.expected = there.mailboxes.saturating_add(there.queued).saturating_add(there.expunged);
         each_account(view, |account| self.account(view, account))?;
         let mut after = None;
         loop {
@@ -160,6 +193,7 @@ impl Check<'_> {
 
     fn text(&mut self, view: &View, body: u64, name: &dyn Fn() -> String) -> Result<(), ToolError> {
         self.done.messages += 1;
+        self.reached();
         match view.body(body) {
             Ok(_) => Ok(()),
             Err(ReadError::Damaged(what)) => {
@@ -179,7 +213,7 @@ impl Check<'_> {
         can_compare: bool,
     ) -> Result<(), ToolError> {
         if !can_compare {
-            (self.found)("the log is damaged: the index is not compared with one that is made from it");
+            self.say("the log is damaged: the index is not compared with one that is made from it");
             return Ok(());
         }
         fs::create_dir_all(scratch)?;
@@ -187,7 +221,13 @@ impl Check<'_> {
             let why = format!("{} is not empty", scratch.display());
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, why).into());
         }
-        salvage::rebuild(dir, identity, scratch, &mut |what| self.problem(what))?;
+        salvage::rebuild(dir, identity, scratch, &mut |said| match said {
+            salvage::Said::Problem(what) => self.problem(what),
+            salvage::Said::MadeAnew(share) => {
+                self.done.made_anew = share;
+                self.reached();
+            }
+        })?;
         let differing = differing(dir, scratch).map_err(|e| OpenError::Index(e.to_string()))?;
         for (table, rows) in differing {
             self.problem(&format!("the index: {rows} rows of table {table} differ from what the log says"));

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use super::{ToolError, UIDS, each_account, each_recoverable, salvage};
+use super::{Share, ToolError, UIDS, each_account, each_recoverable, salvage};
 use crate::{
     error::ReadError,
     model::{Account, Flags, Mailbox, Message, SystemFlag},
@@ -33,8 +33,12 @@ pub struct Exported {
     pub messages: u64,
     /// Octets.
     pub octets: u64,
-    /// Messages that are damaged and were left out; each is reported by `warn`.
+    /// Messages that are damaged and were left out; each is told of.
     pub damaged: u64,
+    /// So many messages there are by the index's counters; 0 as long as nobody has asked it.
+    pub expected: u64,
+    /// Octets of the log of which an index was made, where the store does not open.
+    pub made_anew: Share,
 }
 
 /// Is mail exported that was expunged and can be brought back?
@@ -59,7 +63,7 @@ pub fn export_maildir(
 }
 
 /// Exports every live account of the store in `dir` below `out`, which must be empty or not there. `progress` is
-/// called after each mailbox, with a line about each message that is damaged, and about what is wrong with a store that
+/// called at every step, with a line about each message that is damaged, and about what is wrong with a store that
 /// does not open: of that, what can be read is exported.
 ///
 /// # Errors
@@ -75,9 +79,20 @@ pub fn export(
         let why = format!("{} is not empty", out.display());
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, why).into());
     }
-    let store = salvage::look(dir, &mut |what| progress(&Exported::default(), Some(what)))?;
+    let mut done = Exported::default();
+    let store = salvage::look(dir, &mut |said| match said {
+        salvage::Said::Problem(what) => progress(&done, Some(what)),
+        salvage::Said::MadeAnew(share) => {
+            done.made_anew = share;
+            progress(&done, None);
+        }
+    })?;
     let view = store.view();
-    let mut export = Export { view: &view, expunged, done: Exported::default(), progress };
+    // Of an index that is damaged, its counters may make no sense; its mail may be read all the same.
+    let there = view.texts().unwrap_or_default();
+    let also = if expunged == Expunged::Too { there.expunged } else { 0 };
+    done.expected = there.mailboxes.saturating_add(also);
+    let mut export = Export { view: &view, expunged, done, progress };
     each_account(&view, |account| if account.tombstone { Ok(()) } else { export.account(account, out) })?;
     Ok(export.done)
 }
@@ -100,7 +115,6 @@ impl Export<'_> {
                 home.join(folder(&mailbox.name, mailbox.id))
             };
             self.mailbox(&mailbox, &path)?;
-            (self.progress)(&self.done, None);
         }
         if self.expunged == Expunged::Too {
             self.expunged(account, &home.join("expunged"))?;
@@ -140,9 +154,7 @@ impl Export<'_> {
             };
             self.message((gone.mailbox, &gone.name), &message, (&path, keywords))
         })?;
-        folders.iter().try_for_each(|(path, keywords)| write_keywords(path, keywords))?;
-        (self.progress)(&self.done, None);
-        Ok(())
+        folders.iter().try_for_each(|(path, keywords)| write_keywords(path, keywords))
     }
 
     fn mailbox(&mut self, mailbox: &Mailbox, path: &Path) -> Result<(), ToolError> {
@@ -180,6 +192,7 @@ impl Export<'_> {
         file.set_modified(UNIX_EPOCH + since)?;
         self.done.messages += 1;
         self.done.octets += text.len() as u64;
+        (self.progress)(&self.done, None);
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 //! recovery), so they refuse while one is running; of one that is damaged they read what there is, without recovery.
 
 mod fsck;
+mod lengths;
 mod maildir;
 mod salvage;
 
@@ -26,6 +27,15 @@ use crate::{
 const PAGE: usize = 1000;
 /// UIDs read at a time.
 const UIDS: Uid = 10_000;
+
+/// How much of something is done, of how much there is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Share {
+    /// So much is done.
+    pub done: u64,
+    /// Of so much; 0 when there is nothing to do.
+    pub of: u64,
+}
 
 /// Why a tool failed.
 #[derive(Debug, thiserror::Error)]
@@ -96,8 +106,10 @@ pub fn cat(dir: &Path, path: &str, out: &mut dyn Write) -> Result<(), ToolError>
 }
 
 /// What is wrong with a store that is only looked at.
-fn warned(what: &str) {
-    tracing::warn!("{what}");
+fn warned(said: salvage::Said<'_>) {
+    if let salvage::Said::Problem(what) = said {
+        tracing::warn!("{what}");
+    }
 }
 
 fn find(view: &View, path: &str) -> Result<Named, ToolError> {

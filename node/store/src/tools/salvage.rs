@@ -11,7 +11,7 @@ use std::{
 use mailcluster_types::{ClusterId, ReplicaId, Seq};
 use rusqlite::Connection;
 
-use super::ToolError;
+use super::{Share, ToolError, lengths::Lengths};
 use crate::{
     apply::{Apply, Changed, Hot, kept},
     base,
@@ -71,9 +71,17 @@ impl Drop for Scratch {
     }
 }
 
-/// Opens whatever store lies in `dir` as a server would; where that is refused for damage, without recovery. `warn` is
-/// told what is wrong.
-pub fn look(dir: &Path, warn: &mut dyn FnMut(&str)) -> Result<Looked, ToolError> {
+/// What is said of a store that does not open.
+pub enum Said<'a> {
+    /// Something is wrong with it.
+    Problem(&'a str),
+    /// Octets of its log of which an index was made.
+    MadeAnew(Share),
+}
+
+/// Opens whatever store lies in `dir` as a server would; where that is refused for damage, without recovery. `tell` hears
+/// what is wrong, and how far it is.
+pub fn look(dir: &Path, tell: &mut dyn FnMut(Said<'_>)) -> Result<Looked, ToolError> {
     let error = match super::open(dir) {
         Ok(replica) => {
             let kind = replica.describe().identity.kind;
@@ -88,18 +96,18 @@ pub fn look(dir: &Path, warn: &mut dyn FnMut(&str)) -> Result<Looked, ToolError>
         Err(error @ (OpenError::Damaged(_) | OpenError::Index(_) | OpenError::NewerFormat { .. })) => error,
         Err(error) => return Err(error.into()),
     };
-    warn(&error.to_string());
+    tell(Said::Problem(&error.to_string()));
     let lock = volume::lock(dir)?;
     let identity = identity(dir)?;
     let (kind, held) = (identity.kind, Held::Locked(lock));
     let scratch = Scratch::new()?;
     if is_whole(dir) {
-        warn("reading what its index has, and what is whole of the log behind that");
+        tell(Said::Problem("reading what its index has, and what is whole of the log behind that"));
         copy_index(dir, &scratch.0)?;
     } else {
-        warn("its index is damaged: making one from what is whole of its log");
+        tell(Said::Problem("its index is damaged: making one from what is whole of its log"));
     }
-    rebuild(dir, &identity, &scratch.0, warn)?;
+    rebuild(dir, &identity, &scratch.0, tell)?;
     Ok(Looked { pool: pool(dir, &scratch.0), kind, _scratch: Some(scratch), _held: held })
 }
 
@@ -171,10 +179,11 @@ pub fn rebuild(
     dir: &Path,
     identity: &Identity,
     scratch: &Path,
-    warn: &mut dyn FnMut(&str),
+    tell: &mut dyn FnMut(Said<'_>),
 ) -> Result<(), ToolError> {
     let failed = |e: rusqlite::Error| ToolError::Open(OpenError::Index(e.to_string()));
-    let has_index = schema::path(scratch).exists() || from_base(dir, identity, scratch, warn)?;
+    let mut warn = |what: &str| tell(Said::Problem(what));
+    let has_index = schema::path(scratch).exists() || from_base(dir, identity, scratch, &mut warn)?;
     let ids = (identity.cluster.to_bytes(), identity.replica.to_bytes());
     let conn = schema::open_writer(scratch, (&ids.0, &ids.1)).map_err(failed)?;
     let mut anew = Anew {
@@ -185,29 +194,47 @@ pub fn rebuild(
         left_out: HashSet::new(),
     };
     conn.execute_batch("BEGIN").map_err(failed)?;
-    let mut outcome = Ok(());
-    LogWalk::new(&Engine::log_dir(dir), identity, contiguous_from(dir), &mut |piece| match piece {
-        Piece::Damage(what) | Piece::Torn(what) => warn(&what),
-        // The index that this goes on from has it.
-        Piece::Batch(placed, _) if placed.header.last_seq() <= anew.state.link.seq => {}
-        Piece::Batch(placed, payload) if outcome.is_ok() => match anew.apply(&placed, &payload) {
-            Ok(None) => {}
-            Ok(Some(why)) => {
-                anew.left_out.insert(placed.header.seq);
-                warn(&why);
-            }
-            Err(error) => outcome = Err(error),
-        },
-        Piece::Batch(..) => {}
-    })
-    .run()?;
-    outcome.map_err(failed)?;
+    from_log(dir, identity, &mut anew, tell)?;
     if !has_index {
-        from_packs(&Engine::log_dir(dir), identity, &mut anew, warn).map_err(failed)?;
+        let mut warn = |what: &str| tell(Said::Problem(what));
+        from_packs(&Engine::log_dir(dir), identity, &mut anew, &mut warn).map_err(failed)?;
         from_left_out(dir, identity, &mut anew)?;
     }
     anew.state.save(&conn).map_err(failed)?;
     conn.execute_batch("COMMIT").map_err(failed)
+}
+
+/// Applies what is whole of the log.
+fn from_log(
+    dir: &Path,
+    identity: &Identity,
+    anew: &mut Anew<'_>,
+    tell: &mut dyn FnMut(Said<'_>),
+) -> Result<(), ToolError> {
+    let log = Engine::log_dir(dir);
+    let lengths = Lengths::of(&log, &segment::list(&log)?)?;
+    let mut outcome = Ok(());
+    LogWalk::new(&log, identity, contiguous_from(dir), &mut |piece| match piece {
+        Piece::Damage(what) | Piece::Torn(what) => tell(Said::Problem(&what)),
+        Piece::Batch(placed, payload) => {
+            let done = lengths.up_to(placed.segment, placed.offset);
+            tell(Said::MadeAnew(Share { done, of: lengths.total }));
+            // The index that this goes on from may have it.
+            if outcome.is_err() || placed.header.last_seq() <= anew.state.link.seq {
+                return;
+            }
+            match anew.apply(&placed, &payload) {
+                Ok(None) => {}
+                Ok(Some(why)) => {
+                    anew.left_out.insert(placed.header.seq);
+                    tell(Said::Problem(&why));
+                }
+                Err(error) => outcome = Err(error),
+            }
+        }
+    })
+    .run()?;
+    outcome.map_err(|e| ToolError::Open(OpenError::Index(e.to_string())))
 }
 
 /// Begins an index with a base, when there is one that is of use.

@@ -76,7 +76,31 @@ const RECOVERABLE: &[(&str, &str)] = &[
     ),
 ];
 
+/// How many texts there are to read, by the index's own counters.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Texts {
+    /// Of messages in mailboxes.
+    pub(crate) mailboxes: u64,
+    /// Of queued messages.
+    pub(crate) queued: u64,
+    /// Of expunged messages that are kept.
+    pub(crate) expunged: u64,
+}
+
 impl View {
+    /// How much there is to read; to tell how far a reader of all of it is, and for nothing else.
+    pub(crate) fn texts(&self) -> Result<Texts, ReadError> {
+        let count = |sql: &str| Ok::<u64, ReadError>(self.one(sql, [], |r| r.get(0))?.unwrap_or_default());
+        Ok(Texts {
+            mailboxes: count("SELECT ifnull(sum(messages),0) FROM counter")?,
+            queued: count("SELECT count(*) FROM queue")?,
+            expunged: match self.has_recoverable()? {
+                true => count("SELECT messages FROM recoverable_sum")?,
+                false => 0,
+            },
+        })
+    }
+
     /// Recomputes every counter from the rows that it counts; answers what differs (nothing, ever).
     ///
     /// # Errors

@@ -14,6 +14,7 @@ fn copy(id: &str, state: PodState, end: Option<u64>) -> ReplicaView {
     let account = |seq| VolumeAccount {
         end: Position { epoch: 5, seq },
         last_epoch: 5,
+        promise: 5,
         in_sync_version: 1,
         newest: 1_700_000_000,
     };
@@ -21,6 +22,7 @@ fn copy(id: &str, state: PodState, end: Option<u64>) -> ReplicaView {
         id: id.into(),
         pod: Some(pod),
         volume: end.map(account),
+        in_sync: vec!["aa".into()],
         outdated: false,
         replaced: false,
         was_open: true,

@@ -2,6 +2,8 @@
 
 use std::{
     fs,
+    io::ErrorKind,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -48,15 +50,34 @@ impl Kept {
 
 fn link_all(from: &Path, to: &Path) -> Result<()> {
     each(from, to, &|file, target| {
-        if target.exists() {
-            return Ok(());
-        }
-        match fs::hard_link(file, target) {
+        let Some(target) = place(file, target)? else { return Ok(()) };
+        match fs::hard_link(file, &target) {
             // Its pod has gone in this instant.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             other => other.with_context(|| target.display().to_string()),
         }
     })
+}
+
+/// Where a log is to be linked; nowhere when it is already. A kubelet gives one that has become large another name, begins a
+/// new one under the first, and compresses the old one when that is large too: by then it has been linked.
+fn place(file: &Path, target: &Path) -> Result<Option<PathBuf>> {
+    let (folder, name) = (target.parent().context("no folder")?, target.file_name().context("no name")?);
+    let inode = match fs::metadata(file) {
+        Ok(found) => found.ino(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| file.display().to_string()),
+    };
+    if file.extension().is_some_and(|ending| ending == "gz") {
+        return Ok(None);
+    }
+    for there in fs::read_dir(folder)? {
+        if there?.metadata()?.ino() == inode {
+            return Ok(None);
+        }
+    }
+    let next = || folder.join(format!("{}.{inode}", name.display()));
+    Ok(Some(if target.exists() { next() } else { target.to_owned() }))
 }
 
 fn copy_all(from: &Path, to: &Path) -> Result<()> {
@@ -85,6 +106,27 @@ fn each(from: &Path, to: &Path, act: Act<'_>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_that_was_begun_anew_is_kept_beside_the_old_one_once() {
+        let root = std::env::temp_dir().join(format!("mailcluster-rotated-{}", std::process::id()));
+        let folder = root.join("nodes/node1/varlog/pods/mail_x/node");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("0.log"), "one\n").unwrap();
+        let kept = Kept { nodes: root.join("nodes"), folder: root.join("log/kept") };
+        kept.link().unwrap();
+        fs::rename(folder.join("0.log"), folder.join("0.log.20260101-000000")).unwrap();
+        fs::write(folder.join("0.log"), "two\n").unwrap();
+        fs::write(folder.join("0.log.20251231-000000.gz"), "packed").unwrap();
+        kept.link().unwrap();
+        let saved = kept.save(&root.join("saved")).unwrap().join("node1/mail_x/node");
+        let texts =
+            fs::read_dir(&saved).unwrap().map(|file| fs::read_to_string(file.unwrap().path()).unwrap());
+        let mut texts: Vec<_> = texts.collect();
+        texts.sort();
+        fs::remove_dir_all(&root).unwrap();
+        assert_eq!(texts, ["one\n", "two\n"]);
+    }
 
     #[test]
     fn what_is_gone_at_the_end_was_kept() {

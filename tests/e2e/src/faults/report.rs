@@ -59,6 +59,8 @@ pub struct Outcome {
     pub(super) faults: Vec<Made>,
     /// Faults that could not be made, and why.
     pub skipped: Vec<String>,
+    /// Pods that their kubelet let wait, and that were made anew.
+    pub held_back: usize,
     /// What was broken.
     pub violations: Vec<Violation>,
 }
@@ -107,6 +109,7 @@ impl Outcome {
             "seed": self.seed, "mode": self.mode, "seconds": self.seconds,
             "operations": operations.collect::<Vec<_>>(), "looks": self.looks,
             "faults": rows.collect::<Vec<_>>(), "skipped": self.skipped,
+            "held_back": self.held_back,
             "accepted": self.accepted, "lost": self.lost, "duplicated": self.duplicated,
             "ambiguous": self.ambiguous, "violations": violations.collect::<Vec<_>>(),
         })
@@ -134,6 +137,10 @@ impl Outcome {
             ));
         }
         lines.extend(self.skipped.iter().map(|why| format!("left out: {why}")));
+        lines.push(format!(
+            "made anew while their kubelet let them wait (CrashLoopBackOff): {} pods",
+            self.held_back
+        ));
         for violation in &self.violations {
             lines.push(format!("\nVIOLATION {} {}\n{}", violation.at, violation.about, violation.evidence));
         }

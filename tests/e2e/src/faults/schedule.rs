@@ -14,7 +14,9 @@ use super::{dice::Dice, mode::Mode};
 /// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// SIGKILL of a copy's processes.
+    /// SIGKILL of a copy's processes. Its kubelet starts them again, and lets one that is killed often wait, up to minutes;
+    /// such a pod is made anew, counted and told (see `held_back`), so that a recovery shows the cluster's time and not the
+    /// kubelet's.
     Kill,
     /// SIGSTOP of a copy, and SIGCONT.
     Pause,

@@ -30,6 +30,14 @@ pub fn judged(beside: &Stage, promised: &Ledger) -> Result<Ledger> {
     Ok(Ledger::default())
 }
 
+/// The cluster goes with its claims, its namespace, and its disks of these kinds on each node.
+pub fn taken_down(beside: &Stage, kinds: &[&str], volume: fn(&str, &str) -> String) -> Result<()> {
+    delete(beside)?;
+    let nodes = beside.site.lab()?.state()?.nodes;
+    let disks = nodes.iter().flat_map(|node| kinds.iter().map(|of| volume(of, &node.name)));
+    remove(beside, &disks.collect::<Vec<_>>())
+}
+
 /// Deletes the MailCluster, and with it the claims of its volumes.
 pub fn delete(beside: &Stage) -> Result<()> {
     let (name, patch) = (&beside.site.cluster, json!({"spec": {"deletionPolicy": "Delete"}}).to_string());

@@ -1,17 +1,16 @@
 //! A cluster of the last release is upgraded while it serves: the operator first, which touches no mail pod, then the nodes,
 //! of which those of two versions talk to each other meanwhile.
 
-use anyhow::{Context, Result, bail, ensure};
-use mailcluster_e2e::{Sizes, mirrored_disks, mirrored_manifest, wait_for};
+use anyhow::{Context, Result, ensure};
 use mailcluster_test_clients::Ledger;
 use serde_json::json;
 
 use crate::{
     beside::{self, judged},
     chart::{mail_pods, operators, rolled},
-    mirrors::all_in_sync,
+    mirrors::mirrored_as,
     stage::{LIMIT, Stage, plan, say},
-    upkeep::{hardly_noticed, made_anew, pods},
+    upkeep::{all_new, hardly_noticed, made_anew, pods},
 };
 
 /// The cluster is of the last release until this has been played: it comes first.
@@ -20,7 +19,7 @@ const MIRRORED: &str = "prior";
 
 /// One with single copies and one with mirrors.
 pub fn upgraded(stage: &Stage) -> Result<Ledger> {
-    let twin = mirrored(stage)?;
+    let twin = mirrored_as(stage, MIRRORED, volume)?;
     let promised = stage.sending("released", || {
         let promised = hardly_noticed(&twin, "released-mirrors", || {
             operator(&[stage, &twin])?;
@@ -39,20 +38,8 @@ pub fn upgraded(stage: &Stage) -> Result<Ledger> {
         ensure!(runs.ends_with(env!("CARGO_PKG_VERSION")), "{} runs {runs}", of.site.cluster);
     }
     // What comes next is for one cluster.
-    beside::delete(&twin)?;
-    let nodes = twin.site.lab()?.state()?.nodes;
-    let disks = nodes.iter().flat_map(|node| ["directory", "store"].map(|of| volume(of, &node.name)));
-    beside::remove(&twin, &disks.collect::<Vec<_>>())?;
+    beside::taken_down(&twin, &["directory", "store"], volume)?;
     Ok(promised)
-}
-
-/// A cluster with mirrors of its own, which goes again.
-fn mirrored(stage: &Stage) -> Result<Stage> {
-    let sizes = Sizes::of(0);
-    let disks = |nodes: &[&str]| mirrored_disks(nodes, sizes, volume);
-    let mirrored = beside::cluster(stage, MIRRORED, &mirrored_manifest(MIRRORED, sizes), disks)?;
-    all_in_sync(&mirrored)?;
-    Ok(mirrored)
 }
 
 /// The name of a volume: the lab keeps those of an earlier run.
@@ -90,13 +77,6 @@ fn restarted(stage: &Stage) -> Result<()> {
     let before = pods(stage)?;
     let change = image(stage)?;
     stage.kubectl(&["patch", "mailcluster", &stage.site.cluster, "--type", "merge", "--patch", &change])?;
-    wait_for("every store's pod is a new one", 2 * LIMIT, || {
-        let now = pods(stage)?;
-        let old = before.iter().filter(|(name, uid)| now.get(*name) == Some(uid)).count();
-        if now.len() < before.len() || old > 0 {
-            bail!("{} of {}, {old} of them old", now.len(), before.len());
-        }
-        Ok(Some(()))
-    })?;
+    all_new(stage, &before)?;
     stage.site.wait_ready(LIMIT)
 }

@@ -123,9 +123,7 @@ pub fn frozen(stage: &Stage) -> Result<Ledger> {
         stage.site.lab()?.pause_pod(NAMESPACE, &pod)?;
         let served = stage.serves_again(store, before.epoch);
         // Whoever ended it did so with SIGKILL; one that is still there goes on now, and must find itself deposed.
-        if let Err(error) = stage.site.lab()?.resume_pod(NAMESPACE, &pod) {
-            say(&format!("the frozen process is gone: {error}"));
-        }
+        stage.thaw(&pod)?;
         let now = served?;
         say(&format!("epoch {} -> {}, on {}", before.epoch, now.epoch, now.host));
         stage.all_can_read_for(std::time::Duration::from_secs(5))?;

@@ -165,6 +165,14 @@ impl Stage {
         Ok(self.site.stores()?.into_iter().map(|store| (store.name, store.epoch)).collect())
     }
 
+    /// A process that was frozen goes on, unless somebody has ended it.
+    pub fn thaw(&self, pod: &str) -> Result<()> {
+        if let Err(error) = self.site.lab()?.resume_pod(&self.site.namespace, pod) {
+            say(&format!("the frozen process is gone: {error}"));
+        }
+        Ok(())
+    }
+
     /// Scales the operator.
     pub fn scale_operator(&self, count: u32) -> Result<()> {
         let replicas = format!("--replicas={count}");

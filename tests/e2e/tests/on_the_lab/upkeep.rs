@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use mailcluster_e2e::{Prober, wait_for};
+use mailcluster_e2e::{Prober, event_time, wait_for};
 use mailcluster_test_clients::Ledger;
 use serde_json::{Value, json};
 
@@ -79,23 +79,49 @@ pub fn renewed(stage: &Stage) -> Result<Ledger> {
     judged(&twin, &promised)
 }
 
+/// Waits until each of these pods is another.
+pub fn all_new(of: &Stage, before: &BTreeMap<String, String>) -> Result<()> {
+    wait_for("every store's pod is a new one", 2 * LIMIT, || {
+        let now = pods(of)?;
+        let old = before.iter().filter(|(name, uid)| now.get(*name) == Some(uid)).count();
+        if now.len() < before.len() || old > 0 {
+            bail!("{} of {}, {old} of them old", now.len(), before.len());
+        }
+        Ok(Some(()))
+    })
+}
+
 /// Changes the MailCluster so that every copy's pod is made anew, and waits for it; each store is handed over once. Answers
 /// how many seconds it took.
 pub fn made_anew(twin: &Stage, change: &str) -> Result<f64> {
     let before = (pods(twin)?, twin.epochs()?);
     let begun = Instant::now();
     twin.kubectl(&["patch", "mailcluster", &twin.site.cluster, "--type", "merge", "--patch", change])?;
-    wait_for("every copy's pod is a new one", 2 * LIMIT, || {
-        let now = pods(twin)?;
-        let old: Vec<_> = before.0.iter().filter(|(name, uid)| now.get(*name) == Some(uid)).collect();
-        if now.len() < before.0.len() || !old.is_empty() {
-            bail!("{} of {}, {} of them old", now.len(), before.0.len(), old.len());
-        }
-        Ok(Some(()))
-    })?;
+    all_new(twin, &before.0)?;
     all_in_sync(twin)?;
     let seconds = begun.elapsed().as_secs_f64();
     let handed: Vec<_> = before.1.iter().map(|(name, epoch)| (name.clone(), epoch + 1)).collect();
-    ensure!(twin.epochs()? == handed, "each store handed over once: {:?} to {:?}", before.1, twin.epochs()?);
+    let now = twin.epochs()?;
+    if now != handed {
+        let told: Vec<_> = now.iter().filter(|store| !handed.contains(store)).collect();
+        let told = told.iter().map(|(name, _)| finished(twin, name)).collect::<Result<Vec<_>>>()?;
+        bail!(
+            "each store was to be handed over once: {:?} to {now:?}: {}",
+            before.1,
+            told.concat().join("; ")
+        );
+    }
     Ok(seconds)
+}
+
+/// What the operator said of a store's failovers, the latest last.
+fn finished(of: &Stage, store: &str) -> Result<Vec<String>> {
+    let about = format!("involvedObject.name={store},reason=FailoverFinished");
+    let events = of.site.get(&["events", "--field-selector", &about])?;
+    let items = events["items"].as_array().into_iter().flatten();
+    let mut told: Vec<_> = items
+        .map(|event| format!("{} {}", event_time(event), event["message"].as_str().unwrap_or_default()))
+        .collect();
+    told.sort();
+    Ok(told)
 }

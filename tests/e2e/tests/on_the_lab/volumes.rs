@@ -11,7 +11,10 @@ use mailcluster_lab::{Lab, VolumeSpec};
 use mailcluster_test_clients::Ledger;
 use serde_json::{Value, json};
 
-use crate::stage::{LIMIT, Stage, plan, pod_of, say};
+use crate::{
+    backups::as_in_a_backup,
+    stage::{LIMIT, Stage, plan, pod_of, say},
+};
 
 /// The store that comes when `stores.count` is raised.
 const ADDED: &str = "demo-3";
@@ -66,7 +69,7 @@ pub fn exchanged(stage: &Stage) -> Result<Ledger> {
 }
 
 /// Waits until the status of the store says so; its users are not served.
-fn refused(stage: &Stage, store: &str, word: &str) -> Result<()> {
+pub fn refused(stage: &Stage, store: &str, word: &str) -> Result<()> {
     let said = wait_for(&format!("{store} says {word}"), LIMIT, || {
         let view = stage.site.store(store)?;
         Ok(view.blocked.contains(word).then_some(view.blocked))
@@ -77,7 +80,7 @@ fn refused(stage: &Stage, store: &str, word: &str) -> Result<()> {
 }
 
 /// The folder of the volume that a store's claim is bound to.
-fn volume_of(stage: &Stage, store: &str) -> Result<PathBuf> {
+pub fn volume_of(stage: &Stage, store: &str) -> Result<PathBuf> {
     Ok(stage.site.lab()?.volume_path(&pv_of(stage, store)?))
 }
 
@@ -90,7 +93,7 @@ fn pv_of(stage: &Stage, store: &str) -> Result<String> {
 }
 
 /// Nothing runs on these stores' volumes meanwhile: no node takes their pods.
-fn with_pods_ended(stage: &Stage, stores: &[&str], change: impl FnOnce() -> Result<()>) -> Result<()> {
+pub fn with_pods_ended(stage: &Stage, stores: &[&str], change: impl FnOnce() -> Result<()>) -> Result<()> {
     let nodes: Vec<String> = stage.site.lab()?.state()?.nodes.iter().map(|node| node.name.clone()).collect();
     // Or the operator would take the cordons for drains.
     stage.scale_operator(0)?;
@@ -121,7 +124,7 @@ fn ended(stage: &Stage, stores: &[&str]) -> Result<()> {
 }
 
 /// Puts a copy of what is in one folder into another, and nothing else.
-fn copy(from: &Path, to: &Path) -> Result<()> {
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
     std::fs::create_dir_all(to)?;
     emptied(to)?;
     let status = Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status()?;
@@ -256,12 +259,8 @@ fn all_gone(stage: &Stage) -> Result<Vec<Value>> {
     ensure!(names.len() >= 4, "the claims went with the MailCluster: {names:?}");
     let mut volumes = Vec::new();
     for name in &names {
-        let mut volume: Value = serde_json::from_str(&lab.kubectl(&["get", "pv", name, "-o", "json"])?)?;
-        let object = volume.as_object_mut().context("a volume")?;
-        object.remove("status");
-        let metadata = object["metadata"].as_object_mut().context("metadata")?;
-        metadata.retain(|key, _| ["name", "labels", "annotations"].contains(&key.as_str()));
-        volumes.push(volume);
+        let volume = serde_json::from_str(&lab.kubectl(&["get", "pv", name, "-o", "json"])?)?;
+        volumes.push(as_in_a_backup(volume, &["name", "labels", "annotations"]));
     }
     lab.helm(&["uninstall", "mailcluster", "--namespace", SYSTEM, "--wait"])?;
     lab.kubectl(&["delete", "namespace", &stage.site.namespace, SYSTEM, "--timeout=120s"])?;

@@ -4,7 +4,7 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream},
     time::Duration,
 };
@@ -84,4 +84,44 @@ pub fn connect_from(source: Ipv4Addr, to: SocketAddr) -> Result<TcpStream> {
 /// How many files and sockets the node has open.
 pub fn descriptors(node: &Standalone) -> usize {
     fs::read_dir(format!("/proc/{}/fd", node.pid())).map_or(0, Iterator::count)
+}
+
+/// Plays a server for one session, which answers RCPT so; answers the messages that it was given.
+pub fn spoken_to(stream: &TcpStream, rcpt: &str) -> Result<Vec<String>> {
+    stream.set_read_timeout(Some(LIMIT))?;
+    let say = |text: &str| {
+        let mut out = stream;
+        write!(out, "{text}\r\n")
+    };
+    say("220 mx.elsewhere.test")?;
+    let (mut messages, mut open) = (Vec::new(), None::<String>);
+    for line in BufReader::new(stream.try_clone()?).lines() {
+        let line = line?;
+        let reply = match (open.as_mut(), line.get(..4).unwrap_or_default()) {
+            (Some(text), _) if line != "." => {
+                text.push_str(&line);
+                text.push('\n');
+                continue;
+            }
+            (Some(_), _) => {
+                messages.extend(open.take());
+                "250 2.0.0 taken"
+            }
+            (None, "EHLO" | "MAIL" | "RSET") => "250 2.0.0 ok",
+            (None, "RCPT") => rcpt,
+            (None, "DATA") if rcpt.starts_with('2') => {
+                open = Some(String::new());
+                "354 go on"
+            }
+            (None, "DATA") => "554 5.5.1 no recipients",
+            (None, "QUIT") => {
+                // Who says it need not wait for the answer.
+                let _gone = say("221 bye");
+                break;
+            }
+            (None, _) => "500 5.5.2 what?",
+        };
+        say(reply)?;
+    }
+    Ok(messages)
 }

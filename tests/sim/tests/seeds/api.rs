@@ -13,7 +13,7 @@ use mailcluster_failover::{LeaseRecord, Target};
 use mailcluster_store::testing::Rng;
 use tokio::sync::oneshot;
 
-use crate::{ledger::Ledger, net::Place};
+use crate::{ledger::Ledger, net::Place, node::Around};
 
 /// An attempt takes no longer than a quarter of the lease, as in `KubeArbiter`.
 const ATTEMPT: Duration = Duration::from_millis(1_000);
@@ -126,6 +126,11 @@ impl Api {
         (state.is_down, state.losses, state.latency) = (false, 0, 0);
     }
 
+    /// A machine is gone, and what it has asked for with it.
+    pub fn gone(&self, from: Place) {
+        self.lock().requests.retain(|request| request.from != from);
+    }
+
     /// Somebody deletes the Lease.
     pub fn delete_lease(&self) {
         self.lock().objects.lease = None;
@@ -235,8 +240,8 @@ impl Api {
     }
 
     /// The arbiter of a process.
-    pub fn arbiter(&self, from: Place, replicas: Vec<String>) -> Arc<Way> {
-        Arc::new(Way { api: self.clone(), from, replicas })
+    pub fn arbiter(&self, from: Place, around: Around) -> Arc<Way> {
+        Arc::new(Way { api: self.clone(), from, around })
     }
 }
 
@@ -244,7 +249,7 @@ impl Api {
 pub struct Way {
     api: Api,
     from: Place,
-    replicas: Vec<String>,
+    around: Around,
 }
 
 fn away() -> ArbiterError {
@@ -281,7 +286,7 @@ impl Arbiter for Way {
             version: target.lease_version,
             kind: target.kind,
         });
-        let unopened = self.replicas.iter().filter(|id| !objects.opened.contains(*id)).cloned().collect();
+        let unopened = self.around.ids().into_iter().filter(|id| !objects.opened.contains(id)).collect();
         let serving_pod = objects.serving.map(|(_, pod, _)| pod);
         Ok(Advice { target, evidence: Vec::new(), serving_pod, unopened })
     }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     STORE,
-    ledger::{Change, Ledger},
+    ledger::{Change, LENGTHS, Ledger, text_of},
     net::Place,
 };
 
@@ -131,8 +131,7 @@ impl Session {
                 (account, DeliveryId(u128::from(self.rng.next()) << 64 | u128::from(self.rng.next())))
             }
         };
-        let length = *self.rng.pick(&[40, 400, 3000]);
-        let body = format!("Subject: {:x}\r\n\r\n{}\r\n", id.0, "x".repeat(length));
+        let body = text_of(id, *self.rng.pick(&LENGTHS));
         let target = DeliveryTarget {
             account: AccountId(account),
             recipient: format!("user{account}@example.org"),
@@ -219,12 +218,19 @@ impl Session {
             return;
         };
         let expected = self.clients.ledger.expect(account, inbox.id);
+        let which = usize::try_from(self.rng.next() % 1_000).unwrap_or(0);
         let both = self.store.read(move |view| {
             let inbox = view.mailbox_by_name(AccountId(account), "INBOX")?;
             let id = inbox.as_ref().map_or(0, |inbox| inbox.id);
-            Ok((inbox, view.messages(id, 1, u32::MAX)?))
+            let messages = view.messages(id, 1, u32::MAX)?;
+            let one = (!messages.is_empty()).then(|| &messages[which % messages.len()]);
+            let text = one.and_then(|one| Some((one.delivery?, view.body(one.body))));
+            Ok((inbox, messages, text))
         });
-        if let Ok((Some(inbox), messages)) = both.await {
+        if let Ok((Some(inbox), messages, text)) = both.await {
+            if let Some((id, text)) = text {
+                self.clients.ledger.text(id, text.as_deref());
+            }
             self.clients.ledger.read(&expected, &inbox, &messages, self.clients.read_at_once);
         }
     }

@@ -46,9 +46,15 @@ pub enum Fault {
     SyncsFail(Place),
     /// A disk is full.
     Full(Place),
-    /// Each sync takes so many milliseconds.
+    /// There is little room on a disk.
+    Short(Place),
+    /// Bits of records that are synced flip.
+    Flips(Place, usize),
+    /// A disk is lost: its copy has to be replaced.
+    DiskDies(Place),
+    /// F12: each sync takes so many milliseconds.
     SlowDisk(Place, u64),
-    /// A clock jumps ahead.
+    /// F34: a clock jumps ahead.
     ClockJumps(Place, u64),
     /// Somebody deletes the Lease.
     LeaseDeleted,
@@ -72,7 +78,7 @@ impl Fault {
         let mut span = |most: usize| 100 + u64::try_from(rng.below(most)).unwrap();
         let long = span(9_000);
         let short = span(3_000);
-        let fault = match rng.below(46) {
+        let fault = match rng.below(53) {
             0..6 => Self::Ends(a, Crash::Process, short),
             6..11 => Self::Ends(a, Crash::Power, long),
             11..13 => Self::Stops(a),
@@ -97,6 +103,9 @@ impl Fault {
             40..42 => Self::HolderEnds(Crash::Power, short),
             42 => Self::HolderEnds(Crash::Process, short),
             43..46 => Self::Deposed,
+            46..48 => Self::Short(a),
+            48..51 => Self::Flips(a, 1 + rng.below(4)),
+            51..53 => Self::DiskDies(a),
             _ => Self::Breaks(a, b),
         };
         (fault, long)
@@ -121,9 +130,11 @@ impl Fault {
             Self::SyncFails(place) => world.fail(place, |faults| faults.syncs = Syncs::FailOnce),
             Self::SyncsFail(place) => world.fail(place, |faults| faults.syncs = Syncs::Fail),
             Self::ClockJumps(place, ahead) => world.nodes[place].jump(ahead),
+            Self::Flips(place, bits) => world.flip(place, bits),
+            Self::DiskDies(place) => world.lose(place),
             Self::LeaseDeleted => {
-                // A store that was never known has none to lose.
-                if world.around.api.objects().serving.is_some() {
+                // A store that was never known has none to lose; one that lacks a copy gets none before a person has helped.
+                if !world.lacks_a_copy() && world.around.api.objects().serving.is_some() {
                     world.around.api.delete_lease();
                 }
             }
@@ -138,6 +149,7 @@ impl Fault {
             | Self::BadApi
             | Self::ApiAway
             | Self::Full(_)
+            | Self::Short(_)
             | Self::SlowDisk(..)
             | Self::NoOperator => {}
         }
@@ -146,7 +158,7 @@ impl Fault {
     /// It lasts until then.
     pub fn last(self, world: &mut World, until: u64) {
         let (net, api) = (world.around.net.clone(), world.around.api.clone());
-        let replicas = world.around.replicas;
+        let replicas = world.nodes.len();
         match self {
             Self::Freezes(place) => world.nodes[place].frozen = Some(until),
             Self::CutOff(place) => {
@@ -168,6 +180,7 @@ impl Fault {
             Self::BadApi => api.set_weather(4, 1_500),
             Self::ApiAway => api.set_down(true),
             Self::Full(place) => world.fail(place, |faults| faults.is_full = true),
+            Self::Short(place) => world.fail(place, |faults| faults.is_short = true),
             Self::SlowDisk(place, each) => {
                 world.fail(place, |faults| faults.slow = Duration::from_millis(each));
             }

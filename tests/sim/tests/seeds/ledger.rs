@@ -7,7 +7,7 @@ use std::{
 
 use mailcluster_failover::{Holder, LeaseRecord, Position};
 use mailcluster_store::{
-    Mailbox, Message, SystemFlag,
+    Mailbox, Message, ReadError, SystemFlag,
     testing::{Rng, volume::Volume},
 };
 use mailcluster_types::{DeliveryId, Epoch, ModSeq, Seq, Uid};
@@ -34,6 +34,21 @@ pub struct Counts {
     pub expunged: usize,
     pub read: usize,
     pub unknown: usize,
+    /// Texts that were read, and those that were said to be damaged.
+    pub texts: usize,
+    pub told: usize,
+}
+
+impl Counts {
+    pub fn add(&mut self, other: &Self) {
+        self.delivered += other.delivered;
+        self.flagged += other.flagged;
+        self.expunged += other.expunged;
+        self.read += other.read;
+        self.unknown += other.unknown;
+        self.texts += other.texts;
+        self.told += other.told;
+    }
 }
 
 #[derive(Default)]
@@ -54,6 +69,8 @@ struct State {
     /// The content of each batch.
     content: BTreeMap<(Epoch, Seq), (Seq, u32)>,
     promises: BTreeMap<String, Epoch>,
+    /// Batches of which a bit was flipped, at any replica.
+    hurt: BTreeSet<(Epoch, Seq)>,
     counts: Counts,
     sins: Vec<String>,
 }
@@ -90,6 +107,23 @@ impl Ledger {
     /// A replica has another volume under it.
     pub fn has_volume(&self, replica: String, volume: Volume) {
         self.lock().volumes.insert(replica, volume);
+    }
+
+    /// A bit of a batch has flipped somewhere.
+    pub fn hurt(&self, batch: (Epoch, Seq)) {
+        self.lock().hurt.insert(batch);
+    }
+
+    /// A text was read: it is the one that was sent, or is said to be damaged where a bit has flipped.
+    pub fn text(&self, id: DeliveryId, text: Result<&[u8], &ReadError>) {
+        let mut state = self.lock();
+        state.counts.texts += 1;
+        match text {
+            Ok(text) if is_text_of(id, text) => {}
+            Ok(_) => state.sins.push(format!("{id:?} is served with another text")),
+            Err(_) if !state.hurt.is_empty() => state.counts.told += 1,
+            Err(why) => state.sins.push(format!("{id:?} cannot be read, and no bit has flipped: {why}")),
+        }
     }
 
     /// A replica says what it has promised: that never falls.
@@ -288,6 +322,19 @@ impl Ledger {
         sins.extend(there.keys().map(|id| format!("{id:?} was never sent")));
         state.sins.extend(sins);
     }
+}
+
+/// The text of a message: by its id, and as long as one of [`LENGTHS`].
+pub fn text_of(id: DeliveryId, length: usize) -> String {
+    format!("Subject: {:x}\r\n\r\n{}\r\n", id.0, "x".repeat(length))
+}
+
+/// One that is sent again may be of another length.
+pub const LENGTHS: [usize; 3] = [40, 400, 3000];
+
+/// Is this the text of that message?
+pub fn is_text_of(id: DeliveryId, text: &[u8]) -> bool {
+    LENGTHS.iter().any(|length| text == text_of(id, *length).as_bytes())
 }
 
 /// A change of one message.

@@ -198,6 +198,12 @@ impl Net {
         state.latency = 0;
     }
 
+    /// Does what one says reach the other, and the answer the one?
+    pub fn is_open(&self, from: Place, to: Place) -> bool {
+        let state = self.lock();
+        !state.cut.contains(&(from, to)) && !state.cut.contains(&(to, from))
+    }
+
     pub fn set_latency(&self, most: u64) {
         self.lock().latency = most;
     }

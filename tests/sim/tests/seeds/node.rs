@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeMap,
     rc::Rc,
     sync::{
         Arc, Mutex,
@@ -18,13 +19,13 @@ use mailcluster_arbiter::{
 use mailcluster_failover::{Durability, FencingMinimum};
 use mailcluster_replication::{Comparing, Standby, service};
 use mailcluster_store::{
-    Identity, Reclaimed, Store, StoreKind,
+    Fetched, Identity, Options, Reclaimed, Store, StoreKind, Wanted,
     testing::{
         Machine, Rng, on,
-        volume::{Crash, Faults, Volume},
+        volume::{Crash, Faults, Syncs, Volume},
     },
 };
-use mailcluster_types::{ClusterId, ReplicaId};
+use mailcluster_types::{ClusterId, Epoch, ReplicaId};
 use tempfile::TempDir;
 use tokio::{
     runtime::{Builder, Runtime},
@@ -50,12 +51,18 @@ fn comparing() -> Arc<Comparing> {
     Arc::new(Comparing::new(200, Duration::from_millis(50), Duration::from_millis(500)))
 }
 
-pub fn id(place: Place) -> ReplicaId {
-    ReplicaId(u128::try_from(place).unwrap() + 1)
+/// The copies that have stood in a place one after the other have ids of their own.
+fn id(place: Place, copy: u64) -> ReplicaId {
+    ReplicaId(u128::from(copy) << 64 | u128::try_from(place + 1).unwrap())
 }
 
-pub fn identity(place: Place) -> Identity {
-    Identity { cluster: ClusterId(1), store: STORE.into(), replica: id(place), kind: StoreKind::Mail }
+/// Those that the store has first.
+pub fn first_ids(replicas: usize) -> Vec<String> {
+    (0..replicas).map(|place| id(place, 0).to_string()).collect()
+}
+
+fn identity(replica: ReplicaId) -> Identity {
+    Identity { cluster: ClusterId(1), store: STORE.into(), replica, kind: StoreKind::Mail }
 }
 
 pub fn node_name(place: Place) -> String {
@@ -73,13 +80,21 @@ pub struct Around {
     pub net: Net,
     pub api: Api,
     pub clients: Clients,
-    pub replicas: usize,
     pub durability: Durability,
+    /// The copies that the store has, by their places.
+    copies: Arc<Mutex<Vec<ReplicaId>>>,
+    /// Those whose processes answer now.
+    standing: Arc<Mutex<BTreeMap<Place, Arc<Standby>>>>,
 }
 
 impl Around {
+    pub fn new((net, api, clients): (Net, Api, Clients), replicas: usize, durability: Durability) -> Self {
+        let copies = (0..replicas).map(|place| id(place, 0)).collect();
+        Self { net, api, clients, durability, copies: Arc::new(Mutex::new(copies)), standing: Arc::default() }
+    }
+
     pub fn ids(&self) -> Vec<String> {
-        (0..self.replicas).map(|place| id(place).to_string()).collect()
+        self.copies.lock().unwrap().iter().map(ToString::to_string).collect()
     }
 }
 
@@ -124,6 +139,14 @@ struct Others {
 impl Peers for Others {
     fn all(&self) -> Vec<String> {
         self.around.ids()
+    }
+
+    /// There is no other thread on which one could wait for a stream: what another has is there at once.
+    async fn borrow(&self, replica: &str, (own, epoch): (&Identity, Epoch), wanted: &Wanted) -> Fetched {
+        let to = self.around.ids().iter().position(|id| id == replica);
+        let to = to.filter(|to| self.around.net.is_open(self.place, *to));
+        let standby = to.and_then(|to| self.around.standing.lock().unwrap().get(&to).cloned());
+        standby.map_or(Fetched::NoAnswer, |standby| standby.lend_here(own, (epoch, wanted)))
     }
 
     async fn channel(&self, replica: &str) -> Result<Channel, String> {
@@ -205,6 +228,8 @@ impl Process {
 /// A machine.
 pub struct Node {
     place: Place,
+    /// So many copies had this place before.
+    copy: u64,
     around: Around,
     rng: Rng,
     dir: TempDir,
@@ -226,11 +251,12 @@ pub struct Node {
 impl Node {
     pub fn new(place: Place, around: Around, mut rng: Rng) -> Self {
         let dir = directory();
-        let volume = Volume::empty(dir.path());
-        around.clients.ledger.has_volume(id(place).to_string(), volume.clone());
+        let volume = Volume::empty(dir.path(), &identity(id(place, 0)));
+        around.clients.ledger.has_volume(id(place, 0).to_string(), volume.clone());
         let offset = 100_000 + rng.next() % 10_000_000;
         Self {
             place,
+            copy: 0,
             around,
             rng,
             dir,
@@ -246,7 +272,15 @@ impl Node {
     }
 
     pub fn pod(&self) -> String {
-        format!("pod-{}", self.place)
+        format!("pod-{}-{}", self.place, self.copy)
+    }
+
+    pub fn id(&self) -> String {
+        id(self.place, self.copy).to_string()
+    }
+
+    pub fn identity(&self) -> Identity {
+        identity(id(self.place, self.copy))
     }
 
     pub fn boot_id(&self) -> String {
@@ -285,8 +319,8 @@ impl Node {
         let (place, around) = (self.place, &self.around);
         let config = LifecycleConfig {
             data_dir: self.dir.path().to_owned(),
-            disk: self.volume.options(SEGMENT),
-            identity: identity(place),
+            disk: self.options(),
+            identity: self.identity(),
             pod_uid: self.pod(),
             start_id: format!("s{}", process.number),
             node: node_name(place),
@@ -307,10 +341,10 @@ impl Node {
         let rng = Mutex::new(Rng::new(self.rng.next()));
         let events = Arc::new(Events { clients: around.clients.clone(), host, rng });
         let standby = process.standby.clone();
-        let router = Server::builder().add_service(service(standby.clone(), identity(place)));
+        let router = Server::builder().add_service(service(standby.clone(), self.identity()));
         let incoming = UnboundedReceiverStream::new(around.net.listen(place));
         tokio::spawn(async move { drop(router.serve_with_incoming(incoming).await) });
-        let replica = Replica { arbiter: around.api.arbiter(place, around.ids()), standby };
+        let replica = Replica { arbiter: around.api.arbiter(place, around.clone()), standby };
         let life =
             run(config, replica, events, LeaseGate::new(), process.status.clone(), process.shutdown.clone());
         let outcome = process.outcome.clone();
@@ -320,10 +354,12 @@ impl Node {
     /// Time has come to `now`.
     pub fn step(&mut self, now: u64) {
         if self.frozen.is_some_and(|until| now < until) {
+            self.around.standing.lock().unwrap().remove(&self.place);
             return;
         }
         let thawed = self.frozen.take().is_some();
         let Some(process) = &self.process else { return };
+        self.around.standing.lock().unwrap().insert(self.place, process.standby.clone());
         let began = process.clock.began.get().unwrap();
         process.block_on(async {
             let until = began + Duration::from_millis(now - process.began);
@@ -351,9 +387,25 @@ impl Node {
     /// Its process ends, and nobody is told before.
     pub fn crash(&mut self, how: Crash) {
         let dir = directory();
-        let (faults, is_power) = (self.volume.faults(), how == Crash::Power);
-        self.volume = self.volume.crash(how, dir.path(), &identity(self.place), &mut self.rng).unwrap();
-        self.volume.set_faults(faults);
+        let left = self.volume.crash(how, dir.path(), &mut self.rng).unwrap();
+        self.end(how, (dir, left));
+    }
+
+    /// Another copy has its place, with an empty volume.
+    pub fn replace(&mut self) {
+        self.copy += 1;
+        let dir = directory();
+        let volume = Volume::empty(dir.path(), &self.identity());
+        self.around.copies.lock().unwrap()[self.place] = id(self.place, self.copy);
+        self.end(Crash::Power, (dir, volume));
+        self.volume.set_faults(Faults { syncs: Syncs::Work, ..self.volume.faults() });
+    }
+
+    fn end(&mut self, how: Crash, (dir, volume): (TempDir, Volume)) {
+        let is_power = how == Crash::Power;
+        volume.set_faults(self.volume.faults());
+        self.volume = volume;
+        self.around.standing.lock().unwrap().remove(&self.place);
         if let Some(process) = self.process.take() {
             on(Some(process.clock.clone()));
             drop(process);
@@ -363,7 +415,7 @@ impl Node {
         self.boot += u64::from(is_power);
         self.frozen = None;
         self.around.net.gone(self.place, !is_power);
-        self.around.clients.ledger.has_volume(id(self.place).to_string(), self.volume.clone());
+        self.around.clients.ledger.has_volume(self.id(), self.volume.clone());
     }
 
     /// Its disk is as it should be again.
@@ -371,6 +423,11 @@ impl Node {
         self.volume.set_faults(Faults { lies: self.volume.faults().lies, ..Faults::default() });
         self.is_cut.store(false, Ordering::Relaxed);
         self.frozen = self.frozen.map(|_| 0);
+    }
+
+    /// What a store there is opened with.
+    pub fn options(&self) -> Options {
+        self.volume.options(SEGMENT)
     }
 
     /// The directory of its volume.

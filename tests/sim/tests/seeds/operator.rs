@@ -3,13 +3,13 @@
 //!
 //! Simpler than the operator: its reads and writes of the API take no time; it asks processes in place of calling them;
 //! frontends are two places from where a process is reached or not; pods are restarted in place and never deleted, so
-//! nothing that deletes, pins, fences or replaces is carried out.
+//! nothing that deletes, pins or fences is carried out. What takes the place of another copy is there at once.
 
 use mailcluster_arbiter::ReplicaState;
 use mailcluster_failover::{
-    Cluster, FencingMinimum, Holder, LeaseRecord, LeaseView, LeaseWatch, NodeView, Observation, Placement,
-    PodState, PodView, Policy, Position, Reach, ReplicaView, Request, Step, StoreView, Target, TargetKind,
-    VolumeAccount, VolumeView, Witness, next_step,
+    Blocked, Cluster, FencingMinimum, Holder, LeaseRecord, LeaseView, LeaseWatch, NodeView, Observation,
+    Placement, PodState, PodView, Policy, Position, Reach, ReplicaView, Request, Shown, Step, StoreView,
+    Target, TargetKind, VolumeAccount, VolumeView, Witness, next_step,
 };
 use mailcluster_store::ReplicaDescription;
 
@@ -32,20 +32,24 @@ pub struct Operator {
     watch: LeaseWatch,
     /// A person wants the store served there.
     pub wanted: Option<Place>,
+    /// A person wants another copy in the place of the one there.
+    pub ordered: Option<Place>,
+    /// A person says that the Lease is to be made of the copies that are here: what it waits for has lost its disk.
+    restored: bool,
     /// The API, or its own process, is away from it.
     pub is_away: bool,
 }
 
 impl Operator {
-    /// Looks, and does the next step.
-    pub fn tick(&mut self, now: u64, api: &Api, nodes: &[Node]) {
+    /// Looks, and does the next step. Answers where another copy is to have a place.
+    pub fn tick(&mut self, now: u64, api: &Api, nodes: &[Node]) -> Option<Place> {
         if self.is_away || api.is_down() {
             self.watch.failed();
-            return;
+            return None;
         }
-        for (place, node) in nodes.iter().enumerate() {
+        for node in nodes {
             if description(node).is_some() {
-                api.note_opened(node::id(place).to_string());
+                api.note_opened(node.id());
             }
         }
         let objects = api.objects();
@@ -54,24 +58,32 @@ impl Operator {
         match next_step(&o).step {
             Step::Promote(replica, kind) => api.write_target(target(&o, replica, kind, now)),
             Step::ClearTarget => api.write_target(None),
+            Step::Block(Blocked::CopiesMissed(_)) => self.restored = true,
             Step::RestoreLease => {
+                self.restored = false;
                 if let Some(record) = restored(&objects, nodes) {
                     api.restore_lease(record, version);
                 }
             }
             Step::HandOver(replica) => {
                 let holder = o.lease.as_ref().and_then(|lease| lease.record.replica.clone());
-                let at = (0..nodes.len()).find(|place| Some(node::id(*place).to_string()) == holder);
+                let at = (0..nodes.len()).find(|place| Some(nodes[*place].id()) == holder);
                 let holder = at.map(|place| &nodes[place]).filter(|node| node.answers());
                 if let Some(process) = holder.and_then(|node| node.process.as_ref()) {
                     process.block_on(async { process.status.request_drain(Some(replica)) });
                 }
             }
             Step::RefuseRequest(_) => self.wanted = None,
+            Step::Replace(replica) => {
+                self.ordered = None;
+                return (0..nodes.len()).find(|place| nodes[*place].id() == replica);
+            }
+            Step::RefuseReplacement(_) => self.ordered = None,
             _ => {}
         }
         let served_at = objects.serving.map(|(.., place)| place);
         self.wanted = self.wanted.filter(|wanted| Some(*wanted) != served_at);
+        None
     }
 
     fn lease(&mut self, now: u64, (record, version): &(LeaseRecord, u64)) -> LeaseView {
@@ -88,7 +100,7 @@ impl Operator {
     fn observe(&mut self, now: u64, objects: &Objects, nodes: &[Node]) -> Observation {
         let lease = objects.lease.as_ref().map(|lease| self.lease(now, lease));
         let holder = lease.as_ref().and_then(|lease| lease.record.replica.clone());
-        let at = (0..nodes.len()).find(|place| Some(node::id(*place).to_string()) == holder);
+        let at = (0..nodes.len()).find(|place| Some(nodes[*place].id()) == holder);
         let placement = at.map(|place| Placement {
             pod_uid: nodes[place].pod(),
             node: node::node_name(place),
@@ -96,7 +108,7 @@ impl Operator {
             system_uuid: format!("machine-{place}"),
         });
         Observation {
-            store: store(objects.serving.is_some()),
+            store: store(objects.serving.is_some(), nodes[0].id()),
             lease,
             placement,
             nodes: (0..nodes.len()).map(|place| node_view(place, nodes)).collect(),
@@ -126,8 +138,9 @@ impl Operator {
             serving: objects.serving.as_ref().map(|(epoch, pod, _)| (*epoch, pod.clone())),
             request: self.wanted.map(|place| Request { to: Some(node::node_name(place)), drain: false }),
             adoption: None,
-            replace: None,
-            restore_asked: false,
+            replace: self.ordered.map(|place| nodes[place].id()),
+            restore_asked: self.restored,
+            left_out: Vec::new(),
             outdated: false,
             unauthorised: false,
             cluster: Cluster {
@@ -152,10 +165,11 @@ fn target(o: &Observation, replica: String, kind: TargetKind, now: u64) -> Optio
     Some((target, now + PROMOTION))
 }
 
-fn store(known_before: bool) -> StoreView {
+fn store(known_before: bool, replica: String) -> StoreView {
     StoreView {
         directory: false,
-        replica: node::id(0).to_string(),
+        replica,
+        turn: 0,
         policy: Policy::Automatic,
         paused: false,
         suspended: false,
@@ -221,21 +235,28 @@ fn pod_view(place: Place, node: &Node) -> PodView {
 }
 
 fn replica_view(place: Place, node: &Node, objects: &Objects) -> ReplicaView {
-    let id = node::id(place).to_string();
+    let id = node.id();
     ReplicaView {
         pod: Some(pod_view(place, node)),
         volume: description(node).map(|d| VolumeAccount {
             end: Position { epoch: d.end.0, seq: d.end.1 },
             last_epoch: d.last_epoch,
+            promise: d.promise,
             in_sync_version: d.in_sync_version,
             newest: d.newest,
         }),
+        in_sync: description(node).map(|d| named(&d)).unwrap_or_default(),
         outdated: false,
         replaced: false,
         was_open: objects.opened.contains(&id),
         away_ms: 0,
         id,
     }
+}
+
+/// Who must have what is acknowledged, by its log.
+fn named(said: &ReplicaDescription) -> Vec<String> {
+    said.in_sync.iter().map(ToString::to_string).collect()
 }
 
 /// What two frontends say: they reach the place of the route, or do not.
@@ -250,10 +271,10 @@ fn reach(objects: &Objects, nodes: &[Node]) -> Reach {
 
 /// From what all replicas say of their volumes; `None` while one says nothing.
 fn restored(objects: &Objects, nodes: &[Node]) -> Option<LeaseRecord> {
-    let witness = |(place, node): (Place, &Node)| {
+    let witness = |node: &Node| {
         let (said, process) = (description(node)?, node.process.as_ref()?);
         Some(Witness {
-            replica: node::id(place).to_string(),
+            replica: node.id(),
             process: Holder { pod_uid: node.pod(), start_id: format!("s{}", process.number) },
             serves_at: process.status.get().store.map_or(0, |store| store.epoch()),
             last_epoch: said.last_epoch,
@@ -261,9 +282,11 @@ fn restored(objects: &Objects, nodes: &[Node]) -> Option<LeaseRecord> {
             promise: said.promise,
             end: Position { epoch: said.end.0, seq: said.end.1 },
             in_sync_version: said.in_sync_version,
+            in_sync: named(&said),
         })
     };
-    let copies: Option<Vec<Witness>> = nodes.iter().enumerate().map(witness).collect();
-    let shown = objects.serving.as_ref().map_or(0, |(epoch, ..)| *epoch);
-    mailcluster_failover::restored(&copies?, shown, None)
+    let copies: Option<Vec<Witness>> = nodes.iter().map(witness).collect();
+    let epoch = objects.serving.as_ref().map_or(0, |(epoch, ..)| *epoch);
+    let lease = objects.lease.as_ref().map(|(record, _)| record);
+    mailcluster_failover::restored(&copies?, Shown { lease, epoch, ordered: None })
 }
