@@ -12,6 +12,8 @@ pub struct Count {
     pub left_out: Vec<String>,
     /// What failed, with the reason where the test's line says it.
     pub failures: Vec<String>,
+    /// What passed at the second try only, with the reason of the first one's failure.
+    pub second_tries: Vec<String>,
 }
 
 impl Count {
@@ -27,6 +29,7 @@ impl std::ops::AddAssign for Count {
         self.failed += other.failed;
         self.left_out.extend(other.left_out);
         self.failures.extend(other.failures);
+        self.second_tries.extend(other.second_tries);
     }
 }
 
@@ -83,6 +86,7 @@ fn settle(summary: Count, named: Count) -> Count {
         failed: summary.failed.max(named.failed),
         left_out: named.left_out,
         failures: named.failures,
+        second_tries: Vec::new(),
     }
 }
 

@@ -3,6 +3,7 @@
 mod beside;
 mod parts;
 mod prerequisites;
+mod second;
 
 use std::time::{Duration, Instant};
 
@@ -211,10 +212,18 @@ impl Run<'_> {
             _ if !self.options.on_the_lab(part) => parts::name_left_out(part),
             Part::Lab => parts::lab(),
             Part::Live => parts::live(self.bring_up()?),
-            Part::Service | Part::Failover => {
-                self.bring_up().and_then(|lab| parts::end_to_end(lab, part, long))
-            }
+            Part::Service | Part::Failover => self.scenarios(part, long),
         }
+    }
+
+    /// A table of scenarios; on a new lab once more what failed and what comes after it, where that may be.
+    fn scenarios(&mut self, part: Part, long: &str) -> Result<Count> {
+        let first = parts::end_to_end(self.bring_up()?, part, long, "")?;
+        let Some(name) = second::may_be_tried(&first) else { return Ok(first) };
+        println!("=== once more, on a new lab: {name} and what comes after it");
+        self.lab.take().map_or(Ok(()), Lab::shutdown)?;
+        let again = parts::end_to_end(self.bring_up()?, part, long, &name)?;
+        Ok(second::joined(first, again))
     }
 
     fn bring_up(&mut self) -> Result<&Lab> {
@@ -256,6 +265,9 @@ fn report(outcomes: &[Outcome], took: Duration) -> Result<()> {
     }
     for what in &total.left_out {
         println!("left out: {what}");
+    }
+    for what in &total.second_tries {
+        println!("at the second try: {what}");
     }
     for what in &total.failures {
         println!("failed: {what}");

@@ -291,7 +291,7 @@ fn a_drain_may_evict_the_pod_whose_sibling_is_pinned() {
             Box::new(|_| ()),
             Step::Await("an eviction of the pod, as by kubectl drain"),
         ),
-        ("nobody evicts", open("pod-1", 8_000), Box::new(|_| ()), Step::EndEviction),
+        ("nobody evicts", open("pod-1", 30_000), Box::new(|_| ()), Step::EndEviction),
         ("nobody did", shut.clone(), Box::new(|_| ()), Step::DeleteGracefully("pod-1".into())),
         ("evicted", open("pod-1", 3_000), Box::new(going), Step::EndEviction),
         ("evicted, shut again", shut.clone(), Box::new(going), Step::DeleteGracefully("pod-1".into())),

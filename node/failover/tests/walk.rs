@@ -72,7 +72,7 @@ fn delete(o: &mut Observation, uid: &str, step: &Step) {
 fn await_eviction(o: &mut Observation) {
     assert_eq!(o.pin.as_deref(), Some("n2"), "pinned before anybody may evict");
     let open = o.eviction.as_mut().unwrap().open_ms.as_mut().unwrap();
-    *open += 1_000;
+    *open += 5_000;
 }
 
 /// The StatefulSet and the replica do their part.

@@ -71,6 +71,8 @@ fn read(line: &str, count: &mut Count) {
         }
     } else if let Some(what) = line.strip_prefix("failed: ") {
         count.failures.push(what.to_owned());
+    } else if let Some(what) = line.strip_prefix("at the second try: ") {
+        count.second_tries.push(what.to_owned());
     } else if let [passed, failed, _] = line.split(", ").collect::<Vec<_>>()[..] {
         let number = |text: &str, what: &str| text.strip_suffix(what)?.parse().ok();
         if let (Some(passed), Some(failed)) = (number(passed, " passed"), number(failed, " failed")) {
@@ -90,12 +92,14 @@ mod tests {
             "   12 s      3 passed    0 failed  the lab and its faults",
             "left out: a_lab: why",
             "left out: the part `x`: not among --only",
+            "at the second try: c: too slow",
             "failed: b: too late",
             "16 passed, 2 failed, 2 left out",
         ] {
             read(line, &mut count);
         }
         let (left_out, failures) = (vec!["a_lab: why".to_owned()], vec!["b: too late".to_owned()]);
-        assert_eq!(count, Count { passed: 16, failed: 2, left_out, failures });
+        let second_tries = vec!["c: too slow".to_owned()];
+        assert_eq!(count, Count { passed: 16, failed: 2, left_out, failures, second_tries });
     }
 }

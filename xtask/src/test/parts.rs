@@ -149,13 +149,14 @@ fn remove_live(lab: &Lab) -> Result<()> {
     lab.kubectl(&["delete", "crd", kinds[0], kinds[1], limit, "--ignore-not-found"]).map(drop)
 }
 
-/// What can happen to a cluster, on the lab that is up.
-pub fn end_to_end(lab: &Lab, part: Part, long: &str) -> Result<Count> {
+/// What can happen to a cluster, on the lab that is up: all of it, or what begins with this scenario.
+pub fn end_to_end(lab: &Lab, part: Part, long: &str, from: &str) -> Result<Count> {
     let bin = binaries()?;
     let mut env = vec![
         ("MAILCLUSTER_BIN", bin.as_str()),
         ("MAILCLUSTER_LONG", long),
         ("MAILCLUSTER_E2E", "1"),
+        ("MAILCLUSTER_E2E_FROM", from),
         ("RUST_BACKTRACE", "0"),
     ];
     // What must not disturb service begins with an upgrade.

@@ -2,7 +2,10 @@
 //! hours, and with nodes.
 
 use anyhow::{Result, ensure};
-use mailcluster_e2e::faults::{self, Kind, Logs, Mode, Run};
+use mailcluster_e2e::{
+    BROKEN,
+    faults::{self, Kind, Logs, Mode, Run},
+};
 use mailcluster_test_clients::Ledger;
 
 use crate::{
@@ -43,7 +46,7 @@ pub fn at_random(stage: &Stage) -> Result<Ledger> {
         &say,
     )?;
     outcome.text().lines().for_each(say);
-    ensure!(outcome.is_clean(), "{} rules were broken", outcome.violations.len());
+    ensure!(outcome.is_clean(), "{BROKEN}: {} rules", outcome.violations.len());
     ensure!(outcome.made() > 0, "no fault was made: {:?}", outcome.skipped);
     ensure!(outcome.looks > 0 && outcome.accepted > 0, "nobody did anything");
     Ok(Ledger::default())
