@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+#[path = "mirrored/from_backup.rs"]
+mod from_backup;
 #[path = "mirrored/hanging.rs"]
 mod hanging;
 #[path = "mirrored/hanging_disk.rs"]

@@ -207,7 +207,8 @@ impl Life {
     }
 
     /// What is there now? Mine, at my epoch or at the one that was just written: the next swap goes on from that
-    /// version (somebody touched a label, or an answer was lost).
+    /// version (somebody touched a label, or an answer was lost). A record of an earlier in-sync set is from a backup: who
+    /// has everything is what this term has written since, and the next swap says it again (A5).
     async fn reread(&self, term: &mut Term, written: u64) -> Result<(), Demotion> {
         let current = match self.arbiter.current().await {
             Ok(current) => current,
@@ -216,7 +217,7 @@ impl Life {
                 return Ok(());
             }
         };
-        let Some(record) = current.record.clone() else {
+        let Some(mut record) = current.record.clone() else {
             tracing::warn!(
                 "the lease is missing; serving goes on by the rules in force until it is made anew"
             );
@@ -226,6 +227,13 @@ impl Life {
         let epoch = if record.epoch == written { written } else { term.record.epoch };
         if let Some(why) = demote(&me, epoch, Some(&record), 0, 0, self.config.lease_ms()) {
             return Err(why);
+        }
+        if record.in_sync_version < term.record.in_sync_version {
+            let (read, kept) = (record.in_sync_version, term.record.in_sync_version);
+            tracing::warn!(read, kept, "the lease is from a backup: the in-sync set of this term is kept");
+            record.in_sync.clone_from(&term.record.in_sync);
+            record.in_sync_version = kept;
+            record.forced = record.forced.max(term.record.forced);
         }
         term.adopt(current, record);
         Ok(())
