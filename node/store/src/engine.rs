@@ -37,6 +37,8 @@ use crate::{
     tail::Tail,
 };
 
+/// From so many octets of a batch on, starting a thread costs less than what it does beside.
+const WORTH_A_THREAD: usize = 24 << 10;
 /// Buffers larger than this are given back after use.
 const KEEP_BUFFER: usize = 32 << 20;
 
@@ -304,7 +306,27 @@ impl Engine {
         if self.options.skip_sync {
             return Ok(());
         }
-        self.log.sync().map_err(|e| self.broke(&format!("failed to sync the log: {e}")))
+        self.sync().map_err(|e| self.broke(&format!("failed to sync the log: {e}")))
+    }
+
+    /// Syncs the log. Of a batch that is worth a thread, the pages that it touched go to the index's write-ahead log
+    /// meanwhile: nobody reads them there before the commit, and a recovery passes them over.
+    fn sync(&mut self) -> io::Result<()> {
+        if self.buffer.len() < WORTH_A_THREAD || machine::is_one_thread() {
+            return self.log.sync();
+        }
+        let (log, conn) = (&mut self.log, &self.conn);
+        let synced = std::thread::scope(|scope| {
+            let beside = std::thread::Builder::new().name("store-sync".into());
+            let beside = beside.spawn_scoped(scope, || log.sync()).ok()?;
+            if let Err(e) = conn.cache_flush() {
+                // The commit meets it as well, and its word counts.
+                tracing::debug!(error = %e, "the index's pages are not written ahead");
+            }
+            let panicked = |_| Err(io::Error::other("the thread that syncs has panicked"));
+            Some(beside.join().unwrap_or_else(panicked))
+        });
+        synced.unwrap_or_else(|| self.log.sync())
     }
 
     /// Marks the replica as failed, here and in the superblock (which may fail as well).

@@ -229,7 +229,7 @@ pub fn open_writer(dir: &Path, ids: (&[u8], &[u8])) -> rusqlite::Result<Connecti
     plan_once(&conn)?;
     conn.execute_batch(
         "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0; \
-         PRAGMA cache_size=-131072; PRAGMA temp_store=MEMORY; PRAGMA cache_spill=OFF;",
+         PRAGMA cache_size=-131072; PRAGMA temp_store=MEMORY;",
     )?;
     let version = version(&conn)?;
     if version == 0 {
