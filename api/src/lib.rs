@@ -15,6 +15,7 @@ pub mod names;
 pub mod ports;
 pub mod reference;
 pub mod restore;
+pub mod retry;
 pub mod roles;
 
 pub use mailcluster::{MailCluster, MailClusterSpec, MailClusterStatus};

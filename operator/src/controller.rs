@@ -146,6 +146,7 @@ fn ours() -> watcher::Config {
 async fn control(ctx: Context, scope: Option<String>) {
     let scope = scope.as_deref();
     let controller = Controller::new(api::<Guarded>(&ctx, scope), watcher::Config::default())
+        .trigger_backoff(Retry::default())
         .with_config(controller::Config::default().concurrency(8).debounce(DEBOUNCE));
     let store = controller.store();
     children!(

@@ -23,6 +23,7 @@ use kube::{
     api::PostParams,
     runtime::{WatchStreamExt, watcher},
 };
+use mailcluster_api::retry::Retry;
 use tokio::sync::watch;
 
 use self::observer::{Decision, Observer};
@@ -111,7 +112,7 @@ pub async fn run(ctx: Context, lead: watch::Sender<Leadership>) -> anyhow::Resul
 /// Every change of the lease. It only tells that a leader is there: where it may not be watched, it is read.
 fn changes(api: Api<Lease>) -> impl Stream<Item = Lease> {
     let config = watcher::Config::default().fields(&format!("metadata.name={LEASE}"));
-    watcher(api, config).default_backoff().touched_objects().filter_map(|lease| {
+    watcher(api, config).backoff(Retry::default()).touched_objects().filter_map(|lease| {
         ready(lease.inspect_err(|error| tracing::debug!(%error, "the leader's lease is not watched")).ok())
     })
 }

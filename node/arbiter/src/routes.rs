@@ -9,7 +9,7 @@ use kube::{
     api::{Patch, PatchParams},
     runtime::{WatchStreamExt, watcher},
 };
-use mailcluster_api::MailStore;
+use mailcluster_api::{MailStore, retry::Retry};
 use mailcluster_types::{Route, StoreName};
 use serde_json::json;
 
@@ -37,7 +37,7 @@ pub fn watch_routes(
 ) -> impl Stream<Item = RouteEvent> + use<> {
     let stores: Api<MailStore> = Api::namespaced(client, namespace);
     let config = watcher::Config::default().timeout(30).fields(&format!("spec.cluster={cluster}"));
-    watcher(stores, config).default_backoff().flat_map(|event| {
+    watcher(stores, config).backoff(Retry::default()).flat_map(|event| {
         stream::iter(match event {
             Ok(watcher::Event::Apply(store) | watcher::Event::InitApply(store)) => told(&store),
             Ok(watcher::Event::Delete(store)) => {

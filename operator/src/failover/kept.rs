@@ -15,6 +15,7 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
+use mailcluster_api::retry::Retry;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -133,7 +134,7 @@ impl<K: ResourceExt + Send + Sync + 'static> Kept<K> {
         let namespace = api.namespace().map(str::to_owned);
         let mut keeper = Keeper { content: self.content.clone(), namespace, listed: Vec::new(), shown };
         self.shown.push(is_shown);
-        let stream = watcher(api, config).default_backoff();
+        let stream = watcher(api, config).backoff(Retry::default());
         let stop = stop.clone();
         tokio::spawn(async move {
             tokio::select! {
