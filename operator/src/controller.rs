@@ -31,7 +31,7 @@ use kube::{
         watcher,
     },
 };
-use mailcluster_api::{MailCluster, MailStore, OPERATOR_FIELD_MANAGER, labels};
+use mailcluster_api::{MailCluster, MailStore, OPERATOR_FIELD_MANAGER, labels, retry::Retry};
 
 use crate::{apply::ApplyError, cluster::Invalid, context::Context, pki::PkiError};
 
