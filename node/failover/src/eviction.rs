@@ -21,6 +21,15 @@ pub struct Eviction {
     pub open_ms: Option<Millis>,
 }
 
+impl Eviction {
+    /// Was it open for its whole time, and nobody evicted? Shut for another reason (it is not the store's turn for a moment),
+    /// it is opened anew in its turn: a drain still asks, and would be refused for ever.
+    #[must_use]
+    pub fn was_in_vain(&self) -> bool {
+        self.open_ms.is_none_or(|open| open >= WINDOW)
+    }
+}
+
 /// Offers the pod that a drain's move is about to delete to the drain's own eviction first.
 pub(crate) fn offered(o: &Observation, decision: Decision) -> Decision {
     let Step::DeleteGracefully(uid) = &decision.step else { return decision };

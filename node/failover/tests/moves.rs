@@ -326,6 +326,14 @@ fn a_drain_may_evict_the_pod_whose_sibling_is_pinned() {
             Step::DeleteGracefully("pod-1".into()),
         ),
     ];
+    let in_vain = [(open("pod-1", 10), false), (open("pod-1", 30_000), true), (shut, true)];
+    for (eviction, expected) in in_vain {
+        assert_eq!(
+            eviction.as_ref().unwrap().was_in_vain(),
+            expected,
+            "{eviction:?}: else it is offered again"
+        );
+    }
     for (name, eviction, change, expected) in cases {
         let mut o = Observation { eviction, ..drained.clone() };
         change(&mut o);

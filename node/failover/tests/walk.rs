@@ -41,7 +41,10 @@ fn apply(o: &mut Observation, step: &Step, log: &mut Vec<String>) {
         Step::Pin(node) => (o.pin, o.template_pin) = (Some(node.clone()), Some(node.clone())),
         Step::DeleteForced(uid) | Step::DeleteGracefully(uid) => delete(o, uid, step),
         Step::AllowEviction(uid) => o.eviction = Some(Eviction { pod_uid: uid.clone(), open_ms: Some(0) }),
-        Step::EndEviction => o.eviction.as_mut().unwrap().open_ms = None,
+        Step::EndEviction => {
+            o.eviction =
+                o.eviction.take().filter(Eviction::was_in_vain).map(|e| Eviction { open_ms: None, ..e });
+        }
         Step::Await(_) if o.eviction.as_ref().is_some_and(|e| e.open_ms.is_some()) => await_eviction(o),
         Step::Await(_) => advance(o),
         other => panic!("the walk does not expect {other:?}"),

@@ -128,14 +128,15 @@ impl Mover {
             Step::Adopt(step) => self.adopt(scene, *step).await,
             Step::RefuseAdoption(why) => self.refuse_adoption(scene, why).await,
             Step::AllowEviction(uid) => {
-                self.set_eviction(scene, &evictable::open(uid, Timestamp::now().as_second())).await?;
+                self.set_eviction(scene, Some(&evictable::open(uid, Timestamp::now().as_second()))).await?;
                 let note = format!("pod {uid} may be evicted: its store goes to another node");
                 self.say(scene, EventType::Normal, "EvictionAllowed", &note);
                 Ok(())
             }
             Step::EndEviction => {
-                let uid = scene.o.eviction.as_ref().map(|e| e.pod_uid.as_str()).unwrap_or_default();
-                self.set_eviction(scene, &evictable::shut(uid)).await
+                let in_vain = scene.o.eviction.as_ref().filter(|eviction| eviction.was_in_vain());
+                let word = in_vain.map(|eviction| evictable::shut(&eviction.pod_uid));
+                self.set_eviction(scene, word.as_deref()).await
             }
             Step::DeleteGracefully(uid) => self.delete_pod(scene, uid, None).await,
             Step::DeleteForced(uid) => self.delete_pod(scene, uid, Some(0)).await,
@@ -255,7 +256,7 @@ impl Mover {
     }
 
     /// Says whether the pod may be evicted, then makes its budget so; from then on the controller keeps it.
-    async fn set_eviction(&self, scene: &Scene<'_>, word: &str) -> anyhow::Result<()> {
+    async fn set_eviction(&self, scene: &Scene<'_>, word: Option<&str>) -> anyhow::Result<()> {
         let patch = json!({ "metadata": { "annotations": { keys::EVICTION: word } } });
         let stores = self.stores(scene.store);
         let params = PatchParams::default();
