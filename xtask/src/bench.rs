@@ -55,7 +55,7 @@ pub fn run(asked: Asked) -> Result<()> {
     let rows = match &*asked.name {
         "delivery" => {
             prepare()?;
-            [delivery::run()?, engine::alone()?, engine::mirrored()?, engine::mirrored_in_memory()?].concat()
+            [delivery::run()?, engine::alone()?, engine::mirrored()?].concat()
         }
         "growth" => {
             prepare()?;

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use crate::{
     certificates,
     deliver::{body, delivery, put_accounts},
-    mirror::{Elsewhere, Mirror, certificates_in},
+    mirror::{Mirror, certificates_in},
     primary::{Primary, identity},
     wire::Octets,
 };
@@ -53,8 +53,9 @@ pub struct Plan {
     /// Send it as fast as it goes, and not at the rate that primaries keep to
     #[arg(long)]
     pub unthrottled: bool,
-    #[command(flatten)]
-    pub mirrors: Elsewhere,
+    /// The processor that the new copy runs on, as it would on a node of its own
+    #[arg(long)]
+    pub mirrors_cpu: Option<usize>,
 }
 
 /// Fills a store, adds a copy, and prints how long that took until the copy had all of it.
@@ -71,7 +72,7 @@ pub async fn run(plan: &Plan) -> Result<Value> {
     if plan.unthrottled {
         snapshots.rate = u64::MAX;
     }
-    let mirror = Mirror::start(&plan.dir, 2, &plan.mirrors)?;
+    let mirror = Mirror::start(&plan.dir, 2, plan.mirrors_cpu)?;
     let begun = Instant::now();
     primary.add(&mirror, snapshots)?;
     until_copied(&mut primary, &plan.dir).await?;

@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::{
     certificates::{self, STORE},
     lag::Watch,
-    mirror::{Elsewhere, Mirror, certificates_in},
+    mirror::{Mirror, certificates_in},
     primary::Primary,
     wire::Octets,
 };
@@ -44,8 +44,9 @@ pub struct Plan {
     /// Accounts that get mail in turn
     #[arg(long, default_value_t = 10_000)]
     pub accounts: u64,
-    #[command(flatten)]
-    pub mirrors: Elsewhere,
+    /// The processor that all mirrors run on, as they would on nodes of their own
+    #[arg(long)]
+    pub mirrors_cpu: Option<usize>,
 }
 
 /// What came of it.
@@ -73,7 +74,7 @@ pub async fn run(plan: &Plan) -> Result<Figures> {
     std::fs::create_dir_all(&plan.dir)?;
     certificates::make(&certificates_in(&plan.dir))?;
     let mirrors: Vec<Mirror> = (2..=u128::from(plan.copies))
-        .map(|number| Mirror::start(&plan.dir, number, &plan.mirrors))
+        .map(|number| Mirror::start(&plan.dir, number, plan.mirrors_cpu))
         .collect::<Result<_>>()?;
     let mut primary = Primary::start(&plan.dir, &mirrors).await?;
     put_accounts(&primary.store, plan.accounts).await?;

@@ -39,8 +39,6 @@ enum What {
         dir: PathBuf,
         /// Its number; the primary is 1
         number: u128,
-        /// Where it keeps its data, if not there
-        data: Option<PathBuf>,
     },
 }
 
@@ -54,9 +52,7 @@ fn main() -> Result<()> {
         }
         What::Copy(plan) => println!("{}", runtime.block_on(copy::run(&plan))?),
         What::Reclaim(plan) => println!("{}", runtime.block_on(reclaim::run(&plan))?),
-        What::Mirror { dir, number, data } => {
-            runtime.block_on(mirror::serve(&dir, number, data.as_deref()))?;
-        }
+        What::Mirror { dir, number } => runtime.block_on(mirror::serve(&dir, number))?,
     }
     Ok(())
 }

@@ -23,10 +23,10 @@ pub fn certificates_in(dir: &Path) -> PathBuf {
     dir.join("tls")
 }
 
-/// Serves it, says where, and ends with its input. Its data is in `dir`, unless another folder is named.
-pub async fn serve(dir: &Path, number: u128, data: Option<&Path>) -> Result<()> {
+/// Serves it, says where, and ends with its input.
+pub async fn serve(dir: &Path, number: u128) -> Result<()> {
     let identity = identity(number);
-    let replica = Replica::initialise(&data.unwrap_or(dir).join(number.to_string()), &identity)?;
+    let replica = Replica::initialise(&dir.join(number.to_string()), &identity)?;
     let standby = Arc::new(Standby::default());
     standby.give(Follower::new(replica)?);
     let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -70,22 +70,11 @@ pub struct Mirror {
     pub at: SocketAddr,
 }
 
-/// Where mirrors are, if not where the primary is.
-#[derive(Debug, Clone, Default, clap::Args)]
-pub struct Elsewhere {
-    /// The processor that all mirrors run on, as they would on nodes of their own
-    #[arg(long)]
-    mirrors_cpu: Option<usize>,
-    /// A folder on another disk, or in memory, for what the mirrors keep
-    #[arg(long)]
-    mirrors_data: Option<PathBuf>,
-}
-
 impl Mirror {
-    /// Starts it.
-    pub fn start(dir: &Path, number: u128, place: &Elsewhere) -> Result<Self> {
+    /// Starts it on a processor of its own, where one is named.
+    pub fn start(dir: &Path, number: u128, cpu: Option<usize>) -> Result<Self> {
         let program = std::env::current_exe()?;
-        let mut command = match place.mirrors_cpu {
+        let mut command = match cpu {
             Some(cpu) => {
                 let mut pinned = Command::new("taskset");
                 pinned.arg("--cpu-list").arg(cpu.to_string()).arg(program);
@@ -93,7 +82,7 @@ impl Mirror {
             }
             None => Command::new(program),
         };
-        command.arg("mirror").arg(dir).arg(number.to_string()).args(&place.mirrors_data);
+        command.arg("mirror").arg(dir).arg(number.to_string());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let mut output = BufReader::new(child.stdout.take().context("no output")?);
         let mut line = String::new();

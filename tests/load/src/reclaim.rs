@@ -21,7 +21,7 @@ use tokio::task::JoinHandle;
 use crate::{
     certificates,
     deliver::{body, delivery, put_accounts},
-    mirror::{Elsewhere, Mirror, certificates_in},
+    mirror::{Mirror, certificates_in},
     primary::Primary,
 };
 
@@ -53,8 +53,9 @@ pub struct Plan {
     /// For how long they deliver before, and afterwards, in seconds
     #[arg(long, default_value_t = 20)]
     pub seconds: u64,
-    #[command(flatten)]
-    pub mirrors: Elsewhere,
+    /// The processor that all mirrors run on, as they would on nodes of their own
+    #[arg(long)]
+    pub mirrors_cpu: Option<usize>,
 }
 
 /// Does it, and makes sure that what stays is there.
@@ -63,7 +64,7 @@ pub async fn run(plan: &Plan) -> Result<Value> {
     std::fs::create_dir_all(&plan.dir)?;
     certificates::make(&certificates_in(&plan.dir))?;
     let mirrors: Vec<Mirror> = (2..=u128::from(plan.copies))
-        .map(|number| Mirror::start(&plan.dir, number, &plan.mirrors))
+        .map(|number| Mirror::start(&plan.dir, number, plan.mirrors_cpu))
         .collect::<Result<_>>()?;
     let mut primary = Primary::start(&plan.dir, &mirrors).await?;
     let others = (2..=u128::from(plan.copies)).map(|number| ReplicaId(number).to_string());

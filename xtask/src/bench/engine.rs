@@ -32,40 +32,15 @@ pub fn mirrored() -> Result<Vec<Value>> {
     for (copies, path) in [(2, "preferred"), (3, "required")] {
         for case in CASES {
             println!("{copies} copies: {} clients, {} octets", case.0, case.1);
-            rows.push(beside_none(path, *case, || deliver(copies, *case, Some(CPUS)))?);
+            let (mut ours, mut single) = (Vec::new(), Vec::new());
+            for _ in 0..ROUNDS {
+                ours.push(deliver(copies, *case, Some(CPUS))?);
+                single.push(deliver(1, *case, Some(CPUS))?);
+            }
+            rows.push(row(path, *case, &ours, &single, "ours")?);
         }
     }
     Ok(rows)
-}
-
-/// The same with what the mirrors keep in memory, so that the disk has no more to do than with a single copy: on nodes of
-/// their own they have disks of their own.
-pub fn mirrored_in_memory() -> Result<Vec<Value>> {
-    let folder = format!("/dev/shm/mailcluster-bench-{}", std::process::id());
-    let mut rows = Vec::new();
-    for (copies, path) in [(2, "preferred, mirrors in memory"), (3, "required, mirrors in memory")] {
-        for case in CASES {
-            println!("{copies} copies, mirrors in memory: {} clients, {} octets", case.0, case.1);
-            let more = ["--mirrors-data", &folder];
-            rows.push(beside_none(path, *case, || {
-                std::fs::create_dir(&folder).with_context(|| folder.clone())?;
-                let run = delivered(copies, *case, &more, Some(CPUS));
-                std::fs::remove_dir_all(&folder)?;
-                run
-            })?);
-        }
-    }
-    Ok(rows)
-}
-
-/// In turn with a single copy.
-fn beside_none(path: &str, case: (u32, u32), ours: impl Fn() -> Result<Value>) -> Result<Value> {
-    let (mut copies, mut single) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        copies.push(ours()?);
-        single.push(deliver(1, case, Some(CPUS))?);
-    }
-    row(path, case, &copies, &single, "ours")
 }
 
 /// The median of each figure; `peer` is that field of the peer's runs.
@@ -83,19 +58,10 @@ fn row(path: &str, case: (u32, u32), ours: &[Value], peers: &[Value], peer: &str
 }
 
 /// One run; with `cpus`, the primary is on the first, its mirrors on the second.
-pub fn deliver(copies: u8, case: (u32, u32), cpus: Option<(&str, &str)>) -> Result<Value> {
-    delivered(copies, case, &[], cpus)
-}
-
-fn delivered(
-    copies: u8,
-    (clients, octets): (u32, u32),
-    more: &[&str],
-    cpus: Option<(&str, &str)>,
-) -> Result<Value> {
+pub fn deliver(copies: u8, (clients, octets): (u32, u32), cpus: Option<(&str, &str)>) -> Result<Value> {
     let [copies, clients, octets] = [copies.to_string(), clients.to_string(), octets.to_string()];
     let what = ["--copies", &copies, "--clients", &clients, "--octets", &octets, "--seconds", MEASURE];
-    load("deliver", &[&what, more].concat(), cpus)
+    load("deliver", &what, cpus)
 }
 
 /// One run of a command of `mailcluster-load` in a folder of its own.

@@ -7,7 +7,6 @@ const KIB_100: usize = 100 << 10;
 
 /// The least ratio that is wanted on this path; null where nothing is promised.
 pub fn goal(path: &str, clients: usize, size: usize, recipients: usize) -> Value {
-    let path = path.split(", ").next().unwrap_or(path);
     match (path, clients, size, recipients) {
         ("single", 64, KIB_8, 1) => json!(10.0),
         ("single", 1, _, _) => json!(1.0),
