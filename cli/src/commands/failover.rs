@@ -8,10 +8,11 @@ mod note;
 mod replace;
 mod restore;
 mod salvage;
+mod waiting;
 
 use std::{
     io::{self, BufRead, IsTerminal, Write},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use k8s_openapi::api::core::v1::Node;
@@ -33,6 +34,7 @@ use crate::{
     output::{self, Format},
 };
 use note::Note;
+use waiting::{refusal, until};
 
 /// On a Node: the boot id that a person has seen end. On a MailStore: the UID of the pod that did.
 const FENCE_CONFIRMED: &str = "mailcluster.io/fence-confirmed";
@@ -125,27 +127,13 @@ fn obstacle(store: &MailStore) -> Option<String> {
 }
 
 async fn wait(api: &Api<MailStore>, asked: &Failover, before: &MailStore) -> Result<MailStore, Failure> {
-    let deadline = Instant::now() + Duration::from_secs(asked.wait.into());
-    loop {
-        let now = api.get(&asked.store).await?;
-        if asked.wait == 0 || has_moved(before, &now) {
-            return Ok(now);
-        }
-        if let Some(why) =
-            now.annotations().get(REFUSED).filter(|_| !now.annotations().contains_key(FAILOVER))
-        {
-            return Err(Failure::Failed(format!("{} is not moved: {why}", asked.store)));
-        }
-        if Instant::now() >= deadline {
-            let phase = now.status.as_ref().and_then(|s| s.phase).map_or("not known", |p| p.as_str());
-            let why = obstacle(&now).unwrap_or_else(|| format!("its phase is {phase}"));
-            return Err(Failure::Unavailable(format!(
-                "{} has not moved within {} s; the request stands. {why}",
-                asked.store, asked.wait
-            )));
-        }
-        tokio::time::sleep(LOOK).await;
-    }
+    let is_done = |now: &MailStore| match refusal(now, REFUSED, FAILOVER) {
+        _ if has_moved(before, now) => Ok(true),
+        Some(why) => Err(Failure::Failed(format!("{} is not moved: {why}", asked.store))),
+        None => Ok(false),
+    };
+    let late = format!("{} has not moved within {} s; the request stands", asked.store, asked.wait);
+    until(api, (&asked.store, asked.wait), is_done, &late).await
 }
 
 /// `fence confirm NODE`

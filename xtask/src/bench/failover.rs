@@ -172,14 +172,12 @@ fn cordon(site: &Site, store: &StoreView) -> Result<()> {
     site.kubernetes.kubectl(&["cordon", &store.host]).map(drop)
 }
 
-/// What administrators type: it evicts every pod of the node, as fast as the budgets let it.
 fn drain(site: &Site, store: &StoreView) -> Result<()> {
-    let words = ["drain", &store.host, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=180s"];
-    let drained = site.kubernetes.kubectl(&words).context("kubectl drain did not come to its end");
+    let drained = site.drain(&store.host);
     if drained.is_err() {
         uncordon(site, store)?;
     }
-    drained.map(drop)
+    drained
 }
 
 fn uncordon(site: &Site, store: &StoreView) -> Result<()> {

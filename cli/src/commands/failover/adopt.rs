@@ -1,7 +1,5 @@
 //! `store adopt --pv PV --to NODE`: a disk that stands in another machine now.
 
-use std::time::{Duration, Instant};
-
 use k8s_openapi::api::core::v1::{Node, PersistentVolume};
 use kube::{
     Api, ResourceExt,
@@ -10,7 +8,10 @@ use kube::{
 use mailcluster_api::{MailStore, adoption, mailstore::Phase};
 use serde_json::{Value, json};
 
-use super::{FAILOVER, FENCE_CONFIRMED, LOOK, Note, REFUSED, in_cluster, obstacle};
+use super::{
+    FAILOVER, FENCE_CONFIRMED, Note, REFUSED, in_cluster,
+    waiting::{refusal, until},
+};
 use crate::{
     args::{Adopt, Global},
     connect::Cluster,
@@ -145,26 +146,13 @@ fn is_adopted(store: &MailStore, to: &str) -> bool {
 }
 
 async fn wait(api: &Api<MailStore>, name: &str, asked: &Adopt) -> Result<MailStore, Failure> {
-    let deadline = Instant::now() + Duration::from_secs(asked.wait.into());
-    loop {
-        let now = api.get(name).await?;
-        if asked.wait == 0 || is_adopted(&now, &asked.to) {
-            return Ok(now);
-        }
-        let refused = now.annotations().get(REFUSED);
-        if let Some(why) = refused.filter(|_| !now.annotations().contains_key(adoption::ANNOTATION)) {
-            return Err(Failure::Failed(format!("{} is not adopted: {why}", asked.pv)));
-        }
-        if Instant::now() >= deadline {
-            let phase = now.status.as_ref().and_then(|s| s.phase).map_or("not known", |p| p.as_str());
-            let why = obstacle(&now).unwrap_or_else(|| format!("its phase is {phase}"));
-            return Err(Failure::Unavailable(format!(
-                "{name} is not served from {} within {} s; the request stands. {why}",
-                asked.to, asked.wait
-            )));
-        }
-        tokio::time::sleep(LOOK).await;
-    }
+    let is_done = |now: &MailStore| match refusal(now, REFUSED, adoption::ANNOTATION) {
+        _ if is_adopted(now, &asked.to) => Ok(true),
+        Some(why) => Err(Failure::Failed(format!("{} is not adopted: {why}", asked.pv))),
+        None => Ok(false),
+    };
+    let late = format!("{name} is not served from {} within {} s; the request stands", asked.to, asked.wait);
+    until(api, (name, asked.wait), is_done, &late).await
 }
 
 #[cfg(test)]

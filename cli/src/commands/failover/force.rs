@@ -1,8 +1,6 @@
 //! `failover STORE --force`: a copy that lacks something takes the store, because those that have everything are gone for
 //! good. What is known of the loss is said before anything is asked of the operator.
 
-use std::time::{Duration, Instant};
-
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{
@@ -17,7 +15,10 @@ use mailcluster_api::{
 use mailcluster_failover::Position;
 use serde_json::json;
 
-use super::{LOOK, Note, ask, epoch, obstacle, store};
+use super::{
+    Note, ask, epoch, obstacle, store,
+    waiting::{refusal, until},
+};
 use crate::{
     args::Failover,
     connect::Cluster,
@@ -206,27 +207,17 @@ fn chosen<'a>(copies: &[(char, &'a Survivor)], to: Option<&str>) -> Result<&'a S
 }
 
 async fn wait(api: &Api<MailStore>, asked: &Failover, before: &MailStore) -> Result<MailStore, Failure> {
-    let deadline = Instant::now() + Duration::from_secs(asked.wait.into());
-    loop {
-        let now = api.get(&asked.store).await?;
-        let is_asked = now.annotations().contains_key(force::ANNOTATION);
+    let has_it = |now: &MailStore| {
         let serves = now.status.as_ref().and_then(|s| s.phase) == Some(Phase::Serving);
-        if asked.wait == 0 || (!is_asked && serves && epoch(&now) > epoch(before)) {
-            return Ok(now);
-        }
-        if let Some(why) = now.annotations().get(force::REFUSED).filter(|_| !is_asked) {
-            return Err(Failure::Failed(format!("{} is not served by force: {why}", asked.store)));
-        }
-        if Instant::now() >= deadline {
-            let phase = now.status.as_ref().and_then(|s| s.phase).map_or("not known", |p| p.as_str());
-            let why = obstacle(&now).unwrap_or_else(|| format!("its phase is {phase}"));
-            return Err(Failure::Unavailable(format!(
-                "{} is not served within {} s; the order stands. {why}",
-                asked.store, asked.wait
-            )));
-        }
-        tokio::time::sleep(LOOK).await;
-    }
+        !now.annotations().contains_key(force::ANNOTATION) && serves && epoch(now) > epoch(before)
+    };
+    let is_done = |now: &MailStore| match refusal(now, force::REFUSED, force::ANNOTATION) {
+        _ if has_it(now) => Ok(true),
+        Some(why) => Err(Failure::Failed(format!("{} is not served by force: {why}", asked.store))),
+        None => Ok(false),
+    };
+    let late = format!("{} is not served within {} s; the order stands", asked.store, asked.wait);
+    until(api, (&asked.store, asked.wait), is_done, &late).await
 }
 
 #[cfg(test)]

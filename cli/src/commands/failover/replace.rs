@@ -14,7 +14,7 @@ use mailcluster_api::{
 };
 use serde_json::json;
 
-use super::{LOOK, Note, ask, in_cluster, store};
+use super::{LOOK, Note, ask, in_cluster, store, waiting::refusal};
 use crate::{
     args::Global,
     connect::Cluster,
@@ -86,8 +86,7 @@ async fn taken(api: &Api<MailStore>, asked: &Asked, old: &str) -> Result<String,
     let deadline = Instant::now() + TAKEN;
     loop {
         let now = api.get(&asked.store).await?;
-        let is_asked = now.annotations().contains_key(REPLACE_REPLICA);
-        if let Some(why) = now.annotations().get(REPLACE_REFUSED).filter(|_| !is_asked) {
+        if let Some(why) = refusal(&now, REPLACE_REFUSED, REPLACE_REPLICA) {
             return Err(Failure::Failed(format!(
                 "copy {} of {} is not replaced: {why}",
                 asked.copy, asked.store

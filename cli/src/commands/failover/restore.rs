@@ -1,12 +1,10 @@
 //! `store restore-lease STORE [--without COPY]...`: a Lease made anew from what the copies say.
 
-use std::time::{Duration, Instant};
-
 use kube::{Api, ResourceExt};
 use mailcluster_api::{MailStore, mailstore::Phase, names::REPLICAS, restore};
 use serde_json::json;
 
-use super::{LOOK, Note, annotate, in_cluster, obstacle, store};
+use super::{Note, annotate, in_cluster, store, waiting::until};
 use crate::{
     args::Global,
     connect::Cluster,
@@ -72,22 +70,9 @@ async fn serves(api: &Api<MailStore>, asked: &Asked) -> Result<(), Failure> {
     if asked.wait == 0 {
         return Ok(());
     }
-    let deadline = Instant::now() + Duration::from_secs(asked.wait.into());
-    loop {
-        let now = api.get(&asked.store).await?;
-        if is_done(&now) {
-            return Ok(());
-        }
-        if Instant::now() >= deadline {
-            let phase = now.status.as_ref().and_then(|s| s.phase).map_or("not known", |p| p.as_str());
-            let why = obstacle(&now).unwrap_or_else(|| format!("its phase is {phase}"));
-            return Err(Failure::Unavailable(format!(
-                "{} is not served after {} s; the request stands until it is done. {why}",
-                asked.store, asked.wait
-            )));
-        }
-        tokio::time::sleep(LOOK).await;
-    }
+    let late =
+        format!("{} is not served after {} s; the request stands until it is done", asked.store, asked.wait);
+    until(api, (&asked.store, asked.wait), |now| Ok(is_done(now)), &late).await.map(drop)
 }
 
 /// The request is taken away and the store is served.

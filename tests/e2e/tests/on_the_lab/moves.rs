@@ -30,9 +30,8 @@ pub fn drained(stage: &Stage) -> Result<Ledger> {
     let stores = site.stores()?;
     let victim = stores.iter().find(|s| s.kind == "Mail").context("no store")?.host.clone();
     let ledger = stage.sending("drained", || {
-        let words = ["drain", &victim, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=180s"];
         let begun = Instant::now();
-        site.kubernetes.kubectl(&words).context("kubectl drain did not come to its end")?;
+        site.drain(&victim)?;
         say(&format!("drained in {:.1} s", begun.elapsed().as_secs_f64()));
         wait_for("no store is left on the drained node", LIMIT, || {
             Ok(site.stores()?.iter().all(|s| s.host != victim && s.phase == "Serving").then_some(()))

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use mailcluster_e2e::{Prober, event_time, wait_for};
 use mailcluster_test_clients::Ledger;
 use serde_json::{Value, json};
@@ -40,9 +40,7 @@ pub fn drained(stage: &Stage) -> Result<Ledger> {
     let others = stage.site.stores_on(&before.host)?;
     let promised = hardly_noticed(&twin, "drained-mirrors", || {
         let begun = Instant::now();
-        let words =
-            ["drain", &before.host, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=180s"];
-        twin.site.kubernetes.kubectl(&words).context("kubectl drain did not come to its end")?;
+        twin.site.drain(&before.host)?;
         say(&format!("drained in {:.1} s", begun.elapsed().as_secs_f64()));
         let after = twin.serves_again(&before.name, before.epoch)?;
         ensure!(after.epoch == before.epoch + 1, "handed over once, not by epoch {}", after.epoch);
